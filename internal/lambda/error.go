@@ -1,0 +1,90 @@
+package lambda
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+)
+
+// Error is what a caller of the Lambda API sees: AWS's code and a message in
+// AWS's words. Any other error is a ServiceException to the caller and is logged
+// whole for the operator.
+type Error struct {
+	Code    string // AWS's exception name, such as ResourceNotFoundException
+	Status  int    // HTTP status
+	Message string
+	Reason  string // TooManyRequestsException only
+}
+
+func (e *Error) Error() string { return e.Code + ": " + e.Message }
+
+// NotFound is a ResourceNotFoundException.
+func NotFound(format string, args ...any) *Error {
+	return newError("ResourceNotFoundException", http.StatusNotFound, format, args...)
+}
+
+// InvalidParameter is an InvalidParameterValueException.
+func InvalidParameter(format string, args ...any) *Error {
+	return newError("InvalidParameterValueException", http.StatusBadRequest, format, args...)
+}
+
+// Conflict is a ResourceConflictException.
+func Conflict(format string, args ...any) *Error {
+	return newError("ResourceConflictException", http.StatusConflict, format, args...)
+}
+
+// PreconditionFailed is what a RevisionId that is not the latest gets.
+func PreconditionFailed() *Error {
+	return newError("PreconditionFailedException", http.StatusPreconditionFailed,
+		"The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id")
+}
+
+// AccessDenied is an AccessDeniedException.
+func AccessDenied(format string, args ...any) *Error {
+	return newError("AccessDeniedException", http.StatusForbidden, format, args...)
+}
+
+// InvalidRequestContent is what a payload that is not JSON gets.
+func InvalidRequestContent(format string, args ...any) *Error {
+	return newError("InvalidRequestContentException", http.StatusBadRequest, format, args...)
+}
+
+// RequestTooLarge is what a payload above its limit gets.
+func RequestTooLarge(format string, args ...any) *Error {
+	return newError("RequestTooLargeException", http.StatusRequestEntityTooLarge, format, args...)
+}
+
+// RequestEntityTooLarge is what a deployment package above its limit gets.
+func RequestEntityTooLarge(format string, args ...any) *Error {
+	return newError("RequestEntityTooLargeException", http.StatusRequestEntityTooLarge, format, args...)
+}
+
+// Throttled is a TooManyRequestsException for a reason of AWS's list.
+func Throttled(reason string) *Error {
+	e := newError("TooManyRequestsException", http.StatusTooManyRequests, "Rate Exceeded.")
+	e.Reason = reason
+	return e
+}
+
+// NotBuilt says that Kiln does not do this yet.
+func NotBuilt(what string) *Error {
+	return newError("NotImplementedException", http.StatusNotImplemented,
+		"%s is not built yet in Kiln. docs/compatibility.md lists what is.", what)
+}
+
+// AsError returns the *Error in err's chain, or nil.
+func AsError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return nil
+}
+
+func newError(code string, status int, format string, args ...any) *Error {
+	message := format
+	if len(args) > 0 {
+		message = fmt.Sprintf(format, args...)
+	}
+	return &Error{Code: code, Status: status, Message: message}
+}

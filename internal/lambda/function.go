@@ -1,0 +1,119 @@
+package lambda
+
+import "time"
+
+// Architecture is an instruction set in AWS's words.
+type Architecture string
+
+// The two architectures of Lambda.
+const (
+	X86_64 Architecture = "x86_64"
+	ARM64  Architecture = "arm64"
+)
+
+// RuntimeID is a runtime identifier, such as nodejs22.x.
+type RuntimeID string
+
+// PackageType says how the code came.
+type PackageType string
+
+// Zip is a deployment package; Image a container image.
+const (
+	Zip   PackageType = "Zip"
+	Image PackageType = "Image"
+)
+
+// FunctionState is a function's State.
+type FunctionState string
+
+// The states that a zip function passes through.
+const (
+	Pending FunctionState = "Pending"
+	Active  FunctionState = "Active"
+	Failed  FunctionState = "Failed"
+)
+
+// UpdateStatus is a function's LastUpdateStatus.
+type UpdateStatus string
+
+// The update states; a function being created has none.
+const (
+	UpdateSuccessful UpdateStatus = "Successful"
+	UpdateInProgress UpdateStatus = "InProgress"
+	UpdateFailed     UpdateStatus = "Failed"
+)
+
+// Code names a deployment package by content.
+type Code struct {
+	SHA256 string // base64 of the digest of the zip, as CodeSha256 shows it
+	Size   int64  // bytes of the zip
+}
+
+// Settings are what a user configures of a function and what a published
+// version freezes.
+type Settings struct {
+	PackageType      PackageType
+	Runtime          RuntimeID
+	Handler          string
+	Role             string
+	Description      string
+	Timeout          time.Duration // whole seconds
+	MemoryMB         int
+	EphemeralMB      int
+	Architecture     Architecture
+	Environment      map[string]string // nil: none was given
+	KMSKeyARN        string
+	TracingMode      string // PassThrough or Active
+	DeadLetterTarget string
+	Logging          Logging
+	SnapStart        string // None or PublishedVersions
+	VPC              *VPC
+	FileSystems      []FileSystem
+}
+
+// Logging is a function's LoggingConfig.
+type Logging struct {
+	Format           string // Text or JSON
+	ApplicationLevel string // JSON only
+	SystemLevel      string // JSON only
+	Group            string
+}
+
+// VPC is stored and returned; Kiln has no VPCs.
+type VPC struct {
+	SubnetIDs        []string
+	SecurityGroupIDs []string
+	IPv6DualStack    bool
+}
+
+// FileSystem is stored and returned; Kiln mounts none.
+type FileSystem struct {
+	ARN            string
+	LocalMountPath string
+}
+
+// Function is one version of a function as the registry keeps it. It is
+// immutable: a change makes a new one.
+type Function struct {
+	ARN      FunctionARN // unqualified
+	Version  Qualifier   // $LATEST or a number
+	Revision RevisionID
+	Settings Settings
+	Code     Code
+	Tags     map[string]string
+	Modified time.Time
+
+	State        FunctionState
+	UpdateStatus UpdateStatus // "" while it is being created
+	Reason       string       // of State or UpdateStatus, when not settled
+	ReasonCode   string
+
+	// Build changes whenever code or configuration that an environment sees
+	// changes: environments of an earlier build serve no later invocation.
+	Build string
+}
+
+// ID names what a pool of environments runs: one build of one version.
+func (f *Function) ID() string {
+	return f.ARN.String() + ":" + string(f.Version) + "@" + f.Build
+}

@@ -1,0 +1,52 @@
+package lambda
+
+import "time"
+
+// Principal is who makes a call. Every call has one.
+type Principal struct {
+	Account   AccountID
+	AccessKey string // empty where no key is required
+	ARN       string // such as arn:aws:iam::000000000000:root
+	// Environment is the id of the execution environment the call came from, or "".
+	Environment string
+}
+
+// InvocationType says how an invocation is carried out.
+type InvocationType string
+
+// The invocation types of Invoke.
+const (
+	RequestResponse InvocationType = "RequestResponse"
+	Event           InvocationType = "Event"
+	DryRun          InvocationType = "DryRun"
+)
+
+// Invocation is one event on its way to a handler.
+type Invocation struct {
+	ID              RequestID
+	ARN             FunctionARN // with the qualifier the caller used
+	Payload         []byte      // valid JSON
+	ContentType     string
+	ClientContext   string // decoded JSON, or ""
+	CognitoIdentity string // JSON, or ""
+	TraceHeader     string // Root=…;Parent=…;Sampled=…
+	Tail            bool   // the caller wants the end of the log
+	Deadline        time.Time
+}
+
+// Result is what came of an invocation that reached the function.
+type Result struct {
+	Payload     []byte
+	ContentType string
+	// FunctionError is "" or Unhandled: the payload is then an error document.
+	FunctionError   string
+	ExecutedVersion Qualifier
+	LogTail         []byte // the last MaxTailLog bytes, when asked for
+}
+
+// ErrorDocument is the JSON that a caller gets for an error that the platform,
+// not the function's runtime, reports.
+type ErrorDocument struct {
+	Type    string `json:"errorType,omitempty"`
+	Message string `json:"errorMessage"`
+}

@@ -1,0 +1,52 @@
+package lambda
+
+import "time"
+
+// AWS's quotas, in bytes unless they say otherwise.
+// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+const (
+	// MaxRequestPayload bounds the event of a synchronous invocation.
+	MaxRequestPayload = 6 << 20
+	// MaxResponsePayload bounds a buffered answer; AWS allows 100 bytes over 6 MiB.
+	MaxResponsePayload = 6<<20 + 100
+	// MaxClientContext bounds the base64 form of a ClientContext.
+	MaxClientContext = 3583
+	// MaxDeployRequest bounds a CreateFunction or UpdateFunctionCode request: 50 MiB in base64, and room.
+	MaxDeployRequest = 70_167_211
+	// MaxZipped bounds a deployment package sent inline.
+	MaxZipped = 50 << 20
+	// MaxUnzipped bounds the code and its layers, unpacked.
+	MaxUnzipped = 250 << 20
+	// MaxEnvironment bounds the compact JSON form of a function's variables.
+	MaxEnvironment = 4096
+	// MaxTags bounds the tags of one resource.
+	MaxTags = 50
+	// MaxTailLog bounds X-Amz-Log-Result before base64.
+	MaxTailLog = 4096
+	// MaxFunctionName bounds a function's bare name, in characters.
+	MaxFunctionName = 64
+	// MaxLogEvent bounds one log event.
+	MaxLogEvent = 1 << 20
+)
+
+const (
+	// DefaultTimeout is a function's timeout when none was given.
+	DefaultTimeout = 3 * time.Second
+	// MaxTimeout is the longest timeout of a function.
+	MaxTimeout = 900 * time.Second
+	// InitTimeout bounds the init phase; init beyond it is run again within the first invocation.
+	InitTimeout = 10 * time.Second
+)
+
+const (
+	// DefaultMemory is a function's memory when none was given, in MB (MiB by measure).
+	DefaultMemory = 128
+	// MinMemory and MaxMemory bound it.
+	MinMemory = 128
+	// MaxMemory is 10 GB.
+	MaxMemory = 10240
+	// DefaultEphemeralStorage is the size of /tmp when none was given, in MB.
+	DefaultEphemeralStorage = 512
+	// DefaultConcurrency is an account's concurrent executions per region.
+	DefaultConcurrency = 1000
+)

@@ -1,0 +1,120 @@
+// Package sandbox is the contract of the places where functions run: a Driver
+// makes Sandboxes, a Sandbox listens, runs processes, reports its memory and is
+// destroyed. Its drivers live in its folders (linux, process) and pass one
+// conformance suite (sandboxtest). It knows nothing of Lambda: the environment
+// package joins a sandbox to a runtime API.
+package sandbox
+
+import (
+	"context"
+	"net"
+	"os"
+	"syscall"
+)
+
+// Driver makes sandboxes. All methods are safe for concurrent use.
+type Driver interface {
+	// Name is the driver's configured name: linux, process.
+	Name() string
+	// Describe says what the driver keeps apart on this machine, for the start
+	// message, `kiln doctor` and health.
+	Describe() Description
+	// Create makes a sandbox in which nothing runs yet. On error nothing is left behind.
+	Create(ctx context.Context, spec Spec) (Sandbox, error)
+	// Sweep removes whatever sandboxes of an earlier, killed daemon left under
+	// the driver's directory: processes, mounts, cgroups, directories. It is
+	// called once, before the first Create.
+	Sweep(ctx context.Context) error
+	// Close destroys every sandbox that is left. Create fails afterwards.
+	Close() error
+}
+
+// Description is what a driver says of itself.
+type Description struct {
+	Isolates bool     // false: functions can see and disturb each other and the host
+	Summary  string   // one sentence for people
+	Missing  []string // what this machine lacks, each with what would give it
+}
+
+// Spec is what a sandbox is made from. Paths are the host's and must exist; they
+// appear read-only inside, at the places that Sandbox.Paths tells.
+type Spec struct {
+	ID      string // unique among living sandboxes; [a-z0-9-]
+	Group   string // account/region/function: where its cgroup and its directory are kept
+	Task    string // the function's code
+	Opt     string // merged layers; "" for none
+	Runtime string // the runtime client; "" for none
+	Lang    string // the interpreter's prefix, when it is outside /usr; "" for none
+
+	MemoryBytes int64 // limit on anonymous and shared memory; 0 for none
+	TmpBytes    int64 // size of the scratch directory
+}
+
+// Paths are where things are for the processes inside.
+type Paths struct {
+	Task, Opt, Runtime, Lang, Tmp string
+	// Env are variables that the driver's way of isolating needs, such as a
+	// private HOME; they come before all others.
+	Env []string
+}
+
+// Sandbox is one sealed place. Methods are safe for concurrent use; after
+// Destroy they fail.
+type Sandbox interface {
+	Paths() Paths
+	// Listen opens a TCP listener on 127.0.0.1:port as seen from inside. Where
+	// the sandbox shares the host's network, another free port is taken: read
+	// it from the listener's address.
+	Listen(ctx context.Context, port int) (net.Listener, error)
+	// Exec starts a process in a process group of its own. It may be called
+	// several times; each process has its own output.
+	Exec(ctx context.Context, cmd Command) (Process, error)
+	// Usage reads the sandbox's memory now.
+	Usage(ctx context.Context) (Usage, error)
+	// Destroy kills every process and removes everything but the logs written
+	// so far. It is idempotent, and returns once nothing is left.
+	Destroy(ctx context.Context) error
+}
+
+// Freezer is an optional capability of a Sandbox: its processes get no CPU
+// between Freeze and Thaw.
+type Freezer interface {
+	Freeze(ctx context.Context) error
+	Thaw(ctx context.Context) error
+}
+
+// Command is a process to start.
+type Command struct {
+	Path string   // of the executable, as seen inside
+	Args []string // argv, from argv[0]
+	Env  []string // the whole environment but Paths.Env
+	Dir  string   // working directory, as seen inside
+	// Stdout and Stderr become descriptors 1 and 2; Telemetry, if not nil,
+	// becomes descriptor 3. Standard input is empty. The caller keeps its copies and may close
+	// them once Exec returned.
+	Stdout, Stderr, Telemetry *os.File
+}
+
+// Process is one started process.
+type Process interface {
+	// Done is closed when the process is gone and Exit may be read.
+	Done() <-chan struct{}
+	// Exit says how it ended; valid after Done.
+	Exit() Exit
+	// Signal sends to the whole process group. Signalling a process that is gone is no error.
+	Signal(sig syscall.Signal) error
+}
+
+// Exit is how a process ended.
+type Exit struct {
+	Code   int            // exit status, when Signal is 0
+	Signal syscall.Signal // the signal that killed it, or 0
+	OOM    bool           // the memory limit killed it, or another process of the sandbox
+}
+
+// Usage is a sandbox's memory by one definition in every driver: anonymous plus
+// shared memory, without page cache, which AWS does not charge either.
+type Usage struct {
+	CurrentBytes int64
+	PeakBytes    int64 // the highest since the sandbox was created, spikes between readings included as far as the kernel tells
+}

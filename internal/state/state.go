@@ -1,0 +1,89 @@
+// Package state is what Kiln remembers, as four small interfaces: State (records),
+// Blob (bytes by content), Queue (durable events) and Route (calls between
+// nodes). The jetstream folder implements all four and is the only importer of
+// NATS; the registry, the invoke package and the daemon use them.
+package state
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+)
+
+// Errors that the implementations return, wrapped.
+var (
+	// ErrConflict: a record is not at the expected revision.
+	ErrConflict = errors.New("the record was changed by another writer")
+	// ErrNotFound: there is no such blob.
+	ErrNotFound = errors.New("not found")
+	// ErrFull: the disk is below its floor of free space.
+	ErrFull = errors.New("not enough free disk space")
+)
+
+// Revision orders the changes of one record. 0: the record does not exist.
+type Revision uint64
+
+// Record is one remembered value. Keys are dot-separated tokens of
+// [a-zA-Z0-9_$-]; the first three are kind, account and region.
+type Record struct {
+	Key      string
+	Value    []byte
+	Revision Revision
+}
+
+// Change is one part of a commit.
+type Change struct {
+	Key    string
+	Value  []byte // nil deletes
+	Expect Revision
+}
+
+// State keeps records. Methods are safe for concurrent use.
+type State interface {
+	// All returns every record whose key begins with prefix.
+	All(ctx context.Context, prefix string) ([]Record, error)
+	// Commit makes all changes or none, and returns the new revisions in order
+	// once they are on disk. It fails with ErrConflict when any record is not at
+	// the revision that its change expects.
+	Commit(ctx context.Context, changes ...Change) ([]Revision, error)
+}
+
+// Blob keeps bytes under keys of [a-z0-9-]. Methods are safe for concurrent use.
+type Blob interface {
+	// Put stores r's bytes and returns once they are on disk. A Put of a key that is there replaces it.
+	Put(ctx context.Context, key string, r io.Reader) error
+	// Get fails with ErrNotFound, or with another error when the stored bytes do not match their digest.
+	Get(ctx context.Context, key string) (io.ReadCloser, error)
+	Delete(ctx context.Context, key string) error
+	Keys(ctx context.Context) ([]string, error)
+}
+
+// Queue keeps events until each is acknowledged: at least once, no order
+// promised. Methods are safe for concurrent use.
+type Queue interface {
+	// Publish returns once the event is on disk.
+	Publish(ctx context.Context, subject string, event []byte) error
+	// Consume hands events of the subject to handle, at most limit at a time,
+	// until ctx ends; then it waits for the handlers that run.
+	Consume(ctx context.Context, subject string, limit int, handle func(context.Context, Delivery)) error
+	// Waiting counts the subject's events that are not acknowledged.
+	Waiting(ctx context.Context, subject string) (uint64, error)
+}
+
+// Delivery is one event handed out. Exactly one of Ack and Retry is called; an
+// event whose handler calls neither, or dies, is delivered again.
+type Delivery interface {
+	Event() []byte
+	Accepted() time.Time
+	Attempt() int // from 1
+	Ack(ctx context.Context) error
+	Retry(ctx context.Context, after time.Duration) error
+}
+
+// Route carries calls to a node by its id. Methods are safe for concurrent use.
+type Route interface {
+	// Serve answers calls to the name on this node until ctx ends.
+	Serve(ctx context.Context, name string, handle func(ctx context.Context, request []byte) ([]byte, error)) error
+	Call(ctx context.Context, node, name string, request []byte) ([]byte, error)
+}
