@@ -39,7 +39,6 @@ type Qualifier string
 // Latest is the one mutable version.
 const Latest Qualifier = "$LATEST"
 
-
 // RequestID identifies one invocation over all its attempts: a UUID.
 type RequestID string
 
