@@ -1,0 +1,72 @@
+// Package bootstrap knows the managed runtimes: their identifiers, the
+// interpreters that this machine has for them, and how each is started with
+// Kiln's runtime client. The languages live in its folders (nodejs, python,
+// provided), each a Family; the Catalog joins them. It starts no function: the
+// environment package takes a Runtime and executes its Launch in a sandbox.
+package bootstrap
+
+import (
+	"context"
+	"io/fs"
+
+	"kiln/internal/lambda"
+)
+
+// Layout is where things are for the processes of a sandbox.
+type Layout struct {
+	Task, Opt, Runtime, Lang, Tmp string
+}
+
+// Launch is how a runtime is started.
+type Launch struct {
+	Path string   // of the executable, inside
+	Args []string // argv, from argv[0]
+	Dir  string
+	// Defaults are variables that the function's own settings override (PATH,
+	// LANG, NODE_PATH …); Reserved ones cannot be overridden.
+	Defaults, Reserved map[string]string
+}
+
+// Identifier is one runtime that a Family offers.
+type Identifier struct {
+	ID      lambda.RuntimeID
+	Version string // of the language: 22, 3.13; "" where any will do
+}
+
+// Installation is an interpreter found on this machine.
+type Installation struct {
+	Program string // absolute path, symlinks resolved
+	Prefix  string // the tree that it needs, mounted as Layout.Lang; "" when it lies in /usr
+	Version string // as it reports itself: 22.11.0, 3.12.1
+}
+
+// Family is one language. Methods are safe for concurrent use.
+type Family interface {
+	// Name is what the family's identifiers begin with.
+	Name() string
+	Identifiers() []Identifier
+	// Programs are the names and glob patterns by which interpreters are found:
+	// names on PATH, and patterns relative to a home or a version manager's folder.
+	Programs() []string
+	// Probe runs a program and says what it is. Families without an interpreter
+	// have no Programs and are never probed.
+	Probe(ctx context.Context, program string) (Installation, error)
+	// Client is the runtime client's files, placed at Layout.Runtime; nil for none.
+	Client() fs.FS
+	Launch(id lambda.RuntimeID, in Installation, l Layout) Launch
+}
+
+// Runtime is an identifier resolved on this machine.
+type Runtime struct {
+	ID           lambda.RuntimeID
+	Family       Family
+	Installation Installation
+	// Client is the host's folder with the runtime client; "" for none.
+	Client string
+	// Label and Digest name the runtime's exact version, for INIT_START and
+	// RuntimeVersionArn: "nodejs:22.v11" and 64 hexadecimal digits that change with interpreter
+	// or client. Empty for provided runtimes.
+	Label, Digest string
+	// Substitute says which other version serves this identifier, or "".
+	Substitute string
+}

@@ -1,0 +1,354 @@
+// Package runtimeapi serves the Lambda Runtime API (2018-06-01) to the one
+// runtime of one execution environment. It knows the protocol and nothing of
+// sandboxes, processes or logs; the environment package gives it a listener,
+// hands it invocations and reads their answers.
+//
+// https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+package runtimeapi
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+
+	"kiln/internal/lambda"
+)
+
+// maxErrorBody bounds an error document; AWS takes as much as an answer.
+const maxErrorBody = lambda.MaxResponsePayload
+
+// maxHeader bounds the request line and headers: runtime clients put an X-Ray
+// cause of up to 1 MiB into one.
+const maxHeader = 2 << 20
+
+// ErrClosed is returned by Invoke when the server was closed meanwhile.
+var ErrClosed = errors.New("the runtime API of this environment is closed")
+
+// state is where the runtime stands in the protocol.
+//
+//	started ──next──▶ ready ──event──▶ running ──response, error──▶ answered
+//	   │                ▲                                              │
+//	   │ init/error     └──────────────────── next ────────────────────┘
+//	   ▼
+//	initFailed
+//
+// A next while started or answered makes the runtime ready; one while running is
+// refused, as is an init/error after the first next.
+type state int
+
+const (
+	started state = iota
+	initFailed
+	ready
+	running
+	answered
+)
+
+func (s state) String() string {
+	return [...]string{"Started", "InitError", "Ready", "Running", "InvocationResponse"}[s]
+}
+
+// Report is an error document that the runtime posted.
+type Report struct {
+	Type    string // sanitised value of the error type header
+	Payload []byte // handed to the caller unchanged
+}
+
+// Answer is what the runtime made of one invocation.
+type Answer struct {
+	Payload     []byte
+	ContentType string
+	// ErrorType is "" for a response; else the payload is an error document.
+	ErrorType string
+}
+
+// Server is the Runtime API of one environment. Serve once, Close once; the
+// other methods are safe for concurrent use, but invocations go one at a time.
+type Server struct {
+	http *http.Server
+	log  *slog.Logger
+
+	ready  chan struct{} // closed by the first next
+	failed chan Report   // one init error
+	events chan *exchange
+	closed chan struct{}
+	stop   sync.Once
+
+	mu      sync.Mutex
+	state   state     // guarded by mu
+	current *exchange // guarded by mu; while running or answered
+}
+
+// exchange is one invocation with the runtime.
+type exchange struct {
+	invocation *lambda.Invocation
+	answer     chan Answer   // one
+	idle       chan struct{} // closed when the runtime asks for the next event
+}
+
+// New returns a server that nothing talks to yet.
+func New(log *slog.Logger) *Server {
+	s := &Server{
+		log:    log,
+		ready:  make(chan struct{}),
+		failed: make(chan Report, 1),
+		events: make(chan *exchange),
+		closed: make(chan struct{}),
+	}
+	s.http = &http.Server{
+		Handler:        http.HandlerFunc(s.route),
+		MaxHeaderBytes: maxHeader,
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	return s
+}
+
+// Serve answers the runtime on l until Close, which closes l too.
+func (s *Server) Serve(l net.Listener) error {
+	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Close ends every request and wakes every waiter.
+func (s *Server) Close() error {
+	s.stop.Do(func() { close(s.closed) })
+	return s.http.Close()
+}
+
+// Ready is closed once the runtime asked for its first event: its init is over.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// InitFailed yields the error document of a runtime whose init failed.
+func (s *Server) InitFailed() <-chan Report { return s.failed }
+
+// Exchange is an invocation that the runtime has been given or waits for.
+type Exchange struct {
+	server *Server
+	x      *exchange
+}
+
+// Offer hands the invocation to the runtime once it asks, and returns. Call it
+// again only after the earlier exchange is idle.
+func (s *Server) Offer(ctx context.Context, inv *lambda.Invocation) (Exchange, error) {
+	x := &exchange{
+		invocation: inv,
+		answer:     make(chan Answer, 1),
+		idle:       make(chan struct{}),
+	}
+	select {
+	case s.events <- x:
+		return Exchange{s, x}, nil
+	case <-ctx.Done():
+		return Exchange{}, context.Cause(ctx)
+	case <-s.closed:
+		return Exchange{}, ErrClosed
+	}
+}
+
+// Answer yields what the runtime posted.
+func (e Exchange) Answer() <-chan Answer { return e.x.answer }
+
+// Idle is closed when the runtime asks for the next event: all its work on this
+// one is over.
+func (e Exchange) Idle() <-chan struct{} { return e.x.idle }
+
+func (s *Server) route(w http.ResponseWriter, r *http.Request) {
+	const version = "/2018-06-01/"
+	path, ok := strings.CutPrefix(r.URL.Path, version)
+	switch {
+	case r.URL.Path == version+"ping" && r.Method == http.MethodGet:
+		_, _ = io.WriteString(w, "pong")
+	case !ok:
+		refuse(w, http.StatusNotFound, "NotFound", "This environment serves the Runtime API 2018-06-01 only; "+r.URL.Path+" is not part of it.")
+	case path == "runtime/invocation/next":
+		if allowed(w, r, http.MethodGet) {
+			s.next(w, r)
+		}
+	case path == "runtime/init/error":
+		if allowed(w, r, http.MethodPost) {
+			s.initError(w, r)
+		}
+	case strings.HasPrefix(path, "runtime/invocation/"):
+		id, verb, _ := strings.Cut(strings.TrimPrefix(path, "runtime/invocation/"), "/")
+		switch verb {
+		case "response":
+			if allowed(w, r, http.MethodPost) {
+				s.response(w, r, lambda.RequestID(id))
+			}
+		case "error":
+			if allowed(w, r, http.MethodPost) {
+				s.invocationError(w, r, lambda.RequestID(id))
+			}
+		default:
+			refuse(w, http.StatusNotFound, "NotFound", "no such path: "+r.URL.Path)
+		}
+	default:
+		// restore/next and restore/error exist for SnapStart only, and answer 404 elsewhere.
+		refuse(w, http.StatusNotFound, "NotFound", "no such path: "+r.URL.Path)
+	}
+}
+
+// next gives the runtime its next event, whenever that comes.
+func (s *Server) next(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	from := s.state
+	if from == running || from == initFailed {
+		s.mu.Unlock()
+		refuseTransition(w, from, ready)
+		return
+	}
+	s.state = ready
+	if s.current != nil {
+		close(s.current.idle)
+		s.current = nil
+	}
+	s.mu.Unlock()
+	if from == started {
+		close(s.ready)
+	}
+
+	select {
+	case x := <-s.events:
+		if r.Context().Err() != nil { // this request is dead; the runtime's next one takes the event
+			select {
+			case s.events <- x:
+			case <-s.closed:
+			}
+			return
+		}
+		s.mu.Lock()
+		s.state = running
+		s.current = x
+		s.mu.Unlock()
+		writeEvent(w, x.invocation)
+	case <-r.Context().Done():
+	case <-s.closed:
+	}
+}
+
+func writeEvent(w http.ResponseWriter, inv *lambda.Invocation) {
+	h := w.Header()
+	set := func(name, value string) {
+		if value != "" {
+			h[name] = []string{value}
+		}
+	}
+	set("Lambda-Runtime-Aws-Request-Id", string(inv.ID))
+	set("Lambda-Runtime-Deadline-Ms", formatMillis(inv.Deadline))
+	set("Lambda-Runtime-Invoked-Function-Arn", inv.ARN.String())
+	set("Lambda-Runtime-Trace-Id", inv.TraceHeader)
+	set("Lambda-Runtime-Client-Context", inv.ClientContext)
+	set("Lambda-Runtime-Cognito-Identity", inv.CognitoIdentity)
+	contentType := inv.ContentType
+	if contentType == "" {
+		contentType = "application/json"
+	}
+	set("Content-Type", contentType)
+	set("Content-Length", formatInt(len(inv.Payload)))
+	_, _ = w.Write(inv.Payload) // a runtime that is gone is noticed by its exit
+}
+
+// response takes a result, buffered or streamed; a streamed one is collected.
+func (s *Server) response(w http.ResponseWriter, r *http.Request, id lambda.RequestID) {
+	x, ok := s.running(w, id)
+	if !ok {
+		return
+	}
+	switch mode := r.Header.Get("Lambda-Runtime-Function-Response-Mode"); mode {
+	case "", "streaming":
+	default:
+		s.finish(x, platformError("Runtime.InvalidResponseModeHeader", "Invalid function response mode"))
+		refuse(w, http.StatusBadRequest, "InvalidFunctionResponseMode", "Invalid function response mode")
+		return
+	}
+	body, size, err := readBody(r, lambda.MaxResponsePayload)
+	switch {
+	case errors.Is(err, errTooLarge):
+		s.finish(x, platformError("Function.ResponseSizeTooLarge",
+			"Response payload size ("+formatInt(size)+" bytes) exceeded maximum allowed payload size ("+formatInt(lambda.MaxResponsePayload)+" bytes)."))
+		refuse(w, http.StatusRequestEntityTooLarge, "RequestEntityTooLarge",
+			"Exceeded maximum allowed payload size ("+formatInt(lambda.MaxResponsePayload)+" bytes).")
+	case err != nil:
+		s.finish(x, platformError("Runtime.TruncatedResponse", "The runtime's response ended early: "+err.Error()))
+		refuse(w, http.StatusBadRequest, "TruncatedHTTPRequest", "HTTP request detected as truncated")
+	default:
+		answer := Answer{Payload: body, ContentType: r.Header.Get("Content-Type")}
+		if t := r.Trailer.Get("Lambda-Runtime-Function-Error-Type"); t != "" {
+			answer = Answer{Payload: trailerBody(r.Trailer.Get("Lambda-Runtime-Function-Error-Body")), ErrorType: sanitiseErrorType(t)}
+		}
+		s.conclude(w, x, answer)
+	}
+}
+
+func (s *Server) invocationError(w http.ResponseWriter, r *http.Request, id lambda.RequestID) {
+	x, ok := s.running(w, id)
+	if !ok {
+		return
+	}
+	report, err := readReport(r)
+	if err != nil {
+		s.finish(x, platformError("Runtime.TruncatedResponse", "The runtime's error document ended early or is too large: "+err.Error()))
+		refuse(w, http.StatusBadRequest, "TruncatedHTTPRequest", "HTTP request detected as truncated")
+		return
+	}
+	s.conclude(w, x, Answer{Payload: report.Payload, ContentType: "application/json", ErrorType: report.Type})
+}
+
+func (s *Server) initError(w http.ResponseWriter, r *http.Request) {
+	report, err := readReport(r)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, "TruncatedHTTPRequest", "HTTP request detected as truncated")
+		return
+	}
+	s.mu.Lock()
+	from := s.state
+	if from == started {
+		s.state = initFailed
+	}
+	s.mu.Unlock()
+	if from != started {
+		refuseTransition(w, from, initFailed)
+		return
+	}
+	s.failed <- report
+	accept(w)
+}
+
+// running returns the exchange that the id names, if its answer is still owed.
+func (s *Server) running(w http.ResponseWriter, id lambda.RequestID) (*exchange, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state != running || s.current.invocation.ID != id {
+		refuse(w, http.StatusBadRequest, "InvalidRequestID", "Invalid request ID")
+		return nil, false
+	}
+	return s.current, true
+}
+
+// conclude delivers the answer and tells the runtime whether it was the first.
+func (s *Server) conclude(w http.ResponseWriter, x *exchange, a Answer) {
+	if s.finish(x, a) {
+		accept(w)
+	} else {
+		refuse(w, http.StatusBadRequest, "InvalidRequestID", "Invalid request ID")
+	}
+}
+
+// finish delivers the answer, unless another request was faster.
+func (s *Server) finish(x *exchange, a Answer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state != running || s.current != x {
+		return false
+	}
+	s.state = answered
+	x.answer <- a
+	return true
+}

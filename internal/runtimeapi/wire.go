@@ -1,0 +1,125 @@
+package runtimeapi
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"kiln/internal/lambda"
+)
+
+var errTooLarge = errors.New("larger than allowed")
+
+// readBody reads at most limit bytes. On errTooLarge, size is how many were
+// announced or found.
+func readBody(r *http.Request, limit int) (body []byte, size int, err error) {
+	if n := r.ContentLength; n > int64(limit) {
+		return nil, int(n), errTooLarge
+	} else if n >= 0 {
+		body = make([]byte, n)
+		_, err = io.ReadFull(r.Body, body)
+		return body, int(n), err
+	}
+	body, err = io.ReadAll(io.LimitReader(r.Body, int64(limit)+1))
+	if err != nil {
+		return nil, len(body), err
+	}
+	if len(body) > limit {
+		rest, _ := io.Copy(io.Discard, io.LimitReader(r.Body, 64<<20)) // count on, within reason, for the message
+		return nil, len(body) + int(rest), errTooLarge
+	}
+	return body, len(body), nil
+}
+
+const errorCause = "application/vnd.aws.lambda.error.cause+json"
+
+func readReport(r *http.Request) (Report, error) {
+	body, _, err := readBody(r, maxErrorBody)
+	if err != nil {
+		return Report{}, err
+	}
+	if strings.HasPrefix(r.Header.Get("Content-Type"), errorCause) {
+		body = splitCause(body)
+	}
+	return Report{Type: sanitiseErrorType(r.Header.Get("Lambda-Runtime-Function-Error-Type")), Payload: body}, nil
+}
+
+// splitCause takes the error document out of a body that carries X-Ray causes too.
+func splitCause(body []byte) []byte {
+	var document struct {
+		Message string          `json:"errorMessage"`
+		Type    string          `json:"errorType"`
+		Trace   json.RawMessage `json:"stackTrace,omitempty"`
+	}
+	if json.Unmarshal(body, &document) != nil {
+		return []byte(`"Invalid error body"`)
+	}
+	out, _ := json.Marshal(document) // strings and valid raw JSON always marshal
+	return out
+}
+
+func trailerBody(encoded string) []byte {
+	body, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil || !json.Valid(body) {
+		return []byte(`"Invalid error body"`)
+	}
+	return body
+}
+
+var knownErrorType = regexp.MustCompile(`(Runtime|Function)\.[A-Z][a-zA-Z]+`)
+
+// sanitiseErrorType maps what a runtime claims to what the platform reports; the
+// caller still sees the document's own errorType.
+func sanitiseErrorType(s string) string {
+	switch {
+	case knownErrorType.MatchString(s):
+		return knownErrorType.FindString(s)
+	case strings.HasPrefix(s, "Function."):
+		return "Function.Unknown"
+	default:
+		return "Runtime.Unknown"
+	}
+}
+
+func platformError(errorType, message string) Answer {
+	body, _ := json.Marshal(lambda.ErrorDocument{Type: errorType, Message: message}) // two strings always marshal
+	return Answer{Payload: body, ContentType: "application/json", ErrorType: errorType}
+}
+
+func allowed(w http.ResponseWriter, r *http.Request, method string) bool {
+	if r.Method == method {
+		return true
+	}
+	w.Header().Set("Allow", method)
+	refuse(w, http.StatusMethodNotAllowed, "MethodNotAllowed", r.Method+" is not allowed here; use "+method)
+	return false
+}
+
+func accept(w http.ResponseWriter) {
+	h := w.Header()
+	h["Content-Type"] = []string{"application/json"}
+	w.WriteHeader(http.StatusAccepted)
+	_, _ = io.WriteString(w, `{"status":"OK"}`) // a runtime that is gone is noticed by its exit
+}
+
+func refuse(w http.ResponseWriter, status int, errorType, message string) {
+	body, _ := json.Marshal(lambda.ErrorDocument{Type: errorType, Message: message})
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+func refuseTransition(w http.ResponseWriter, from, to state) {
+	refuse(w, http.StatusForbidden, "InvalidStateTransition",
+		"State transition from "+from.String()+" to "+to.String()+" failed for runtime. Error: State transition is not allowed")
+}
+
+func formatMillis(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
+
+func formatInt(n int) string { return strconv.Itoa(n) }
