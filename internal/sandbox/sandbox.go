@@ -69,6 +69,10 @@ type Sandbox interface {
 	// Exec starts a process in a process group of its own. It may be called
 	// several times; each process has its own output.
 	Exec(ctx context.Context, cmd Command) (Process, error)
+	// KillAll kills every process inside, those that escaped their group
+	// included, and returns once they are gone. Scratch files and listeners stay,
+	// and Exec works again.
+	KillAll(ctx context.Context) error
 	// Usage reads the sandbox's memory now.
 	Usage(ctx context.Context) (Usage, error)
 	// Destroy kills every process and removes everything but the logs written
