@@ -1,0 +1,38 @@
+package lambdaapi
+
+import "strings"
+
+// The four patterns of the model that look around, which RE2 cannot, as functions.
+// The generator refuses a fifth.
+
+// matchAlias is (?!^[0-9]+$)([a-zA-Z0-9-_]+): a name that is not a number.
+func matchAlias(s string) bool { return allOf(s, nameChar) && !allOf(s, digit) }
+
+// matchFunctionURLQualifier is ((?!^\d+$)^[0-9a-zA-Z-_]+$).
+func matchFunctionURLQualifier(s string) bool { return matchAlias(s) }
+
+// matchS3Bucket is [0-9A-Za-z\.\-_]*(?<!\.): no dot at the end.
+func matchS3Bucket(s string) bool {
+	return (s == "" || allOf(s, func(c byte) bool { return nameChar(c) || c == '.' })) && !strings.HasSuffix(s, ".")
+}
+
+// matchCollectionName is (^(?!(system\x2e)))(^[_a-zA-Z0-9])([^$]*).
+func matchCollectionName(s string) bool {
+	return s != "" && !strings.HasPrefix(s, "system.") &&
+		nameChar(s[0]) && s[0] != '-' && !strings.Contains(s, "$")
+}
+
+func digit(c byte) bool { return c >= '0' && c <= '9' }
+
+func nameChar(c byte) bool {
+	return digit(c) || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '-' || c == '_'
+}
+
+func allOf(s string, is func(byte) bool) bool {
+	for i := range len(s) {
+		if !is(s[i]) {
+			return false
+		}
+	}
+	return s != ""
+}
