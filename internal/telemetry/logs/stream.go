@@ -1,0 +1,210 @@
+package logs
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"kiln/internal/lambda"
+)
+
+const (
+	// recordBytes is what a waiting event costs in memory beside its message.
+	recordBytes = 32
+	// urgentBytes waiting are written at once.
+	urgentBytes = 1 << 20
+)
+
+// Stream appends to one log stream. Methods are safe for concurrent use. It
+// needs no closing; two Streams of one name are the same stream.
+type Stream struct {
+	store *Store
+	group *group
+	name  string
+
+	records []record // guarded by store.mu: waiting
+	text    []byte   // guarded by store.mu: their messages, one after the other
+	lost    loss     // guarded by store.mu: not said yet
+	dirty   bool     // guarded by store.mu: in store.dirty
+
+	open openChunk // guarded by store.writing
+}
+
+// record is an event whose message ends at end of some text and begins where
+// the one before ended.
+type record struct {
+	seq, time int64
+	end       int
+}
+
+// loss is what a stream lost since it last said so.
+type loss struct {
+	events, bytes int64
+	time          int64 // of the last of them
+	reason        string
+}
+
+// Why events are lost, as their stream says it.
+const (
+	lostToFlood = "they came faster than they could be written"
+	lostToDisk  = "the disk is full or failing"
+)
+
+// Stream returns the stream of that name. Group and stream come into being with
+// their first event.
+func (s *Store) Stream(scope lambda.Scope, groupName, stream string) *Stream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.groupLocked(groupKey{scope, groupName})
+	g.held = true
+	return &Stream{store: s, group: g, name: strings.Clone(stream)}
+}
+
+// Append adds an event. It copies message, never waits for the disk and never
+// fails: what cannot be kept is counted, and the stream says so. A message
+// longer than lambda.MaxLogEvent is cut, and says so.
+func (st *Stream) Append(at time.Time, message []byte) {
+	if len(message) > lambda.MaxLogEvent {
+		message = cut(message)
+	}
+	size := int64(len(message)) + recordBytes
+	when := nanos(at)
+	s, g := st.store, st.group
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stats.Events++
+	s.stats.Bytes += int64(len(message))
+	if s.closed {
+		s.stats.DroppedEvents++
+		s.stats.DroppedBytes += int64(len(message))
+		return
+	}
+	if !st.dirty {
+		st.dirty = true
+		s.dirty = append(s.dirty, st)
+		signal(s.wake)
+	}
+	// A group may hold as much as is still free: one flood ends at half of the
+	// queue, two at a third each, and a quiet function always finds room.
+	if g.queued+size > s.cfg.QueueBytes-s.queued {
+		s.loseLocked(st, 1, int64(len(message)), when, lostToFlood)
+		signal(s.urgent)
+		return
+	}
+	s.seq++
+	st.text = append(st.text, message...)
+	st.records = append(st.records, record{seq: s.seq, time: when, end: len(st.text)})
+	g.queued += size
+	s.queued += size
+	if s.queued >= urgentBytes {
+		signal(s.urgent)
+	}
+}
+
+func (s *Store) loseLocked(st *Stream, events, bytes, when int64, reason string) {
+	s.stats.DroppedEvents += events
+	s.stats.DroppedBytes += bytes
+	st.lost.events += events
+	st.lost.bytes += bytes
+	st.lost.time = when
+	st.lost.reason = reason
+}
+
+// batch is what one stream has to write.
+type batch struct {
+	stream  *Stream
+	records []record
+	text    []byte
+	lost    loss  // said by the last record
+	size    int64 // what it takes of the queue
+}
+
+// take empties the queue into batches; the bytes stay counted until settle.
+func (s *Store) take() []batch {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	batches := make([]batch, 0, len(s.dirty))
+	for _, st := range s.dirty {
+		b := batch{stream: st, records: st.records, text: st.text, lost: st.lost}
+		b.size = int64(len(b.text)) + recordBytes*int64(len(b.records))
+		if b.lost.events > 0 {
+			b.text = fmt.Appendf(b.text, "[kiln] %d log events (%d bytes) were dropped: %s", b.lost.events, b.lost.bytes, b.lost.reason)
+			s.seq++
+			b.records = append(b.records, record{seq: s.seq, time: b.lost.time, end: len(b.text)})
+		}
+		st.records, st.text, st.lost, st.dirty = nil, nil, loss{}, false
+		batches = append(batches, b)
+	}
+	s.dirty = nil
+	s.written = s.seq
+	return batches
+}
+
+// settle gives the batches' place in the queue back, once they are written or lost.
+func (s *Store) settle(batches []batch, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range batches {
+		st, g := b.stream, b.stream.group
+		s.queued -= b.size
+		g.queued -= b.size
+		if n := len(b.records); err != nil && n > 0 {
+			events, bytes := int64(n), int64(len(b.text))
+			if b.lost.events > 0 { // its last record spoke of an earlier loss, which is told again
+				own := int64(0)
+				if n > 1 {
+					own = int64(b.records[n-2].end)
+				}
+				events, bytes = events-1, own
+				st.lost.events += b.lost.events
+				st.lost.bytes += b.lost.bytes
+			}
+			s.loseLocked(st, events, bytes, b.records[n-1].time, lostToDisk)
+			continue
+		}
+		g.written = s.written
+		if g.changed != nil {
+			close(g.changed)
+			g.changed = nil
+		}
+	}
+}
+
+// cut shortens a message to the limit of one event and says so at its end.
+func cut(message []byte) []byte {
+	mark := fmt.Sprintf(" [kiln] cut: the event had %d bytes", len(message))
+	end := lambda.MaxLogEvent - len(mark)
+	for end > 0 && end > lambda.MaxLogEvent-len(mark)-utf8.UTFMax && !utf8.RuneStart(message[end]) {
+		end--
+	}
+	return append(message[:end:end], mark...)
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Times outside these cannot be told in nanoseconds.
+var (
+	minTime = time.Unix(0, math.MinInt64/2)
+	maxTime = time.Unix(0, math.MaxInt64/2)
+)
+
+// nanos is t in nanoseconds since 1970, as near as it can be told.
+func nanos(t time.Time) int64 {
+	switch {
+	case t.Before(minTime):
+		return minTime.UnixNano()
+	case t.After(maxTime):
+		return maxTime.UnixNano()
+	}
+	return t.UnixNano()
+}
+
+func fromNanos(n int64) time.Time { return time.Unix(0, n).UTC() }

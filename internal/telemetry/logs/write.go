@@ -1,0 +1,447 @@
+package logs
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"kiln/internal/lambda"
+)
+
+const (
+	// slackPages may stay free in the file for the next chunks, in pages of 4 KiB.
+	slackPages = 2048
+	// shrinkPages are given back to the file system in one step.
+	shrinkPages = 1024
+	// shrinkPause is between two steps, so that writing comes between them.
+	shrinkPause = 20 * time.Millisecond
+)
+
+// Flush returns once everything appended before is readable, or dropped.
+func (s *Store) Flush(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.write(false)
+}
+
+// run writes in the background until Close.
+func (s *Store) run() {
+	defer close(s.done)
+	var tick <-chan time.Time // not nil: something was appended since it last came
+	for {
+		select {
+		case <-s.wake:
+			if tick == nil {
+				tick = time.After(s.cfg.FlushInterval)
+			}
+		case <-s.urgent:
+			_ = s.write(false) // told by write
+		case <-tick:
+			tick = nil
+			_ = s.write(true)
+			if s.shrink() {
+				tick = time.After(shrinkPause)
+			}
+		case <-s.stop:
+			return
+		}
+	}
+}
+
+// write writes what waits. With sync, all that was written is on disk when it
+// returns; without, it outlives the process but perhaps not the power. Every
+// event is followed by a write with sync within FlushInterval.
+func (s *Store) write(sync bool) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	batches := s.take()
+	if len(batches) == 0 && !(sync && s.unsynced) {
+		return nil
+	}
+	err := s.commit(batches, sync)
+	s.settle(batches, err)
+	if err != nil {
+		for _, b := range batches {
+			b.stream.open = openChunk{}
+		}
+		s.mu.Lock()
+		s.stats.Failures++
+		s.mu.Unlock()
+	}
+	// Once per trouble, not per write: a full disk would fill its own log.
+	if failing := err != nil; failing != s.failing {
+		s.failing = failing
+		if failing {
+			s.cfg.Log.Error("logs cannot be written and are dropped", "path", s.path, "error", err)
+		} else {
+			s.cfg.Log.Info("logs are written again", "path", s.path)
+		}
+	}
+	return err
+}
+
+var errFull = errors.New("the disk is below its floor of free space")
+
+func (s *Store) commit(batches []batch, sync bool) error {
+	if len(batches) > 0 && s.cfg.Full() {
+		return errFull
+	}
+	s.using.RLock()
+	db := s.db
+	if db == nil {
+		s.using.RUnlock()
+		return errClosed
+	}
+	c := commit{store: s, db: db, opens: make([]openChunk, len(batches)), groups: make(map[*group]groupState)}
+	err := c.run(context.Background(), batches, sync)
+	s.using.RUnlock()
+	if err != nil {
+		if isDamage(err) {
+			err = errors.Join(err, s.replace(db, err))
+		}
+		return fmt.Errorf("write logs to %s: %w", s.path, err)
+	}
+	s.unsynced = !sync
+	for i, b := range batches {
+		b.stream.open = c.opens[i]
+	}
+	for g, state := range c.groups {
+		g.id, g.bytes = state.id, state.bytes
+	}
+	if c.evicted > 0 {
+		s.shrinking = true
+		s.mu.Lock()
+		s.stats.Evicted += c.evicted
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// commit is one transaction and what it will have changed in memory once it is
+// done.
+type commit struct {
+	store   *Store
+	db      *database
+	tx      *sql.Tx
+	opens   []openChunk
+	groups  map[*group]groupState
+	evicted int64
+
+	upsertStream, insertChunk, extendChunk *sql.Stmt
+	raw, packed                            []byte
+}
+
+type groupState struct{ id, bytes int64 }
+
+func (c *commit) run(ctx context.Context, batches []batch, sync bool) (err error) {
+	level := "PRAGMA synchronous = NORMAL"
+	if sync {
+		level = "PRAGMA synchronous = FULL"
+	}
+	if _, err := c.db.write.ExecContext(ctx, level); err != nil {
+		return err
+	}
+	if c.tx, err = c.db.write.BeginTx(ctx, nil); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = c.tx.Rollback() // the error before it says more
+		}
+	}()
+	if len(batches) == 0 {
+		// Only a commit that wrote something syncs.
+		if _, err := c.tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", schemaVersion)); err != nil {
+			return err
+		}
+		return c.tx.Commit()
+	}
+	for _, prepare := range []struct {
+		to  **sql.Stmt
+		sql string
+	}{
+		{&c.upsertStream, `INSERT INTO stream (group_id, name, first_time, last_time, events, bytes) VALUES (?1, ?2, ?3, ?4, 0, 0)
+			ON CONFLICT (group_id, name) DO UPDATE SET first_time = min(first_time, ?3), last_time = max(last_time, ?4) RETURNING id`},
+		{&c.insertChunk, `INSERT INTO chunk (group_id, stream_id, first_time, last_time, last_seq, base_time, base_seq, events, bytes, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`},
+		{&c.extendChunk, `UPDATE chunk SET first_time = ?, last_time = ?, last_seq = ?, events = events + ?, bytes = bytes + ?, data = CAST(data || ? AS BLOB) WHERE id = ?`},
+	} {
+		if *prepare.to, err = c.tx.PrepareContext(ctx, prepare.sql); err != nil {
+			return err
+		}
+	}
+	for i, b := range batches {
+		if err := c.writeStream(ctx, b, &c.opens[i]); err != nil {
+			return err
+		}
+	}
+	if err := c.evict(ctx); err != nil {
+		return err
+	}
+	for _, state := range c.groups {
+		if _, err := c.tx.ExecContext(ctx, `UPDATE log_group SET bytes = ? WHERE id = ?`, state.bytes, state.id); err != nil {
+			return err
+		}
+	}
+	return c.tx.Commit()
+}
+
+// group returns what is known of the group within the transaction; it makes the
+// group if it is not there.
+func (c *commit) group(ctx context.Context, g *group) (groupState, error) {
+	if state, ok := c.groups[g]; ok {
+		return state, nil
+	}
+	state := groupState{id: g.id, bytes: g.bytes}
+	if state.id == 0 {
+		r, err := c.tx.ExecContext(ctx, `INSERT INTO log_group (account, region, name, created) VALUES (?, ?, ?, ?)`,
+			string(g.key.scope.Account), string(g.key.scope.Region), g.key.name, time.Now().UnixNano())
+		if err != nil {
+			return state, err
+		}
+		if state.id, err = r.LastInsertId(); err != nil {
+			return state, err
+		}
+	}
+	c.groups[g] = state
+	return state, nil
+}
+
+// writeStream writes a stream's events as chunks and leaves the last in open.
+func (c *commit) writeStream(ctx context.Context, b batch, open *openChunk) error {
+	if len(b.records) == 0 {
+		*open = b.stream.open
+		return nil
+	}
+	g, err := c.group(ctx, b.stream.group)
+	if err != nil {
+		return err
+	}
+	first, last := b.records[0].time, b.records[0].time
+	for _, r := range b.records {
+		first, last = min(first, r.time), max(last, r.time)
+	}
+	var stream int64
+	if err := c.upsertStream.QueryRowContext(ctx, g.id, b.stream.name, first, last).Scan(&stream); err != nil {
+		return err
+	}
+	*open = b.stream.open
+	var events, bytes int64
+	start := 0 // of the next message
+	for i := 0; i < len(b.records); {
+		if open.db != c.db || !open.accepts(b.records[i].time) {
+			r := b.records[i]
+			*open = openChunk{db: c.db, first: r.time, last: r.time, lastTime: r.time, lastSq: r.seq}
+		}
+		base := *open
+		c.raw = c.raw[:0]
+		n := i
+		for ; n < len(b.records); n++ {
+			r := b.records[n]
+			if n > i && (base.raw+len(c.raw)+r.end-start > chunkBytes || !open.spans(r.time)) {
+				break
+			}
+			c.raw = appendEvent(c.raw, r.seq-open.lastSq, r.time-open.lastTime, b.text[start:r.end])
+			open.lastSq, open.lastTime = r.seq, r.time
+			open.first, open.last = min(open.first, r.time), max(open.last, r.time)
+			start = r.end
+		}
+		c.packed = c.store.encoder.EncodeAll(c.raw, c.packed[:0])
+		added, err := c.writeFrame(ctx, g.id, stream, base, open, n-i)
+		if err != nil {
+			return err
+		}
+		events += int64(n - i)
+		bytes += added
+		i = n
+	}
+	g.bytes += bytes
+	c.groups[b.stream.group] = g
+	_, err = c.tx.ExecContext(ctx, `UPDATE stream SET events = events + ?, bytes = bytes + ? WHERE id = ?`, events, bytes, stream)
+	return err
+}
+
+// writeFrame appends c.packed to the open chunk, or makes it one, and returns
+// the bytes added.
+func (c *commit) writeFrame(ctx context.Context, group, stream int64, base openChunk, open *openChunk, events int) (int64, error) {
+	open.raw += len(c.raw)
+	open.size += len(c.packed)
+	added := int64(len(c.packed))
+	if base.id != 0 {
+		r, err := c.extendChunk.ExecContext(ctx, open.first, open.last, open.lastSq, events, added, c.packed, base.id)
+		if err != nil {
+			return 0, err
+		}
+		if n, err := r.RowsAffected(); err != nil || n == 1 {
+			return added, err
+		}
+		// The chunk was evicted meanwhile: these events begin another. What is
+		// known of its span may be too wide, which is harmless.
+		open.raw, open.size = len(c.raw), len(c.packed)
+	}
+	added += chunkOverhead
+	r, err := c.insertChunk.ExecContext(ctx, group, stream, open.first, open.last, open.lastSq, base.lastTime, base.lastSq, events, added, c.packed)
+	if err != nil {
+		return 0, err
+	}
+	open.id, err = r.LastInsertId()
+	return added, err
+}
+
+// evict drops the oldest chunks of groups above their bound, and of the largest
+// groups while all of them are above theirs.
+func (c *commit) evict(ctx context.Context) error {
+	cfg := c.store.cfg
+	for g := range c.groups {
+		if err := c.evictFrom(ctx, g, cfg.GroupBytes); err != nil {
+			return err
+		}
+	}
+	for {
+		var total int64
+		var largest *group
+		var most int64
+		c.store.mu.Lock()
+		for _, g := range c.store.groups {
+			bytes := g.bytes
+			if state, ok := c.groups[g]; ok {
+				bytes = state.bytes
+			}
+			total += bytes
+			if bytes > most {
+				largest, most = g, bytes
+			}
+		}
+		c.store.mu.Unlock()
+		if total <= cfg.TotalBytes || largest == nil {
+			return nil
+		}
+		if _, err := c.group(ctx, largest); err != nil {
+			return err
+		}
+		// At most a quarter of it at a time: then another may be the largest.
+		if err := c.evictFrom(ctx, largest, max(most-(total-cfg.TotalBytes), most*3/4)); err != nil {
+			return err
+		}
+	}
+}
+
+// evictFrom drops the group's oldest chunks until it has at most keep bytes.
+func (c *commit) evictFrom(ctx context.Context, g *group, keep int64) error {
+	state := c.groups[g]
+	if state.bytes <= keep {
+		return nil
+	}
+	type gone struct{ events, bytes int64 }
+	streams := map[int64]gone{}
+	var through int64
+	rows, err := c.tx.QueryContext(ctx, `SELECT stream_id, last_seq, events, bytes FROM chunk INDEXED BY chunk_seq WHERE group_id = ? ORDER BY last_seq`, state.id)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for state.bytes > keep && rows.Next() {
+		var stream, events, bytes int64
+		if err := rows.Scan(&stream, &through, &events, &bytes); err != nil {
+			return err
+		}
+		sum := streams[stream]
+		streams[stream] = gone{sum.events + events, sum.bytes + bytes}
+		state.bytes -= bytes
+		c.evicted++
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return err
+	}
+	if len(streams) == 0 {
+		state.bytes = 0 // there was nothing: the count was wrong
+	}
+	if _, err := c.tx.ExecContext(ctx, `DELETE FROM chunk WHERE group_id = ? AND last_seq <= ?`, state.id, through); err != nil {
+		return err
+	}
+	for id, g := range streams {
+		if _, err := c.tx.ExecContext(ctx, `UPDATE stream SET events = events - ?, bytes = bytes - ? WHERE id = ?`, g.events, g.bytes, id); err != nil {
+			return err
+		}
+		if _, err := c.tx.ExecContext(ctx, `DELETE FROM stream WHERE id = ? AND events <= 0`, id); err != nil {
+			return err
+		}
+	}
+	c.groups[g] = state
+	return nil
+}
+
+// shrink gives some free pages back to the file system and tells whether more
+// are worth giving.
+func (s *Store) shrink() (more bool) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if !s.shrinking {
+		return false
+	}
+	s.using.RLock()
+	defer s.using.RUnlock()
+	var free int
+	if err := s.db.write.QueryRow("PRAGMA freelist_count").Scan(&free); err != nil || free <= slackPages {
+		s.shrinking = false
+		return false
+	}
+	// As a query, because each row it returns frees one page.
+	rows, err := s.db.write.Query(fmt.Sprintf("PRAGMA incremental_vacuum(%d)", shrinkPages))
+	if err != nil {
+		s.shrinking = false
+		return false
+	}
+	for rows.Next() {
+	}
+	err = errors.Join(rows.Err(), rows.Close())
+	s.shrinking = err == nil
+	return s.shrinking
+}
+
+// DeleteGroup deletes a group with its streams and events, those that wait
+// included. It fails with ErrNoGroup when there is none. An event appended
+// later makes the group anew.
+func (s *Store) DeleteGroup(ctx context.Context, scope lambda.Scope, name string) error {
+	if err := s.Flush(ctx); err != nil {
+		return err
+	}
+	if err := s.deleteGroup(ctx, scope, name); err != nil {
+		return fmt.Errorf("delete log group %s: %w", name, err)
+	}
+	signal(s.wake) // to shrink
+	return nil
+}
+
+func (s *Store) deleteGroup(ctx context.Context, scope lambda.Scope, name string) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.mu.Lock()
+	g := s.groups[groupKey{scope, name}]
+	s.mu.Unlock()
+	if g == nil || g.id == 0 {
+		return ErrNoGroup
+	}
+	s.using.RLock()
+	defer s.using.RUnlock()
+	if s.db == nil {
+		return errClosed
+	}
+	tx, err := s.db.write.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	for _, table := range []string{"chunk WHERE group_id", "stream WHERE group_id", "log_group WHERE id"} {
+		if _, err := tx.ExecContext(ctx, "DELETE FROM "+table+" = ?", g.id); err != nil {
+			return errors.Join(err, tx.Rollback())
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	g.id, g.bytes = 0, 0
+	s.shrinking = true
+	return nil
+}
