@@ -79,6 +79,9 @@ type Logging struct {
 	Group            string
 }
 
+// DefaultLogGroup is where a function logs unless it is configured otherwise.
+func DefaultLogGroup(name FunctionName) string { return "/aws/lambda/" + string(name) }
+
 // VPC is stored and returned; Kiln has no VPCs.
 type VPC struct {
 	SubnetIDs        []string

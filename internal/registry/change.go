@@ -1,0 +1,250 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"kiln/internal/lambda"
+)
+
+// Create is what CreateFunction asks for. Settings are complete but for the
+// defaults that need a name or a machine.
+type Create struct {
+	ARN      lambda.FunctionARN
+	Settings lambda.Settings
+	Layers   []string
+	Zip      []byte
+	Tags     map[string]string
+}
+
+// Create makes a function. What it returns is Pending; it becomes Active at once.
+func (r *Registry) Create(ctx context.Context, c Create) (*lambda.Function, error) {
+	s := &c.Settings
+	r.complete(s, c.ARN)
+	if err := r.checkSettings(s, c.Layers); err != nil {
+		return nil, err
+	}
+	if name := string(c.ARN.Name); len(name) > lambda.MaxFunctionName {
+		return nil, lambda.InvalidParameter("1 validation error detected: Value '%s' at 'functionName' failed to satisfy constraint: Member must have length less than or equal to %d", name, lambda.MaxFunctionName)
+	}
+	if len(c.Tags) > lambda.MaxTags {
+		return nil, lambda.InvalidParameter("Number of tags exceeds resource tag limit.")
+	}
+	defer r.writes.lock(c.ARN.String())()
+	if r.find(c.ARN) != nil {
+		return nil, lambda.Conflict("Function already exist: %s", c.ARN.Name)
+	}
+	code, release, err := r.addCode(ctx, s, c.Zip)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	f := &lambda.Function{
+		ARN:        c.ARN,
+		Version:    lambda.Latest,
+		Revision:   lambda.NewRevisionID(),
+		Settings:   *s,
+		Code:       code,
+		Tags:       c.Tags,
+		Modified:   time.Now().UTC(),
+		State:      lambda.Pending,
+		Reason:     creatingReason,
+		ReasonCode: creatingCode,
+		Build:      lambda.NewUUID(),
+	}
+	if err := r.commit(ctx, f, nil); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// AWS gives these for updates too.
+const (
+	creatingReason = "The function is being created."
+	creatingCode   = "Creating"
+)
+
+// UpdateCode is what UpdateFunctionCode asks for.
+type UpdateCode struct {
+	ARN          lambda.FunctionARN
+	Zip          []byte
+	Architecture lambda.Architecture // "" keeps it
+	Revision     lambda.RevisionID   // "" for any
+	DryRun       bool
+}
+
+// UpdateCode gives a function other code. Invocations run it once the function
+// is shown as updated successfully.
+func (r *Registry) UpdateCode(ctx context.Context, u UpdateCode) (*lambda.Function, error) {
+	return r.update(ctx, u.ARN, u.Revision, u.DryRun, func(f *lambda.Function) (func(), error) {
+		if u.Architecture != "" {
+			f.Settings.Architecture = u.Architecture
+		}
+		code, release, err := r.addCode(ctx, &f.Settings, u.Zip)
+		f.Code = code
+		return release, err
+	})
+}
+
+// UpdateConfiguration is what UpdateFunctionConfiguration asks for.
+type UpdateConfiguration struct {
+	ARN      lambda.FunctionARN
+	Revision lambda.RevisionID // "" for any
+	Layers   []string
+	Apply    func(*lambda.Settings) error // changes what the request names
+}
+
+// UpdateConfiguration changes a function's settings.
+func (r *Registry) UpdateConfiguration(ctx context.Context, u UpdateConfiguration) (*lambda.Function, error) {
+	return r.update(ctx, u.ARN, u.Revision, false, func(f *lambda.Function) (func(), error) {
+		if err := u.Apply(&f.Settings); err != nil {
+			return nil, err
+		}
+		r.complete(&f.Settings, f.ARN)
+		if err := r.checkSettings(&f.Settings, u.Layers); err != nil {
+			return nil, err
+		}
+		return nil, r.runtimes.Check(ctx, &f.Settings, f.Code)
+	})
+}
+
+// update makes the change on a copy. change returns what is to be released once
+// the change is durable, or failed.
+func (r *Registry) update(ctx context.Context, arn lambda.FunctionARN, revision lambda.RevisionID, dryRun bool, change func(*lambda.Function) (func(), error)) (*lambda.Function, error) {
+	defer r.writes.lock(arn.Unqualified().String())()
+	if arn.Qualifier != "" && arn.Qualifier != lambda.Latest {
+		return nil, lambda.NotFound("Function not found: %s", arn)
+	}
+	from := r.find(arn)
+	if from == nil {
+		return nil, lambda.NotFound("Function not found: %s", arn)
+	}
+	switch {
+	case from.shown.State == lambda.Pending:
+		return nil, lambda.Conflict("The operation cannot be performed at this time. The function is currently in the following state: Pending")
+	case from.shown.UpdateStatus == lambda.UpdateInProgress:
+		return nil, lambda.Conflict("The operation cannot be performed at this time. An update is in progress for resource: %s", from.shown.ARN)
+	case revision != "" && revision != from.shown.Revision:
+		return nil, lambda.PreconditionFailed()
+	}
+	f := *from.shown
+	f.Settings.Environment = maps.Clone(f.Settings.Environment)
+	release, err := change(&f)
+	if release != nil {
+		defer release()
+	}
+	if err != nil {
+		return nil, err
+	}
+	f.Modified = time.Now().UTC()
+	if dryRun {
+		return &f, nil
+	}
+	f.Revision = lambda.NewRevisionID()
+	f.UpdateStatus, f.Reason, f.ReasonCode = lambda.UpdateInProgress, creatingReason, creatingCode
+	f.Build = lambda.NewUUID()
+	if err := r.commit(ctx, &f, from); err != nil {
+		return nil, err
+	}
+	return &f, nil
+}
+
+// addCode verifies and stores a zip. release ends the claim that keeps it from
+// being discarded before the function that has it is written.
+func (r *Registry) addCode(ctx context.Context, s *lambda.Settings, zip []byte) (_ lambda.Code, release func(), err error) {
+	code, err := r.packages.Add(ctx, zip)
+	if err != nil {
+		return code, nil, err
+	}
+	r.reference(code)
+	release = func() {
+		r.mu.Lock()
+		unused := r.unreference(code)
+		r.mu.Unlock()
+		r.discard(unused)
+	}
+	if err := r.runtimes.Check(ctx, s, code); err != nil {
+		release()
+		return code, nil, err
+	}
+	return code, release, nil
+}
+
+// complete fills in the defaults that depend on the function or the machine.
+func (r *Registry) complete(s *lambda.Settings, arn lambda.FunctionARN) {
+	if s.Architecture == "" {
+		s.Architecture = r.config.Architecture
+	}
+	if s.Logging.Group == "" {
+		s.Logging.Group = lambda.DefaultLogGroup(arn.Name)
+	}
+	if s.Logging.Format == "JSON" {
+		if s.Logging.ApplicationLevel == "" {
+			s.Logging.ApplicationLevel = "INFO"
+		}
+		if s.Logging.SystemLevel == "" {
+			s.Logging.SystemLevel = "INFO"
+		}
+	}
+}
+
+// checkSettings is the semantic validation, in the order in which AWS does it.
+func (r *Registry) checkSettings(s *lambda.Settings, layers []string) error {
+	if err := checkEnvironment(s.Environment); err != nil {
+		return err
+	}
+	if len(layers) > 0 { // none can be published yet
+		return lambda.InvalidParameter("Layer version %s does not exist.", layers[0])
+	}
+	if s.Runtime == "" || s.Handler == "" {
+		return lambda.InvalidParameter("Runtime and Handler are mandatory parameters for functions created with deployment packages.")
+	}
+	if s.Logging.Format == "Text" && (s.Logging.ApplicationLevel != "" || s.Logging.SystemLevel != "") {
+		return lambda.InvalidParameter(`LogLevel is not supported when LogFormat is set to "Text". Remove LogLevel from your request or change the LogFormat to "JSON" and try again.`)
+	}
+	return nil
+}
+
+// reserved are the variables that the platform sets.
+var reserved = []string{
+	"_HANDLER", "_X_AMZN_TRACE_ID", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_EXECUTION_ENV",
+	"AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_LAMBDA_FUNCTION_VERSION",
+	"AWS_LAMBDA_INITIALIZATION_TYPE", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME",
+	"AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
+	"AWS_LAMBDA_RUNTIME_API", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR",
+	"AWS_LAMBDA_MAX_CONCURRENCY", "AWS_LAMBDA_METADATA_API", "AWS_LAMBDA_METADATA_TOKEN",
+}
+
+func checkEnvironment(env map[string]string) error {
+	var taken []string
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		if slices.Contains(reserved, name) {
+			taken = append(taken, name)
+		}
+		if strings.ContainsRune(env[name], 0) {
+			return lambda.InvalidParameter("Lambda was unable to configure your environment variables because the value of %s contains a NUL character.", name)
+		}
+	}
+	const unable = "Lambda was unable to configure your environment variables because the environment variables you have provided "
+	if len(taken) > 0 {
+		return lambda.InvalidParameter(unable+"contains reserved keys that are currently not supported for modification. Reserved keys used in this request: %s", strings.Join(taken, ", "))
+	}
+	if len(env) == 0 {
+		return nil
+	}
+	var measured bytes.Buffer
+	encoder := json.NewEncoder(&measured)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(env); err != nil {
+		return err
+	}
+	if m := bytes.TrimSuffix(measured.Bytes(), []byte{'\n'}); len(m) > lambda.MaxEnvironment {
+		return lambda.InvalidParameter(unable+"exceeded the 4KB limit. String measured: %s", m)
+	}
+	return nil
+}

@@ -1,0 +1,367 @@
+// Package registry is what Kiln runs: the functions of every account and region.
+// It decides what may be created and changed, makes each change durable before
+// it answers, and keeps a read model in memory, so that an invocation touches no
+// store. The Lambda API's door and the invoke package call it; it starts nothing.
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"kiln/internal/lambda"
+	"kiln/internal/state"
+)
+
+// Packages keeps deployment packages by content.
+type Packages interface {
+	// Add verifies and stores a zip. Its errors are the caller's where the zip is to blame.
+	Add(ctx context.Context, zip []byte) (lambda.Code, error)
+	Remove(ctx context.Context, code lambda.Code) error
+}
+
+// Runtimes says what can run here.
+type Runtimes interface {
+	// Check refuses, with the reason, a function that this machine cannot run.
+	Check(ctx context.Context, s *lambda.Settings, code lambda.Code) error
+}
+
+// Sealer encrypts what must not lie on the disk in clear.
+type Sealer interface {
+	Seal(plaintext, context []byte) ([]byte, error)
+	Unseal(sealed, context []byte) ([]byte, error)
+}
+
+// Config of a registry.
+type Config struct {
+	// Architecture is the machine's, and what a function gets that names none.
+	Architecture lambda.Architecture
+}
+
+// settleTimeout bounds the writes that finish a change in the background.
+const settleTimeout = 30 * time.Second
+
+// Registry is safe for concurrent use.
+type Registry struct {
+	state    state.State
+	packages Packages
+	runtimes Runtimes
+	sealer   Sealer
+	changed  func(arn lambda.FunctionARN, now *lambda.Function)
+	log      *slog.Logger
+	config   Config
+
+	ctx    context.Context // of the background writes
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+
+	writes keyedLocks // by function; taken before mu, and held across I/O
+
+	mu      sync.RWMutex
+	entries map[lambda.Scope]map[lambda.FunctionName]*entry // guarded by mu
+	codes   map[string]int                                  // guarded by mu; references by SHA256
+}
+
+// entry is one function. It is replaced, never changed.
+type entry struct {
+	shown    *lambda.Function // what the API shows
+	serving  *lambda.Function // what invocations run; nil while it is being created
+	settled  chan struct{}    // closed when shown has no change in progress
+	revision state.Revision
+}
+
+// New returns an empty registry. changed is called after every change of what a
+// function runs; now is nil when the function is gone.
+func New(st state.State, packages Packages, runtimes Runtimes, sealer Sealer, changed func(lambda.FunctionARN, *lambda.Function), log *slog.Logger, config Config) *Registry {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Registry{
+		state: st, packages: packages, runtimes: runtimes, sealer: sealer, changed: changed, log: log, config: config,
+		ctx: ctx, cancel: cancel,
+		entries: map[lambda.Scope]map[lambda.FunctionName]*entry{},
+		codes:   map[string]int{},
+	}
+}
+
+// Open loads every function. A change that a crash cut off is finished.
+func (r *Registry) Open(ctx context.Context) error {
+	records, err := r.state.All(ctx, recordPrefix)
+	if err != nil {
+		return fmt.Errorf("load functions: %w", err)
+	}
+	for _, rec := range records {
+		f, err := r.decode(rec)
+		if err != nil {
+			return err
+		}
+		e := &entry{shown: f, serving: f, revision: rec.Revision, settled: closedChannel}
+		if unsettled(f) {
+			e.settled = make(chan struct{})
+		}
+		r.put(e)
+		if unsettled(f) {
+			r.settleLater(f)
+		}
+	}
+	return nil
+}
+
+// Close waits for the writes in the background.
+func (r *Registry) Close() {
+	r.work.Wait()
+	r.cancel()
+}
+
+var closedChannel = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+func unsettled(f *lambda.Function) bool {
+	return f.State == lambda.Pending || f.UpdateStatus == lambda.UpdateInProgress
+}
+
+// Resolve returns what an invocation of the ARN runs. A function that is being
+// created is waited for: that takes the time of one write.
+func (r *Registry) Resolve(ctx context.Context, arn lambda.FunctionARN) (*lambda.Function, error) {
+	e, err := r.lookup(arn)
+	if err != nil {
+		return nil, err
+	}
+	if e.serving == nil {
+		select {
+		case <-e.settled:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		if e, err = r.lookup(arn); err != nil {
+			return nil, err
+		}
+	}
+	if e.serving == nil {
+		return nil, lambda.Conflict("The operation cannot be performed at this time. The function is currently in the following state: %s", e.shown.State)
+	}
+	return e.serving, nil
+}
+
+// Get returns what the API shows of the function that the ARN names.
+func (r *Registry) Get(arn lambda.FunctionARN) (*lambda.Function, error) {
+	e, err := r.lookup(arn)
+	if err != nil {
+		return nil, err
+	}
+	return e.shown, nil
+}
+
+// lookup finds an entry; only $LATEST exists yet.
+func (r *Registry) lookup(arn lambda.FunctionARN) (*entry, error) {
+	if arn.Qualifier == "" || arn.Qualifier == lambda.Latest {
+		if e := r.find(arn); e != nil {
+			return e, nil
+		}
+	}
+	return nil, lambda.NotFound("Function not found: %s", arn)
+}
+
+func (r *Registry) find(arn lambda.FunctionARN) *entry {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.entries[arn.Scope][arn.Name]
+}
+
+// List returns up to limit functions of a scope in the order of their names,
+// from the first after the marker, and whether there are more.
+func (r *Registry) List(scope lambda.Scope, after lambda.FunctionName, limit int) (page []*lambda.Function, more bool) {
+	r.mu.RLock()
+	for name, e := range r.entries[scope] {
+		if name > after {
+			page = append(page, e.shown)
+		}
+	}
+	r.mu.RUnlock()
+	slices.SortFunc(page, func(a, b *lambda.Function) int { return strings.Compare(string(a.ARN.Name), string(b.ARN.Name)) })
+	if len(page) > limit {
+		return page[:limit], true
+	}
+	return page, false
+}
+
+// Delete removes the function that the ARN names.
+func (r *Registry) Delete(ctx context.Context, arn lambda.FunctionARN) error {
+	defer r.writes.lock(arn.Unqualified().String())()
+	e := r.find(arn)
+	if e == nil {
+		return lambda.NotFound("Function not found: %s", arn.Unqualified())
+	}
+	switch {
+	case arn.Qualifier == lambda.Latest:
+		return lambda.InvalidParameter("$LATEST version cannot be deleted without deleting the function.")
+	case arn.Qualifier != "": // AWS answers the same to a version that is not there
+		return nil
+	}
+	if _, err := r.state.Commit(ctx, state.Change{Key: key(arn), Expect: e.revision}); err != nil {
+		return fmt.Errorf("delete %s: %w", arn, err)
+	}
+	r.mu.Lock()
+	delete(r.entries[arn.Scope], arn.Name)
+	unused := []*lambda.Code{r.unreference(e.shown.Code)}
+	if e.serving != nil && e.serving.Code != e.shown.Code {
+		unused = append(unused, r.unreference(e.serving.Code))
+	}
+	r.mu.Unlock()
+	r.changed(arn.Unqualified(), nil)
+	for _, c := range unused {
+		r.discard(c)
+	}
+	return nil
+}
+
+// commit makes f durable as what the API shows, and then visible. It is settled
+// later: the caller answers first.
+func (r *Registry) commit(ctx context.Context, f *lambda.Function, from *entry) error {
+	next := &entry{shown: f, settled: make(chan struct{})}
+	var expect state.Revision
+	if from != nil {
+		next.serving, expect = from.serving, from.revision
+	}
+	revision, err := r.write(ctx, f, expect)
+	if err != nil {
+		return err
+	}
+	next.revision = revision
+	r.put(next)
+	r.settleLater(f)
+	return nil
+}
+
+func (r *Registry) write(ctx context.Context, f *lambda.Function, expect state.Revision) (state.Revision, error) {
+	value, err := r.encode(f)
+	if err != nil {
+		return 0, err
+	}
+	revisions, err := r.state.Commit(ctx, state.Change{Key: key(f.ARN), Value: value, Expect: expect})
+	if err != nil {
+		return 0, fmt.Errorf("write %s: %w", f.ARN, err)
+	}
+	return revisions[0], nil
+}
+
+// settleLater finishes the change that f is: Pending becomes Active, InProgress
+// Successful, and invocations run it from then on.
+func (r *Registry) settleLater(f *lambda.Function) {
+	r.work.Go(func() {
+		ctx, cancel := context.WithTimeout(r.ctx, settleTimeout)
+		defer cancel()
+		if err := r.settle(ctx, f); err != nil {
+			r.log.Error("a change of a function is not finished; a restart finishes it", "function", f.ARN.String(), "error", err)
+		}
+	})
+}
+
+func (r *Registry) settle(ctx context.Context, f *lambda.Function) error {
+	defer r.writes.lock(f.ARN.String())()
+	e := r.find(f.ARN)
+	if e == nil || e.shown != f {
+		return nil // deleted meanwhile
+	}
+	settled := *f
+	settled.State, settled.UpdateStatus = lambda.Active, lambda.UpdateSuccessful
+	settled.Reason, settled.ReasonCode = "", ""
+	settled.Revision = lambda.NewRevisionID()
+	revision, err := r.write(ctx, &settled, e.revision)
+	if err != nil {
+		return err
+	}
+	r.put(&entry{shown: &settled, serving: &settled, settled: closedChannel, revision: revision})
+	r.changed(f.ARN, &settled)
+	close(e.settled)
+	if old := e.serving; old != nil && old.Code != settled.Code {
+		r.mu.Lock()
+		unused := r.unreference(old.Code)
+		r.mu.Unlock()
+		r.discard(unused)
+	}
+	return nil
+}
+
+// put makes an entry visible, and counts its code unless its predecessor has the same.
+func (r *Registry) put(e *entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	scope := r.entries[e.shown.ARN.Scope]
+	if scope == nil {
+		scope = map[lambda.FunctionName]*entry{}
+		r.entries[e.shown.ARN.Scope] = scope
+	}
+	if old := scope[e.shown.ARN.Name]; old == nil || old.shown.Code != e.shown.Code {
+		r.codes[e.shown.Code.SHA256]++
+	}
+	scope[e.shown.ARN.Name] = e
+}
+
+// reference keeps a code from being discarded until it is unreferenced.
+func (r *Registry) reference(c lambda.Code) {
+	r.mu.Lock()
+	r.codes[c.SHA256]++
+	r.mu.Unlock()
+}
+
+// unreference counts a user of the code out; it returns the code if that was the last. r.mu is held.
+func (r *Registry) unreference(c lambda.Code) *lambda.Code {
+	if r.codes[c.SHA256]--; r.codes[c.SHA256] > 0 {
+		return nil
+	}
+	delete(r.codes, c.SHA256)
+	return &c
+}
+
+// Uses reports whether any function has the code.
+func (r *Registry) Uses(sha256 string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.codes[sha256] > 0
+}
+
+func (r *Registry) discard(c *lambda.Code) {
+	if c == nil {
+		return
+	}
+	if err := r.packages.Remove(r.ctx, *c); err != nil && !errors.Is(err, state.ErrNotFound) {
+		r.log.Warn("a package that nothing uses stays on the disk", "sha256", c.SHA256, "error", err)
+	}
+}
+
+// keyedLocks are locks by name.
+type keyedLocks struct {
+	mu    sync.Mutex
+	locks map[string]*keyedLock // guarded by mu
+}
+
+type keyedLock struct {
+	sync.Mutex
+	users int // guarded by keyedLocks.mu
+}
+
+func (k *keyedLocks) lock(name string) (unlock func()) {
+	k.mu.Lock()
+	if k.locks == nil {
+		k.locks = map[string]*keyedLock{}
+	}
+	l := k.locks[name]
+	if l == nil {
+		l = &keyedLock{}
+		k.locks[name] = l
+	}
+	l.users++
+	k.mu.Unlock()
+	l.Lock()
+	return func() {
+		l.Unlock()
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if l.users--; l.users == 0 {
+			delete(k.locks, name)
+		}
+	}
+}
