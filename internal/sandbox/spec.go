@@ -1,0 +1,26 @@
+package sandbox
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+)
+
+var idPattern = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
+
+// Check says what is wrong with a spec, for drivers to call first: ID and Group
+// become names of directories and cgroups.
+func (s Spec) Check() error {
+	if !idPattern.MatchString(s.ID) {
+		return fmt.Errorf("sandbox id %q: want 1 to 64 of a-z, 0-9 and -", s.ID)
+	}
+	if s.Group == "" || !filepath.IsLocal(s.Group) || filepath.Clean(s.Group) != s.Group {
+		return fmt.Errorf("sandbox group %q: want a relative path such as account/region/function", s.Group)
+	}
+	for what, p := range map[string]string{"task": s.Task, "opt": s.Opt, "runtime": s.Runtime, "lang": s.Lang} {
+		if p != "" && !filepath.IsAbs(p) || p == "" && what == "task" {
+			return fmt.Errorf("sandbox %s directory %q: want an absolute path", what, p)
+		}
+	}
+	return nil
+}
