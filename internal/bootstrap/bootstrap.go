@@ -15,6 +15,9 @@ import (
 // Layout is where things are for the processes of a sandbox.
 type Layout struct {
 	Task, Opt, Runtime, Lang, Tmp string
+	// HostTask and HostOpt are the same two folders as the daemon sees them; the
+	// provided runtimes look there for their program. HostOpt is "" without layers.
+	HostTask, HostOpt string
 }
 
 // Launch is how a runtime is started.
@@ -25,6 +28,23 @@ type Launch struct {
 	// Defaults are variables that the function's own settings override (PATH,
 	// LANG, NODE_PATH …); Reserved ones cannot be overridden.
 	Defaults, Reserved map[string]string
+	// OSOnly says that no client of Kiln's runs: such a runtime gets no
+	// _LAMBDA_TELEMETRY_LOG_FD, and AWS_LAMBDA_EXEC_WRAPPER means nothing to it.
+	OSOnly bool
+}
+
+// Wrapped is the launch through an AWS_LAMBDA_EXEC_WRAPPER: the wrapper gets the
+// whole command line as its arguments. OS-only runtimes are not wrapped.
+func (l Launch) Wrapped(wrapper string) Launch {
+	if wrapper == "" || l.OSOnly {
+		return l
+	}
+	args := []string{wrapper, l.Path}
+	if len(l.Args) > 1 {
+		args = append(args, l.Args[1:]...)
+	}
+	l.Path, l.Args = wrapper, args
+	return l
 }
 
 // Identifier is one runtime that a Family offers.
@@ -45,8 +65,10 @@ type Family interface {
 	// Name is what the family's identifiers begin with.
 	Name() string
 	Identifiers() []Identifier
-	// Programs are the names and glob patterns by which interpreters are found:
-	// names on PATH, and patterns relative to a home or a version manager's folder.
+	// Programs are the names and glob patterns by which interpreters are found.
+	// One without a slash is a name on PATH (python3, python3.*); one with a
+	// slash is a path: absolute, relative to the home folder, or beginning with
+	// a variable ($PYENV_ROOT/versions/*/bin/python3), left out where that is unset.
 	Programs() []string
 	// Probe runs a program and says what it is. Families without an interpreter
 	// have no Programs and are never probed.
@@ -56,7 +78,14 @@ type Family interface {
 	Launch(id lambda.RuntimeID, in Installation, l Layout) Launch
 }
 
-// Runtime is an identifier resolved on this machine.
+// Preparer is an optional capability of a Family: it adds to a copy of its client
+// what one interpreter makes of it, such as compiled code. The folder is complete
+// otherwise, and read-only once Prepare returned.
+type Preparer interface {
+	Prepare(ctx context.Context, in Installation, dir string) error
+}
+
+// Runtime is an identifier resolved on this machine. It is immutable.
 type Runtime struct {
 	ID           lambda.RuntimeID
 	Family       Family
@@ -69,4 +98,15 @@ type Runtime struct {
 	Label, Digest string
 	// Substitute says which other version serves this identifier, or "".
 	Substitute string
+}
+
+// Launch is how the runtime is started in a sandbox of that layout.
+func (r *Runtime) Launch(l Layout) Launch { return r.Family.Launch(r.ID, r.Installation, l) }
+
+// VersionARN is the runtime's RuntimeVersionArn, or "" for provided runtimes.
+func (r *Runtime) VersionARN(region lambda.Region) string {
+	if r.Digest == "" {
+		return ""
+	}
+	return "arn:aws:lambda:" + string(region) + "::runtime:" + r.Digest
 }

@@ -1,0 +1,45 @@
+package bootstrap
+
+import (
+	"context"
+
+	"kiln/internal/lambda"
+)
+
+// Entry is one identifier with what serves it here.
+type Entry struct {
+	ID           lambda.RuntimeID
+	Installation Installation // empty for provided runtimes and missing ones
+	Substitute   string       // which other version serves it, or ""
+	Missing      string       // why it cannot be used, or ""
+}
+
+// Listing is what `kiln doctor` shows.
+type Listing struct {
+	Entries  []Entry
+	Problems []Problem
+}
+
+// List says of every identifier that Kiln has a family for what serves it, waiting
+// for discovery.
+func (c *Catalog) List(ctx context.Context) (Listing, error) {
+	var l Listing
+	for _, s := range c.families {
+		if err := c.take(ctx, s); err != nil {
+			return Listing{}, err
+		}
+		for _, ident := range s.Identifiers() {
+			e := Entry{ID: ident.ID}
+			in, substitute, err := c.choose(s, ident)
+			if refused := lambda.AsError(err); refused != nil {
+				e.Missing = refused.Message
+			} else {
+				e.Installation, e.Substitute = in, substitute
+			}
+			l.Entries = append(l.Entries, e)
+		}
+		l.Problems = append(l.Problems, s.problems...)
+		s.release()
+	}
+	return l, nil
+}
