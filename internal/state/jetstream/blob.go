@@ -1,0 +1,340 @@
+package jetstream
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"kiln/internal/state"
+)
+
+const (
+	// chunkPrefix and metaPrefix are an Object Store's subjects.
+	chunkPrefix = "$O." + bucket + ".C."
+	metaPrefix  = "$O." + bucket + ".M."
+	// chunkSize is how much of a blob one message holds, in bytes. Each is synced:
+	// a 50 MiB package costs 50 syncs.
+	chunkSize = 1 << 20
+	// orphanAge is how old chunks must be to be swept when no blob refers to them;
+	// younger ones may belong to a Put of another node that is under way.
+	orphanAge = time.Hour
+)
+
+// Blob stores each blob as an Object Store does (ADR-20: chunks under a subject
+// of their own, then one message that names it), so that NATS's tools can read it.
+// nats.go's Object Store is not used: it writes the name before it knows that all
+// chunks are on disk, reads without a deadline of its own past five seconds, and
+// waits for chunks that are gone.
+type Blob struct{ engine *Engine }
+
+// object is the content of the message that names a blob.
+type object struct {
+	Name    string    `json:"name"`
+	Options options   `json:"options"`
+	Bucket  string    `json:"bucket"`
+	ID      string    `json:"nuid"` // names the chunks; another one for each Put
+	Size    uint64    `json:"size"`
+	ModTime time.Time `json:"mtime"`
+	Chunks  uint32    `json:"chunks"`
+	Digest  string    `json:"digest,omitempty"`
+	Deleted bool      `json:"deleted,omitempty"`
+}
+
+type options struct {
+	ChunkSize uint32 `json:"max_chunk_size"`
+}
+
+// Put stores r's bytes and returns once they are on disk. A reader of the key
+// sees the old bytes or the new ones, never a mixture.
+func (b *Blob) Put(ctx context.Context, key string, r io.Reader) error {
+	if err := b.put(ctx, key, r); err != nil {
+		return fmt.Errorf("store the blob %s: %w", key, err)
+	}
+	return nil
+}
+
+func (b *Blob) put(ctx context.Context, key string, r io.Reader) (err error) {
+	if !isBlobKey(key) {
+		return fmt.Errorf("the key %q is not made of [a-z0-9-]", key)
+	}
+	old, err := b.find(ctx, key)
+	if err != nil && !errors.Is(err, state.ErrNotFound) {
+		return err
+	}
+	o := object{Name: key, Bucket: bucket, ID: uuid.NewString(), Options: options{chunkSize}}
+	named := false
+	defer func() {
+		if err != nil && !named {
+			// What stays after a failure here is swept at the next start.
+			b.dropChunks(context.WithoutCancel(ctx), o.ID)
+		}
+	}()
+	digest, chunk := sha256.New(), make([]byte, chunkSize)
+	for {
+		n, rerr := io.ReadFull(r, chunk)
+		if rerr != nil && !errors.Is(rerr, io.EOF) && !errors.Is(rerr, io.ErrUnexpectedEOF) {
+			return rerr
+		}
+		if n > 0 {
+			if err := b.engine.cfg.Free(); err != nil {
+				return err
+			}
+			if _, err := b.engine.store(ctx, &nats.Msg{Subject: chunkPrefix + o.ID, Data: chunk[:n]}); err != nil {
+				return err
+			}
+			digest.Write(chunk[:n])
+			o.Size, o.Chunks = o.Size+uint64(n), o.Chunks+1
+		}
+		if rerr != nil {
+			break
+		}
+	}
+	o.Digest = formatDigest(digest)
+	// From here the blob may be named even if an error comes back.
+	named = true
+	if err := b.name(ctx, o); err != nil {
+		return err
+	}
+	if old.ID != "" {
+		b.dropChunks(context.WithoutCancel(ctx), old.ID)
+	}
+	return nil
+}
+
+// Get streams the blob. The last Read fails instead of io.EOF when the bytes do
+// not match their digest. The reader holds no resource of the engine; it uses ctx
+// until it is closed.
+func (b *Blob) Get(ctx context.Context, key string) (io.ReadCloser, error) {
+	o, err := b.find(ctx, key)
+	if err != nil {
+		return nil, fmt.Errorf("read the blob %s: %w", key, err)
+	}
+	return &reader{ctx: ctx, blob: b, object: o, digest: sha256.New(), from: 1}, nil
+}
+
+// Delete frees the blob's space. A key that is not there is no error.
+func (b *Blob) Delete(ctx context.Context, key string) error {
+	o, err := b.find(ctx, key)
+	if errors.Is(err, state.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		// The synced marker comes before the purges, which are not synced: after a
+		// power failure the key must not come back without its bytes.
+		err = b.name(ctx, object{Name: key, Bucket: bucket, ID: o.ID, Deleted: true})
+	}
+	if err == nil {
+		err = b.engine.purge(ctx, blobStream, chunkPrefix+o.ID)
+	}
+	if err == nil {
+		err = b.engine.purge(ctx, blobStream, metaSubject(key))
+	}
+	if err != nil {
+		return fmt.Errorf("delete the blob %s: %w", key, err)
+	}
+	return nil
+}
+
+// Keys lists the blobs, oldest first.
+func (b *Blob) Keys(ctx context.Context) ([]string, error) {
+	var keys []string
+	err := b.each(ctx, func(o object, _ message) {
+		if !o.Deleted {
+			keys = append(keys, o.Name)
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the blobs: %w", err)
+	}
+	return keys, nil
+}
+
+func (b *Blob) each(ctx context.Context, f func(object, message)) error {
+	return b.engine.read(ctx, blobStream, metaPrefix+"*", func(m message) error {
+		var o object
+		if err := json.Unmarshal(m.data, &o); err != nil {
+			return fmt.Errorf("the blob at %s is damaged: %w", m.subject, err)
+		}
+		f(o, m)
+		return nil
+	})
+}
+
+func (b *Blob) find(ctx context.Context, key string) (object, error) {
+	m, err := b.engine.last(ctx, blobStream, metaSubject(key))
+	if err != nil {
+		return object{}, err
+	}
+	var o object
+	if err := json.Unmarshal(m.data, &o); err != nil {
+		return object{}, fmt.Errorf("its description is damaged: %w", err)
+	}
+	if o.Deleted {
+		return object{}, state.ErrNotFound
+	}
+	return o, nil
+}
+
+// name writes the message that makes the blob what it is, in place of the one before.
+func (b *Blob) name(ctx context.Context, o object) error {
+	o.ModTime = time.Now().UTC()
+	data, err := json.Marshal(o)
+	if err != nil {
+		return err
+	}
+	m := nats.NewMsg(metaSubject(o.Name))
+	m.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
+	m.Data = data
+	_, err = b.engine.store(ctx, m)
+	return err
+}
+
+// dropChunks needs no success: chunks without a name are swept at a later start.
+func (b *Blob) dropChunks(ctx context.Context, id string) {
+	if err := b.engine.purge(ctx, blobStream, chunkPrefix+id); err != nil {
+		b.engine.cfg.Log.Warn("a blob's chunks stay until they are swept", "chunks", id, "error", err)
+	}
+}
+
+// sweep removes what interrupted Puts and Deletes have left: chunks that no blob
+// refers to and that are older than the time given, and deletion markers.
+func (b *Blob) sweep(ctx context.Context, before time.Time) error {
+	used, deleted := map[string]bool{}, []string{}
+	err := b.each(ctx, func(o object, m message) {
+		if o.Deleted && m.time.Before(before) {
+			deleted = append(deleted, m.subject)
+		}
+		used[chunkPrefix+o.ID] = !o.Deleted
+	})
+	if err != nil {
+		return fmt.Errorf("sweep the blobs: %w", err)
+	}
+	subjects, err := b.subjects(ctx)
+	if err != nil {
+		return fmt.Errorf("sweep the blobs: %w", err)
+	}
+	for _, subject := range subjects {
+		if used[subject] {
+			continue
+		}
+		m, err := b.engine.last(ctx, blobStream, subject)
+		if errors.Is(err, state.ErrNotFound) || err == nil && !m.time.Before(before) {
+			continue
+		}
+		if err == nil {
+			err = b.engine.purge(ctx, blobStream, subject)
+		}
+		if err != nil {
+			return fmt.Errorf("sweep the blobs: %w", err)
+		}
+	}
+	for _, subject := range deleted {
+		if err := b.engine.purge(ctx, blobStream, subject); err != nil {
+			return fmt.Errorf("sweep the blobs: %w", err)
+		}
+	}
+	return nil
+}
+
+// subjects lists the subjects that chunks are stored under.
+func (b *Blob) subjects(ctx context.Context) (list []string, err error) {
+	for {
+		var info struct {
+			Total int `json:"total"`
+			State struct {
+				Subjects map[string]uint64 `json:"subjects"`
+			} `json:"state"`
+		}
+		err := b.engine.api(ctx, "STREAM.INFO."+blobStream, struct {
+			Filter string `json:"subjects_filter"`
+			Offset int    `json:"offset"`
+		}{chunkPrefix + "*", len(list)}, &info)
+		if err != nil {
+			return nil, err
+		}
+		for s := range info.State.Subjects {
+			list = append(list, s)
+		}
+		if len(info.State.Subjects) == 0 || len(list) >= info.Total {
+			return list, nil
+		}
+	}
+}
+
+// reader pages through a blob's chunks.
+type reader struct {
+	ctx    context.Context
+	blob   *Blob
+	object object
+	digest hash.Hash
+	chunks [][]byte
+	seen   uint32 // chunks
+	from   uint64 // sequence of the next page
+	err    error  // what Read returns once the chunks are used up
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	for len(r.chunks) == 0 {
+		if r.err != nil {
+			return 0, r.err
+		}
+		r.err = r.more()
+	}
+	n := copy(p, r.chunks[0])
+	if r.chunks[0] = r.chunks[0][n:]; len(r.chunks[0]) == 0 {
+		r.chunks = r.chunks[1:]
+	}
+	return n, nil
+}
+
+// more reads a page, or says why there is none.
+func (r *reader) more() error {
+	if r.seen == r.object.Chunks {
+		if got := formatDigest(r.digest); got != r.object.Digest {
+			return fmt.Errorf("the blob %s is damaged: its bytes have the digest %s, not %s", r.object.Name, got, r.object.Digest)
+		}
+		return io.EOF
+	}
+	next, _, err := r.blob.engine.readPage(r.ctx, blobStream, chunkPrefix+r.object.ID, r.from, func(m message) error {
+		r.digest.Write(m.data)
+		r.chunks = append(r.chunks, m.data)
+		r.seen++
+		return nil
+	})
+	if err == nil && next == r.from || errors.Is(err, errUnreadable) {
+		err = fmt.Errorf("the blob %s is damaged or was replaced meanwhile: it has %d chunks, %d can be read",
+			r.object.Name, r.object.Chunks, r.seen)
+	}
+	r.from = next
+	return err
+}
+
+func (r *reader) Close() error {
+	r.chunks, r.err = nil, errors.New("read of a closed blob")
+	return nil
+}
+
+func formatDigest(h hash.Hash) string {
+	return "SHA-256=" + base64.URLEncoding.EncodeToString(h.Sum(nil))
+}
+
+func metaSubject(key string) string {
+	return metaPrefix + base64.URLEncoding.EncodeToString([]byte(key))
+}
+
+func isBlobKey(s string) bool {
+	return s != "" && len(s) <= MaxKey && !strings.ContainsFunc(s, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-'
+	})
+}

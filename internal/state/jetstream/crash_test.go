@@ -1,0 +1,3 @@
+package jetstream_test
+
+func crashWorker() bool { return false }

@@ -1,0 +1,46 @@
+package jetstream_test
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"kiln/internal/state/jetstream"
+)
+
+func TestMain(m *testing.M) {
+	if crashWorker() {
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// open starts an engine in dir that is closed when the test ends.
+func open(t testing.TB, dir string) *jetstream.Engine {
+	t.Helper()
+	return openWith(t, jetstream.Config{Dir: dir, Node: "n1", Log: testLog(t)})
+}
+
+func openWith(t testing.TB, cfg jetstream.Config) *jetstream.Engine {
+	t.Helper()
+	e := jetstream.New(cfg)
+	if err := e.Open(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeEngine(t, e) })
+	return e
+}
+
+func closeEngine(t testing.TB, e *jetstream.Engine) {
+	t.Helper()
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// testLog shows the engine's warnings where a test fails.
+func testLog(t testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+}

@@ -1,0 +1,436 @@
+package jetstream
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/minio/highwayhash"
+)
+
+// The engine repairs damaged files by cutting them off at the first damaged
+// record, which loses every good record behind it, silently, and forgets the
+// highest sequence. So the files are examined before it sees them, and what it has
+// loaded is compared with a witness: a small file that says how far each stream
+// had come, and after an orderly stop also how large each of its files was.
+//
+// What this cannot see: after a crash, damage to the very last record of a stream
+// looks like a write that the crash cut short, and messages stored since the
+// start can be missing as a whole file.
+
+// witness is what was true of the streams when it was written.
+type witness struct {
+	// Clean: nothing was written after it.
+	Clean   bool               `json:"clean"`
+	Streams map[string]account `json:"streams"`
+}
+
+type account struct {
+	Last   uint64           `json:"last"`            // highest sequence
+	Blocks map[string]int64 `json:"files,omitempty"` // size of each block file in bytes; Clean only
+}
+
+func (e *Engine) witnessFile() string { return filepath.Join(e.cfg.Dir, "jetstream.witness.json") }
+
+// streamDir is where the server keeps a stream of its one account.
+func (e *Engine) streamDir(name string) string {
+	return filepath.Join(e.dir(), "$G", "streams", name)
+}
+
+// damage is an error that names the stream and what to do.
+func (e *Engine) damage(stream, format string, args ...any) error {
+	return fmt.Errorf("the stream %s in %s is damaged: %s. Nothing was changed. Restore the data directory from a backup, or accept that what cannot be read is lost",
+		stream, e.dir(), fmt.Sprintf(format, args...))
+}
+
+// examine checks the files of all streams and returns the witness, which says from
+// then on that the streams may have changed.
+func (e *Engine) examine() (*witness, error) {
+	if e.cfg.AcceptLoss {
+		return nil, nil
+	}
+	w, err := e.readWitness()
+	if err != nil {
+		return nil, err
+	}
+	dirs, err := os.ReadDir(e.streamDir(""))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("examine the engine's files: %w", err)
+	}
+	if w == nil {
+		return nil, e.examineFresh(dirs)
+	}
+	found := map[string]bool{}
+	for _, d := range dirs {
+		found[d.Name()] = true
+		if err := e.examineStream(d.Name(), w); err != nil {
+			return nil, err
+		}
+	}
+	for name := range w.Streams {
+		if !found[name] {
+			return nil, e.damage(name, "it is missing")
+		}
+	}
+	if w.Clean {
+		// Before the server touches a file: an opening that is cut short must not
+		// look like damage.
+		if err := e.writeWitness(witness{Streams: w.Streams}); err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+// examineFresh handles the lack of a witness. It is written before the first
+// message is, so there must be none; what a first start has left that was cut
+// short is taken away.
+func (e *Engine) examineFresh(dirs []os.DirEntry) error {
+	for _, d := range dirs {
+		blocks, err := e.blocks(d.Name())
+		if err != nil {
+			return fmt.Errorf("examine the engine's files: %w", err)
+		}
+		for _, b := range blocks {
+			if b.size > 0 {
+				return e.damage(d.Name(), "%s is missing, which says how much the stream should hold", e.witnessFile())
+			}
+		}
+	}
+	if err := os.RemoveAll(e.dir()); err != nil {
+		return fmt.Errorf("begin anew after an unfinished start: %w", err)
+	}
+	return nil
+}
+
+func (e *Engine) examineStream(name string, w *witness) error {
+	if err := e.examineMeta(name); err != nil {
+		return err
+	}
+	blocks, err := e.blocks(name)
+	if err != nil {
+		return fmt.Errorf("examine the engine's files: %w", err)
+	}
+	was := w.Streams[name]
+	if w.Clean {
+		if err := e.compareBlocks(name, was, blocks); err != nil {
+			return err
+		}
+		if name == blobStream {
+			// Reading all packages at every start would take seconds. After an orderly
+			// stop the server cuts nothing off, and Get verifies each blob's digest.
+			return nil
+		}
+	}
+	var last uint64
+	for i, b := range blocks {
+		high, err := e.examineBlock(name, b, !w.Clean && i == len(blocks)-1)
+		if err != nil {
+			return err
+		}
+		last = max(last, high)
+	}
+	if last < was.Last {
+		return e.damage(name, "its last message has the number %d and was %d", last, was.Last)
+	}
+	return nil
+}
+
+// examineMeta checks the stream's description against its checksum: the server
+// passes over a stream whose description is damaged.
+func (e *Engine) examineMeta(name string) error {
+	dir := e.streamDir(name)
+	content, err := os.ReadFile(filepath.Join(dir, "meta.inf"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return e.damage(name, "meta.inf is missing")
+	}
+	if err != nil {
+		return fmt.Errorf("examine the engine's files: %w", err)
+	}
+	sum, err := os.ReadFile(filepath.Join(dir, "meta.sum"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("examine the engine's files: %w", err)
+	}
+	h := recordHash(name)
+	h.Write(content)
+	if string(sum) != fmt.Sprintf("%x", h.Sum(nil)) {
+		return e.damage(name, "meta.inf does not match its checksum")
+	}
+	return nil
+}
+
+type block struct {
+	path  string
+	index int
+	size  int64
+}
+
+// blocks lists a stream's message files in order.
+func (e *Engine) blocks(name string) (list []block, err error) {
+	dir := filepath.Join(e.streamDir(name), "msgs")
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, entry := range entries {
+		number, ok := strings.CutSuffix(entry.Name(), ".blk")
+		if !ok {
+			continue
+		}
+		index, err := strconv.Atoi(number)
+		if err != nil {
+			continue
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, block{filepath.Join(dir, entry.Name()), index, info.Size()})
+	}
+	slices.SortFunc(list, func(a, b block) int { return a.index - b.index })
+	return list, nil
+}
+
+func (e *Engine) compareBlocks(name string, was account, blocks []block) error {
+	sizes := map[string]int64{}
+	for _, b := range blocks {
+		sizes[filepath.Base(b.path)] = b.size
+	}
+	for file, size := range was.Blocks {
+		switch now, ok := sizes[file]; {
+		case !ok:
+			return e.damage(name, "the file %s is missing", file)
+		case now != size:
+			return e.damage(name, "the file %s has %d bytes and had %d at the last stop", file, now, size)
+		}
+	}
+	return nil
+}
+
+// A record on disk (nats-server, filestore.go, writeMsgRecordLocked):
+//
+//	length(4) sequence(8) time(8) subject length(2) subject [header length(4) header] message checksum(8)
+//
+// in little endian; the highest bit of length says that there is a header, the two
+// highest of sequence mark records that only say that a message is gone.
+const (
+	recordHead = 22
+	recordSum  = 8
+	headerBit  = 1 << 31
+	goneBits   = 3 << 62
+	maxRecord  = 32 << 20 // the server's own bound, in bytes
+	maxAhead   = 1 << 24  // how far a record's sequence may plausibly be ahead of the last
+)
+
+// examineBlock verifies every record of a file and returns its highest sequence.
+// With torn allowed, damage that no good record follows is what a crash in the
+// middle of a write leaves, and the server rightly cuts it off.
+func (e *Engine) examineBlock(stream string, b block, torn bool) (last uint64, err error) {
+	content, err := os.ReadFile(b.path)
+	if err != nil {
+		return 0, fmt.Errorf("examine the engine's files: %w", err)
+	}
+	h := recordHash(stream + "-" + strconv.Itoa(b.index))
+	for at := 0; at < len(content); {
+		size, sequence := readRecord(content[at:], h)
+		if size == 0 {
+			if torn && !recordFollows(content[at+1:], last, h) {
+				return last, nil
+			}
+			return 0, e.damage(stream, "the file %s has a damaged record at byte %d", filepath.Base(b.path), at)
+		}
+		last = max(last, sequence)
+		at += size
+	}
+	return last, nil
+}
+
+// readRecord returns the size of the record that b begins with, or 0 when it is damaged.
+func readRecord(b []byte, h hash.Hash64) (size int, sequence uint64) {
+	if len(b) < recordHead+recordSum {
+		return 0, 0
+	}
+	length := binary.LittleEndian.Uint32(b)
+	size = int(length &^ headerBit)
+	body := recordHead + int(binary.LittleEndian.Uint16(b[20:]))
+	rest := body
+	if length&headerBit != 0 {
+		rest += 4
+	}
+	if size > len(b) || size > maxRecord || rest+recordSum > size {
+		return 0, 0
+	}
+	h.Reset()
+	h.Write(b[4:20])
+	h.Write(b[recordHead:body])
+	h.Write(b[rest : size-recordSum])
+	if !bytes.Equal(h.Sum(nil), b[size-recordSum:size]) {
+		return 0, 0
+	}
+	return size, binary.LittleEndian.Uint64(b[4:]) &^ goneBits
+}
+
+// recordFollows looks for a good record at any offset. The sequence is compared
+// first, so that nearly no offset needs a checksum.
+func recordFollows(b []byte, last uint64, h hash.Hash64) bool {
+	for ; len(b) >= recordHead+recordSum; b = b[1:] {
+		sequence := binary.LittleEndian.Uint64(b[4:]) &^ goneBits
+		if sequence == 0 || sequence > last+maxAhead {
+			continue
+		}
+		if size, _ := readRecord(b, h); size > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// recordHash is the server's checksum, keyed by what the file belongs to.
+func recordHash(name string) hash.Hash64 {
+	key := sha256.Sum256([]byte(name))
+	h, err := highwayhash.New64(key[:])
+	if err != nil {
+		panic(err) // the key has the right size
+	}
+	return h
+}
+
+// checkLoaded compares what the server has loaded with what is on disk.
+func (e *Engine) checkLoaded(ctx context.Context, w *witness) error {
+	if e.cfg.AcceptLoss {
+		return nil
+	}
+	dirs, err := os.ReadDir(e.streamDir(""))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("examine the engine's files: %w", err)
+	}
+	for _, d := range dirs {
+		info, err := e.streamState(ctx, d.Name())
+		if err != nil {
+			return e.damage(d.Name(), "the engine does not load it (%v)", err)
+		}
+		if w != nil && info.Last < w.Streams[d.Name()].Last {
+			return e.damage(d.Name(), "its last message has the number %d and was %d", info.Last, w.Streams[d.Name()].Last)
+		}
+		if info.Lost != nil {
+			return e.damage(d.Name(), "the engine reports messages that it cannot read: %s", info.Lost)
+		}
+	}
+	return nil
+}
+
+type streamState struct {
+	Last uint64          `json:"last_seq"`
+	Lost json.RawMessage `json:"lost"`
+}
+
+func (e *Engine) streamState(ctx context.Context, name string) (streamState, error) {
+	var info struct {
+		State streamState `json:"state"`
+	}
+	err := e.api(ctx, "STREAM.INFO."+name, struct{}{}, &info)
+	return info.State, err
+}
+
+// lastSequences says how far each stream is.
+func (e *Engine) lastSequences(ctx context.Context) (map[string]account, error) {
+	all := map[string]account{}
+	for _, name := range []string{stateStream, queueStream, blobStream} {
+		info, err := e.streamState(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		all[name] = account{Last: info.Last}
+	}
+	return all, nil
+}
+
+// renewWitness writes how far the streams of the running server are.
+func (e *Engine) renewWitness(ctx context.Context, before *witness) error {
+	last, err := e.lastSequences(ctx)
+	if err != nil {
+		return fmt.Errorf("write the engine's witness: %w", err)
+	}
+	if before != nil && maps.EqualFunc(before.Streams, last, func(a, b account) bool { return a.Last == b.Last }) {
+		return nil
+	}
+	return e.writeWitness(witness{Streams: last})
+}
+
+func (e *Engine) readWitness() (*witness, error) {
+	b, err := os.ReadFile(e.witnessFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the engine's witness: %w", err)
+	}
+	var w witness
+	if err := json.Unmarshal(b, &w); err != nil {
+		return nil, fmt.Errorf("%s is damaged: restore the data directory from a backup, or accept that what cannot be read is lost", e.witnessFile())
+	}
+	return &w, nil
+}
+
+// writeWitness replaces the file: whole or not at all.
+func (e *Engine) writeWitness(w witness) error {
+	streams := map[string]account{}
+	for name, a := range w.Streams {
+		a.Blocks = nil
+		if w.Clean {
+			blocks, err := e.blocks(name)
+			if err != nil {
+				return fmt.Errorf("write the engine's witness: %w", err)
+			}
+			a.Blocks = map[string]int64{}
+			for _, b := range blocks {
+				a.Blocks[filepath.Base(b.path)] = b.size
+			}
+		}
+		streams[name] = a
+	}
+	w.Streams = streams
+	b, err := json.Marshal(w)
+	if err != nil {
+		return err
+	}
+	if err := replaceFile(e.witnessFile(), b); err != nil {
+		return fmt.Errorf("write the engine's witness: %w", err)
+	}
+	return nil
+}
+
+func replaceFile(name string, content []byte) error {
+	part := name + ".tmp"
+	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(part, name); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}

@@ -1,0 +1,306 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"kiln/internal/state"
+)
+
+const (
+	// statePrefix begins the subject of each record; its key follows.
+	statePrefix = "state."
+	// deletedHeader marks a message that says: the record is gone.
+	deletedHeader = "Kiln-Deleted"
+	// MaxChanges bounds one commit; it is the engine's limit of an atomic batch.
+	MaxChanges = 1000
+	// MaxKey bounds a key, in bytes; the engine's limit of a protocol line is 4,096.
+	MaxKey = 1024
+	// maxOpenBatches bounds the batches under way; the engine rejects the 51st.
+	maxOpenBatches = 16
+	// maxAttempts bounds how often a commit is tried again because a removed
+	// record's message was in its way.
+	maxAttempts = 8
+)
+
+// State keeps each record as the one message of its subject. The message's
+// sequence in the stream is the record's revision.
+//
+// A record is deleted by a message that marks it so: like this a deletion can be
+// part of a batch and expect a revision. The marker is taken away once the commit
+// is done, and by All where a crash came between, so that markers do not
+// accumulate; while one is there, a commit that expects no record expects the marker.
+type State struct {
+	engine  *Engine
+	batches chan struct{} // holds a token for each batch under way
+
+	// reading is held by All against the removal of markers: a reader of several
+	// pages that saw a record must not miss that it was deleted meanwhile.
+	reading sync.RWMutex
+}
+
+// All returns every record whose key begins with prefix, in the order of their
+// last changes. A commit made meanwhile may be in it or not, whole.
+func (s *State) All(ctx context.Context, prefix string) ([]state.Record, error) {
+	if err := checkPrefix(prefix); err != nil {
+		return nil, err
+	}
+	// Subjects are matched by whole tokens; the rest of the prefix is compared here.
+	filter := statePrefix + prefix[:strings.LastIndexByte(prefix, '.')+1] + ">"
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	latest := map[string]int{} // key to its place in records
+	var records []state.Record
+	var markers []uint64
+	err := s.engine.read(ctx, stateStream, filter, func(m message) error {
+		key := strings.TrimPrefix(m.subject, statePrefix)
+		if !strings.HasPrefix(key, prefix) {
+			return nil
+		}
+		// A key comes twice when it was changed between two pages.
+		if i, ok := latest[key]; ok {
+			records[i].Key = ""
+			delete(latest, key)
+		}
+		if m.header.Get(deletedHeader) != "" {
+			markers = append(markers, m.sequence)
+			return nil
+		}
+		latest[key] = len(records)
+		records = append(records, state.Record{Key: key, Value: m.data, Revision: state.Revision(m.sequence)})
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the records of %q: %w", prefix, err)
+	}
+	for _, sequence := range markers {
+		s.removeMarker(ctx, sequence)
+	}
+	kept := records[:0]
+	for _, r := range records {
+		if r.Key != "" {
+			kept = append(kept, r)
+		}
+	}
+	return kept, nil
+}
+
+// Commit makes all changes or none. A deleted record's new revision is 0. When
+// ctx ends first, the commit may have been made or not.
+func (s *State) Commit(ctx context.Context, changes ...state.Change) ([]state.Revision, error) {
+	if err := checkChanges(changes); err != nil {
+		return nil, err
+	}
+	if len(changes) == 0 {
+		return nil, nil
+	}
+	if err := s.engine.cfg.Free(); err != nil {
+		return nil, fmt.Errorf("commit %s: %w", subjectsOf(changes), err)
+	}
+	expect := make([]uint64, len(changes))
+	for i, c := range changes {
+		expect[i] = uint64(c.Expect)
+	}
+	for attempt := 1; ; attempt++ {
+		first, err := s.publish(ctx, changes, expect)
+		if err == nil {
+			return s.revisions(ctx, changes, first), nil
+		}
+		if errors.Is(err, state.ErrConflict) && attempt < maxAttempts {
+			again, lerr := s.expectMarkers(ctx, changes, expect)
+			if lerr != nil {
+				err = lerr
+			} else if again {
+				continue
+			}
+		}
+		return nil, fmt.Errorf("commit %s: %w", subjectsOf(changes), err)
+	}
+}
+
+// revisions lists what a commit made, and takes its markers away.
+func (s *State) revisions(ctx context.Context, changes []state.Change, first uint64) []state.Revision {
+	list := make([]state.Revision, len(changes))
+	for i, c := range changes {
+		if sequence := first + uint64(i); c.Value != nil {
+			list[i] = state.Revision(sequence)
+		} else {
+			s.reading.RLock()
+			s.removeMarker(context.WithoutCancel(ctx), sequence)
+			s.reading.RUnlock()
+		}
+	}
+	return list
+}
+
+// publish sends the changes and returns the first one's sequence; the others follow it.
+func (s *State) publish(ctx context.Context, changes []state.Change, expect []uint64) (uint64, error) {
+	batch := ""
+	if len(changes) > 1 {
+		select {
+		case s.batches <- struct{}{}:
+			defer func() { <-s.batches }()
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+		batch = uuid.NewString()
+	}
+	var last *nats.Msg
+	for i, c := range changes {
+		m := nats.NewMsg(statePrefix + c.Key)
+		m.Data = c.Value
+		m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(expect[i], 10))
+		if c.Value == nil {
+			m.Header.Set(deletedHeader, "1")
+		}
+		if batch != "" {
+			m.Header.Set("Nats-Batch-Id", batch)
+			m.Header.Set("Nats-Batch-Sequence", strconv.Itoa(i+1))
+		}
+		if i < len(changes)-1 {
+			if err := s.engine.conn.PublishMsg(m); err != nil {
+				return 0, explain(err)
+			}
+			continue
+		}
+		if batch != "" {
+			m.Header.Set("Nats-Batch-Commit", "1")
+		}
+		last = m
+	}
+	sequence, err := s.engine.store(ctx, last)
+	if err != nil {
+		return 0, err
+	}
+	return sequence - uint64(len(changes)-1), nil
+}
+
+// expectMarkers looks at the records that are expected not to exist and expects
+// the markers that it finds in their place. It reports whether anything changed.
+func (s *State) expectMarkers(ctx context.Context, changes []state.Change, expect []uint64) (changed bool, err error) {
+	for i, c := range changes {
+		if c.Expect != 0 {
+			continue
+		}
+		m, err := s.engine.last(ctx, stateStream, statePrefix+c.Key)
+		sequence := uint64(0)
+		switch {
+		case errors.Is(err, state.ErrNotFound):
+		case err != nil:
+			return false, err
+		case m.header.Get(deletedHeader) == "":
+			return false, nil // it exists: a conflict indeed
+		default:
+			sequence = m.sequence
+		}
+		if expect[i] != sequence {
+			expect[i], changed = sequence, true
+		}
+	}
+	return changed, nil
+}
+
+// removeMarker is safe to repeat, and needs no success: what stays is found by All.
+func (s *State) removeMarker(ctx context.Context, sequence uint64) {
+	if err := s.engine.remove(ctx, stateStream, sequence); err != nil {
+		s.engine.cfg.Log.Debug("a deleted record's marker stays until the next read", "sequence", sequence, "error", err)
+	}
+}
+
+// acknowledgement is the server's answer to a message or to the last of a batch.
+type acknowledgement struct {
+	Sequence uint64              `json:"seq"`
+	Error    *jetstream.APIError `json:"error"`
+}
+
+// store sends a message and returns its sequence once it is on disk.
+func (e *Engine) store(ctx context.Context, m *nats.Msg) (uint64, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, errNoAnswer)
+	defer cancel()
+	answer, err := e.conn.RequestMsgWithContext(ctx, m)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return 0, explain(err)
+	}
+	var ack acknowledgement
+	if err := json.Unmarshal(answer.Data, &ack); err != nil {
+		return 0, fmt.Errorf("read the engine's answer: %w", err)
+	}
+	switch {
+	case ack.Error == nil && ack.Sequence > 0:
+		return ack.Sequence, nil
+	case ack.Error == nil:
+		return 0, errors.New("the engine's answer has no sequence")
+	case ack.Error.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence, ack.Error.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant:
+		return 0, fmt.Errorf("%w: %w", state.ErrConflict, ack.Error)
+	}
+	return 0, explain(ack.Error)
+}
+
+var errNoAnswer = fmt.Errorf("the engine did not answer within %v", requestTimeout)
+
+func checkChanges(changes []state.Change) error {
+	if len(changes) > MaxChanges {
+		return fmt.Errorf("commit %d changes: at most %d can be made at once", len(changes), MaxChanges)
+	}
+	seen := make(map[string]bool, len(changes))
+	for _, c := range changes {
+		if err := checkKey(c.Key); err != nil {
+			return err
+		}
+		if seen[c.Key] {
+			return fmt.Errorf("commit %s: the key appears twice", c.Key)
+		}
+		seen[c.Key] = true
+	}
+	return nil
+}
+
+func checkKey(key string) error {
+	if len(key) > MaxKey {
+		return fmt.Errorf("the key %.40q… has %d bytes: at most %d are allowed", key, len(key), MaxKey)
+	}
+	for token := range strings.SplitSeq(key, ".") {
+		if !isToken(token) {
+			return fmt.Errorf("the key %q is not made of tokens of [a-zA-Z0-9_$-] with dots between", key)
+		}
+	}
+	return nil
+}
+
+// checkPrefix accepts what a key can begin with, the empty string included.
+func checkPrefix(prefix string) error {
+	rest := strings.TrimSuffix(prefix, ".")
+	if rest == "" && prefix == "" {
+		return nil
+	}
+	return checkKey(rest)
+}
+
+func isToken(s string) bool {
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' && c != '$' && c != '-' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// subjectsOf names the changes in an error.
+func subjectsOf(changes []state.Change) string {
+	if len(changes) == 1 {
+		return changes[0].Key
+	}
+	return fmt.Sprintf("%s and %d more", changes[0].Key, len(changes)-1)
+}
