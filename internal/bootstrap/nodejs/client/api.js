@@ -1,0 +1,138 @@
+'use strict';
+
+// The Lambda Runtime API, 2018-06-01.
+// https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+
+const { Connection } = require('./connection.js');
+const { byteLength, encodeURIComponent, stringify } = require('./captured.js');
+const { base64, headerValue } = require('./errors.js');
+
+const VERSION = '/2018-06-01/runtime/';
+
+class RuntimeAPI {
+  #connection;
+  #host;
+  #next;
+  #unanswered = 0; // posts
+  #whenSettled = null;
+
+  constructor(address) {
+    this.#connection = new Connection(address);
+    this.#host = ` HTTP/1.1\r\nHost: ${address}\r\n`;
+    this.#next = `GET ${VERSION}invocation/next${this.#host}\r\n`;
+  }
+
+  // open connects, without keeping the process alive for it.
+  open() {
+    this.#connection.unref();
+    this.#connection.open();
+  }
+
+  // next asks for an event. From then on until it came the process waits for it;
+  // afterwards only the handler's own work keeps the process alive, so that an
+  // empty event loop can be noticed.
+  next(done) {
+    this.#connection.ref();
+    this.#connection.send({
+      head: this.#next,
+      body: '',
+      wants: true,
+      open: false,
+      done: (status, headers, text) => {
+        this.#connection.unref();
+        done(status, headers, text);
+      },
+    });
+  }
+
+  respond(id, body, done) {
+    this.#post(this.#path(id, 'response'), 'Content-Type: application/json\r\n', body, done);
+  }
+
+  fail(id, document, cause, done) {
+    let headers = errorHeaders(document);
+    if (cause !== '') headers += `Lambda-Runtime-Function-XRay-Error-Cause: ${cause}\r\n`;
+    this.#post(this.#path(id, 'error'), headers, stringify(document), done);
+  }
+
+  initError(document, done) {
+    this.#post(VERSION + 'init/error', errorHeaders(document), stringify(document), done);
+  }
+
+  // stream begins a streamed response and returns the request to write to.
+  stream(id, contentType) {
+    this.#unanswered++;
+    const request = {
+      head:
+        `POST ${this.#path(id, 'response')}${this.#host}Lambda-Runtime-Function-Response-Mode: streaming\r\n` +
+        'Trailer: Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body\r\n' +
+        `Content-Type: ${contentType}\r\nTransfer-Encoding: chunked\r\n\r\n`,
+      body: '',
+      wants: false,
+      open: true,
+      done: () => this.#posted(() => {}),
+    };
+    this.#connection.send(request);
+    return request;
+  }
+
+  // write sends one chunk; byte length first, because HTTP has it so.
+  write(request, chunk, done) {
+    const connection = this.#connection;
+    const ignore = () => {};
+    connection.write(request, chunk.length.toString(16) + '\r\n', 'latin1', ignore);
+    connection.write(request, chunk, undefined, ignore);
+    connection.write(request, '\r\n', 'latin1', done);
+  }
+
+  // finish ends a streamed response, as a failed one if there is a document.
+  finish(request, document, done) {
+    let end = '0\r\n';
+    if (document !== null) {
+      end +=
+        `Lambda-Runtime-Function-Error-Type: ${headerValue(document.errorType ?? 'Unknown')}\r\n` +
+        `Lambda-Runtime-Function-Error-Body: ${base64(stringify(document))}\r\n`;
+    }
+    this.#connection.write(request, end + '\r\n', 'latin1', done);
+  }
+
+  // hold keeps the process alive although no event is awaited.
+  hold() {
+    this.#connection.ref();
+  }
+
+  // settled calls done once every post has been answered, or given up.
+  settled(done) {
+    this.#connection.ref();
+    if (this.#unanswered === 0) done();
+    else this.#whenSettled = done;
+  }
+
+  #posted(done) {
+    this.#unanswered--;
+    done();
+    if (this.#unanswered === 0 && this.#whenSettled !== null) this.#whenSettled();
+  }
+
+  #path(id, verb) {
+    return `${VERSION}invocation/${encodeURIComponent(id)}/${verb}`;
+  }
+
+  #post(path, headers, body, done) {
+    this.#unanswered++;
+    this.#connection.ref();
+    this.#connection.send({
+      head: `POST ${path}${this.#host}${headers}Content-Length: ${byteLength(body)}\r\n\r\n`,
+      body,
+      wants: false,
+      open: false,
+      done: () => this.#posted(done),
+    });
+  }
+}
+
+function errorHeaders(document) {
+  return `Content-Type: application/json\r\nLambda-Runtime-Function-Error-Type: ${headerValue(document.errorType ?? 'Unknown')}\r\n`;
+}
+
+module.exports = { RuntimeAPI };

@@ -1,0 +1,79 @@
+'use strict';
+
+// The runtime client for Node.js: it loads a function's module and serves
+// invocations to its handler, as AWS's client does. It is started by the
+// environment with the variables of a Lambda environment and nothing else.
+
+require('./captured.js'); // first: before anything could have changed the built-ins
+const { LEVELS, log, patchConsole } = require('./log.js');
+const { RuntimeAPI } = require('./api.js');
+const { Lifecycle, UNCAUGHT_EXCEPTION } = require('./lifecycle.js');
+const { HIGH_WATER_MARK, isStreaming, load } = require('./handler.js');
+const { Runtime, buffered } = require('./runtime.js');
+const { RuntimeError } = require('./errors.js');
+
+const FIRST_WITHOUT_CALLBACKS = 24;
+
+const { env } = process;
+
+// contractOf says whose rules hold. The identifier decides, not the interpreter,
+// which may be another version that stands in for it.
+function contractOf(executionEnvironment) {
+  const match = /^AWS_Lambda_nodejs(\d+)\.x$/.exec(executionEnvironment ?? '');
+  return Number.parseInt(match === null ? process.versions.node : match[1], 10);
+}
+
+// checkSignature refuses, or up to 22 announces the end of, handlers with a callback.
+function checkSignature(handler, contract) {
+  if (contract >= FIRST_WITHOUT_CALLBACKS) {
+    if (handler.length < 3) return;
+    throw new RuntimeError(
+      'Runtime.CallbackHandlerDeprecated',
+      'ERROR: AWS Lambda has removed support for callback-based function handlers starting with Node.js 24. ' +
+        'You need to modify this function to use a supported handler signature to use Node.js 24 or later. ' +
+        'For more information see https://docs.aws.amazon.com/lambda/latest/dg/nodejs-handler.html.',
+    );
+  }
+  const isAsync = Object.prototype.toString.call(handler) === '[object AsyncFunction]';
+  if (handler.length !== 3 || isAsync || env.AWS_LAMBDA_NODEJS_DISABLE_CALLBACK_WARNING !== undefined) return;
+  log(
+    LEVELS.WARN,
+    'AWS Lambda plans to remove support for callback-based function handlers starting with Node.js 24. ' +
+      'You will need to update this function to use an async handler to use Node.js 24 or later. ' +
+      'For more information and to provide feedback on this change, see ' +
+      'https://github.com/aws/aws-lambda-nodejs-runtime-interface-client/issues/137. ' +
+      'To disable this warning, set the AWS_LAMBDA_NODEJS_DISABLE_CALLBACK_WARNING environment variable.',
+  );
+}
+
+function defineGlobals() {
+  const off = env.AWS_LAMBDA_NODEJS_NO_GLOBAL_AWSLAMBDA;
+  if (off === '1' || off === 'true') return;
+  const { streamifyResponse, HttpResponseStream } = require('./awslambda.js');
+  globalThis.awslambda = { ...globalThis.awslambda, streamifyResponse, HttpResponseStream };
+}
+
+async function main() {
+  patchConsole();
+  process.mainModule = undefined; // require.main is undefined in functions on AWS
+  const contract = contractOf(env.AWS_EXECUTION_ENV);
+  const api = new RuntimeAPI(env.AWS_LAMBDA_RUNTIME_API);
+  const lifecycle = new Lifecycle(api);
+  api.open(); // while the module loads
+  defineGlobals();
+  try {
+    const handler = await load(env.LAMBDA_TASK_ROOT || process.cwd(), env._HANDLER, contract);
+    let begin;
+    if (isStreaming(handler)) {
+      begin = require('./streaming.js').streamed(handler, handler[HIGH_WATER_MARK]);
+    } else {
+      checkSignature(handler, contract);
+      begin = buffered(handler, contract);
+    }
+    new Runtime(api, lifecycle, contract, begin).run();
+  } catch (error) {
+    lifecycle.die(contract >= FIRST_WITHOUT_CALLBACKS ? 'Init Error' : 'Uncaught Exception', error, UNCAUGHT_EXCEPTION);
+  }
+}
+
+main();

@@ -1,0 +1,52 @@
+'use strict';
+
+// How the process ends or carries on: errors that nothing caught, and an event
+// loop that ran empty.
+
+const { UnhandledPromiseRejection, errorDocument } = require('./errors.js');
+const { complain, logError } = require('./log.js');
+const { exit } = require('./captured.js');
+
+// AWS's exit codes.
+const UNHANDLED_REJECTION = 128;
+const UNCAUGHT_EXCEPTION = 129;
+const UNSETTLED_AWAIT = 13;
+
+class Lifecycle {
+  // whenIdle is called once when the event loop is empty, and then forgotten.
+  whenIdle = () => {
+    complain('Warning: Detected unsettled top-level await');
+    exit(UNSETTLED_AWAIT);
+  };
+  // fail reports an error that ends the process to whoever waits for an answer,
+  // and calls done afterwards. There are two: for the init, and for an invocation.
+  fail;
+  #dying = false;
+
+  constructor(api) {
+    this.fail = (_error, document, done) => api.initError(document, done);
+    process.on('uncaughtException', (error) => this.die('Uncaught Exception', error, UNCAUGHT_EXCEPTION));
+    process.on('unhandledRejection', (reason, promise) => {
+      this.die('Unhandled Promise Rejection', new UnhandledPromiseRejection(reason, promise), UNHANDLED_REJECTION);
+    });
+    process.on('beforeExit', () => {
+      const idle = this.whenIdle;
+      this.whenIdle = null;
+      if (idle !== null) idle();
+    });
+  }
+
+  get dying() {
+    return this.#dying;
+  }
+
+  die(label, error, code) {
+    const document = errorDocument(error);
+    logError(label, error, document);
+    if (this.#dying) return;
+    this.#dying = true;
+    this.fail(error, document, () => exit(code));
+  }
+}
+
+module.exports = { Lifecycle, UNCAUGHT_EXCEPTION };

@@ -1,0 +1,220 @@
+'use strict';
+
+// The loop: take an event, call the handler, post what came of it.
+
+const { AsyncResource } = require('node:async_hooks');
+const { Error, PromiseResolve, TypeError, exit, parse, setImmediate, stringify, then } = require('./captured.js');
+const { RuntimeError, errorCause, errorDocument } = require('./errors.js');
+const { fillContext } = require('./context.js');
+const { LEVELS, complain, log, logError, setRequest } = require('./log.js');
+
+const NEVER_SETTLED =
+  'The Lambda runtime client detected an unexpected Node.js exit code. This is most commonly caused by a Promise ' +
+  'that was never settled. For more information, see https://nodejs.org/docs/latest/api/process.html#exit-codes';
+const ANSWERED_TWICE =
+  'Invocation has already been reported as done. Cannot call complete more than once per invocation.';
+
+class Runtime {
+  api;
+  lifecycle;
+  contract; // the major version whose rules hold: 20, 22, 24
+  #begin;
+
+  // begin(runtime, headers, body) starts one invocation and calls
+  // runtime.takeNext when it is over.
+  constructor(api, lifecycle, contract, begin) {
+    this.api = api;
+    this.lifecycle = lifecycle;
+    this.contract = contract;
+    this.#begin = begin;
+  }
+
+  run() {
+    this.lifecycle.whenIdle = null;
+    this.lifecycle.fail = (_error, _document, done) => done();
+    this.#next();
+  }
+
+  // takeNext asks for the next event after one turn of the event loop, so that
+  // what the handler left for that turn still belongs to its own invocation.
+  takeNext() {
+    this.api.hold();
+    setImmediate(() => this.#next());
+  }
+
+  #next() {
+    if (this.lifecycle.dying) return;
+    this.api.next((status, headers, body) => {
+      if (status !== 200) {
+        if (status === 0) complain('The Runtime API does not answer; ending.');
+        else complain(`The Runtime API refused to give an event (HTTP ${status}); ending.`);
+        exit(1);
+      }
+      const id = headers['lambda-runtime-aws-request-id'];
+      setRequest(id, headers['lambda-runtime-aws-tenant-id']);
+      // A context of its own per invocation: what the handler stores in
+      // AsyncLocalStorage does not reach the next one.
+      new AsyncResource('Invocation').runInAsyncScope(this.#begin, null, this, id, headers, body);
+    });
+  }
+}
+
+// serialise is the JSON of a result; it throws what AWS reports when there is none.
+function serialise(result, contract) {
+  let body;
+  try {
+    body = stringify(result === undefined ? null : result);
+  } catch {
+    const message = 'Unable to stringify response body';
+    throw contract >= 24 ? new RuntimeError('Runtime.JSONStringifyError', message) : new Error(message);
+  }
+  // A function or symbol has no JSON; AWS's native client refuses it in these words.
+  if (body === undefined) throw new TypeError('Wrong arguments');
+  return body;
+}
+
+function isThenable(value) {
+  return value !== null && (typeof value === 'object' || typeof value === 'function') && typeof value.then === 'function';
+}
+
+// Invocation is one event for a handler that answers at once rather than by a stream.
+class Invocation {
+  #runtime;
+  #id;
+  #answered = false; // something was posted
+  #decided = false; // callback, done, succeed, fail or the result was used: only the first counts
+  #promised = false;
+
+  constructor(runtime, id) {
+    this.#runtime = runtime;
+    this.#id = id;
+    runtime.lifecycle.whenIdle = () => this.#drained();
+    runtime.lifecycle.fail = (error, document, done) => this.#die(error, document, done);
+  }
+
+  // start calls the handler as the contract of 24 has it.
+  start(handler, headers, body) {
+    this.#guard(() => {
+      const event = parse(body);
+      const result = handler(event, fillContext({}, headers, this.#runtime.contract));
+      if (isThenable(result)) this.#follow(result);
+      else this.#settle(null, result);
+    });
+  }
+
+  // startWithCallback calls it as up to 22, where a plain result does not count.
+  startWithCallback(handler, headers, body) {
+    this.#guard(() => {
+      const event = parse(body);
+      const context = this.#callbackContext();
+      const callback = (error, result) => this.#called(error, result, context.waits());
+      const result = handler(event, fillContext(context.object, headers, this.#runtime.contract), callback);
+      if (isThenable(result)) this.#follow(result);
+    });
+  }
+
+  #guard(call) {
+    try {
+      call();
+    } catch (error) {
+      this.#settle(error === undefined || error === null ? 'handled' : error, undefined);
+    }
+  }
+
+  #follow(promise) {
+    this.#promised = true;
+    then(
+      PromiseResolve(promise),
+      (result) => this.#settle(null, result),
+      (error) => this.#settle(error === undefined || error === null ? 'handled' : error, undefined),
+    );
+  }
+
+  #callbackContext() {
+    let waits = true;
+    const object = {
+      get callbackWaitsForEmptyEventLoop() {
+        return waits;
+      },
+      set callbackWaitsForEmptyEventLoop(value) {
+        waits = value;
+      },
+      succeed: (result) => this.#settle(null, result),
+      fail: (error) => this.#settle(error === undefined || error === null ? 'handled' : error, undefined),
+      done: (error, result) => this.#settle(error, result),
+    };
+    return { object, waits: () => waits };
+  }
+
+  // called is the callback: its result waits for an empty event loop unless told otherwise.
+  #called(error, result, waits) {
+    if (this.#decided || this.#answered || !waits || (error !== undefined && error !== null)) {
+      this.#settle(error, result);
+      return;
+    }
+    this.#decided = true;
+    this.#runtime.lifecycle.whenIdle = () => this.#succeed(result);
+  }
+
+  // settle is the end by any other way.
+  #settle(error, result) {
+    if (this.#decided) return;
+    this.#decided = true;
+    if (this.#answered) {
+      if (!this.#runtime.lifecycle.dying) log(LEVELS.ERROR, ANSWERED_TWICE);
+    } else if (error !== undefined && error !== null) {
+      this.#fail(error);
+    } else {
+      this.#succeed(result);
+    }
+  }
+
+  #succeed(result) {
+    let body;
+    try {
+      body = serialise(result, this.#runtime.contract);
+    } catch (error) {
+      this.#fail(error);
+      return;
+    }
+    this.#end();
+    this.#runtime.api.respond(this.#id, body, () => {});
+    this.#runtime.takeNext();
+  }
+
+  #fail(error) {
+    const document = errorDocument(error);
+    logError('Invoke Error', error, document);
+    this.#end();
+    this.#runtime.api.fail(this.#id, document, errorCause(error), () => {});
+    this.#runtime.takeNext();
+  }
+
+  // drained: nothing is left that could still answer.
+  #drained() {
+    if (this.#promised) this.#fail(new RuntimeError('Runtime.NodeJsExit', NEVER_SETTLED));
+    else this.#succeed(null);
+  }
+
+  #end() {
+    this.#answered = true;
+    this.#runtime.lifecycle.whenIdle = null;
+  }
+
+  #die(error, document, done) {
+    if (this.#answered) {
+      this.#runtime.api.settled(done);
+      return;
+    }
+    this.#end();
+    this.#runtime.api.fail(this.#id, document, errorCause(error), done);
+  }
+}
+
+// buffered returns how to begin an invocation of a handler that answers at once.
+function buffered(handler, contract) {
+  if (contract >= 24) return (runtime, id, headers, body) => new Invocation(runtime, id).start(handler, headers, body);
+  return (runtime, id, headers, body) => new Invocation(runtime, id).startWithCallback(handler, headers, body);
+}
+
+module.exports = { Runtime, buffered, isThenable, NEVER_SETTLED };
