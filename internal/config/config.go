@@ -1,0 +1,109 @@
+// Package config is what `kiln up` can be told: one Config, from kiln.toml, KILN_
+// variables and flags, in that order of rising precedence. It checks what can be
+// checked without touching the machine beyond the secret's file; it opens and
+// starts nothing. The cli package loads it and applies its flags; the daemon
+// package reads it.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// Config is everything that `kiln up` can be told. A field's key in kiln.toml is
+// its toml tag, its variable KILN_ and the key in capitals; its help tag is what
+// Write prints above it.
+type Config struct {
+	Listen  string   `toml:"listen" help:"Address of the one port. localhost means 127.0.0.1 and [::1], an empty host every address. An address that is not a loopback one needs access_key."`
+	Data    string   `toml:"data" help:"Folder for everything that Kiln keeps; relative to where it is started."`
+	Account string   `toml:"account" help:"Account id that functions belong to: twelve digits."`
+	Region  string   `toml:"region" help:"Region of requests that name none."`
+	Hosts   []string `toml:"hosts" help:"Host names besides loopback ones that requests may be for, without port; *.name allows everything below name. Others are refused, so that no web page can reach Kiln through a name of its own."`
+
+	AccessKey     string `toml:"access_key" help:"Id of the one access key that requests must be signed with. Empty: any key is taken, which only a loopback address allows."`
+	SecretKeyFile string `toml:"secret_key_file" help:"File with the secret of access_key, readable by its owner only. The secret itself is never part of this configuration."`
+
+	Driver       string   `toml:"driver" help:"Where functions run: linux (sealed sandboxes), process (plain processes that isolate nothing), or auto (linux where the machine can)."`
+	Network      string   `toml:"network" help:"Network of a linux sandbox: none (only its runtime API, and Kiln itself), or host (shares the machine's network)."`
+	AnyRuntime   bool     `toml:"any_runtime" help:"Run a function on another version of its language's interpreter when its own is not installed, such as nodejs20.x on Node 22."`
+	RuntimePaths []string `toml:"runtime_paths" help:"Interpreters, or folders with them, to look at before the usual places."`
+
+	Concurrency      int      `toml:"concurrency" help:"Concurrent executions of an account in a region; above it, requests are throttled."`
+	IdleTimeout      Duration `toml:"idle_timeout" help:"How long an environment is kept without work."`
+	MaxInflightBytes Size     `toml:"max_inflight_bytes" help:"Bytes of events and answers held in memory at once; requests beyond it wait."`
+	ShutdownTimeout  Duration `toml:"shutdown_timeout" help:"How long invocations under way may take to end when Kiln is told to stop."`
+
+	ArtifactCacheBytes Size `toml:"artifact_cache_bytes" help:"Bytes of unpacked code kept on disk; what is used by no function goes first."`
+	FreeSpaceFloor     Size `toml:"free_space_floor" help:"Free space that Kiln leaves on the data folder's disk: below it, deployments and asynchronous events are refused and logs are dropped."`
+	LogsGroupBytes     Size `toml:"logs_group_bytes" help:"Bytes of compressed function logs kept per log group; the oldest go first."`
+	LogsTotalBytes     Size `toml:"logs_total_bytes" help:"Bytes of compressed function logs kept in all; the largest group gives first."`
+
+	LogLevel  string `toml:"log_level" help:"Least level of Kiln's own log: debug, info, warn or error."`
+	LogFormat string `toml:"log_format" help:"Format of Kiln's own log: text, or json."`
+
+	Endpoints map[string]string `toml:"endpoints" help:"Where services live that Kiln does not serve itself, as service = \"URL\", such as sqs = \"http://127.0.0.1:9324\"."`
+
+	// Origins tells where each value came from, by key: "kiln.toml line 3",
+	// "KILN_LISTEN", "--listen". Keys that are not in it have their default.
+	Origins map[string]string `toml:"-"`
+}
+
+// DefaultFile is read when no file is named and it is there.
+const DefaultFile = "kiln.toml"
+
+// DefaultPort is the port that emulators of AWS are expected at.
+const DefaultPort = "4566"
+
+// Default returns the configuration of a Kiln that is told nothing.
+func Default() Config {
+	return Config{
+		Listen:             "localhost:" + DefaultPort,
+		Data:               "kiln-data",
+		Account:            "000000000000",
+		Region:             "us-east-1",
+		Driver:             "auto",
+		Network:            "none",
+		Concurrency:        1000,
+		IdleTimeout:        Duration(10 * time.Minute),
+		MaxInflightBytes:   512 << 20,
+		ShutdownTimeout:    Duration(30 * time.Second),
+		ArtifactCacheBytes: 4 << 30,
+		FreeSpaceFloor:     1 << 30,
+		LogsGroupBytes:     256 << 20,
+		LogsTotalBytes:     4 << 30,
+		LogLevel:           "info",
+		LogFormat:          "text",
+		Origins:            map[string]string{},
+	}
+}
+
+// Secret reads the secret of AccessKey from its file; "" when none is configured.
+func (c Config) Secret() (string, error) {
+	if c.SecretKeyFile == "" {
+		return "", nil
+	}
+	info, err := os.Stat(c.SecretKeyFile)
+	if err != nil {
+		return "", fmt.Errorf("read secret_key_file: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return "", fmt.Errorf("others than its owner may read secret_key_file %s: run chmod 600 %s", c.SecretKeyFile, c.SecretKeyFile)
+	}
+	b, err := os.ReadFile(c.SecretKeyFile)
+	if err != nil {
+		return "", fmt.Errorf("read secret_key_file: %w", err)
+	}
+	secret := strings.TrimSpace(string(b))
+	if len(secret) < minSecret {
+		return "", fmt.Errorf("the secret in %s has %d characters; use at least %d, such as the output of: openssl rand -base64 30", c.SecretKeyFile, len(secret), minSecret)
+	}
+	return secret, nil
+}
+
+// minSecret bounds a secret from below, in characters; AWS's have 40.
+const minSecret = 16
+
+var errUnknownKey = errors.New("there is no such setting")

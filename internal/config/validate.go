@@ -1,0 +1,174 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	// minInflight holds one event and one answer of 6 MiB, in bytes.
+	minInflight = 16 << 20
+	// minLogs is what a log group needs to be of use, in bytes.
+	minLogs = 1 << 20
+	// maxConcurrency is far above what a machine can run, and keeps sums in range.
+	maxConcurrency = 1_000_000
+)
+
+var (
+	accountPattern   = regexp.MustCompile(`^\d{12}$`)
+	regionPattern    = regexp.MustCompile(`^[a-z]{2}(-gov|-iso[a-z]?)?-[a-z]+-\d$`)
+	accessKeyPattern = regexp.MustCompile(`^\w{3,128}$`)
+	hostPattern      = regexp.MustCompile(`^(\*\.)?[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?$`)
+	servicePattern   = regexp.MustCompile(`^[a-z0-9-]+$`)
+)
+
+// Addresses returns what to listen on, as host:port. "localhost" gives both
+// loopback addresses, of which one may be missing on the machine.
+func (c Config) Addresses() ([]string, error) {
+	host, port, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("%q is not host:port, such as localhost:%s", c.Listen, DefaultPort)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return nil, fmt.Errorf("%q is not a port; use a number from 1 to 65535, or 0 for any free one", port)
+	} else if host == "localhost" && n == 0 {
+		// Two free ports would not be the same.
+		return []string{"127.0.0.1:0"}, nil
+	}
+	if host == "localhost" {
+		return []string{net.JoinHostPort("127.0.0.1", port), net.JoinHostPort("::1", port)}, nil
+	}
+	if host != "" {
+		if _, err := netip.ParseAddr(host); err != nil {
+			return nil, fmt.Errorf("%q is not an IP address; use localhost, an address of this machine, or nothing for all of them", host)
+		}
+	}
+	return []string{c.Listen}, nil
+}
+
+// Loopback tells whether only this machine can reach Listen.
+func (c Config) Loopback() bool {
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// Validate returns every problem at once, each with what would fix it and where
+// the value came from.
+func (c Config) Validate() error {
+	var problems []error
+	bad := func(key, format string, args ...any) {
+		from := ""
+		if origin := c.Origins[key]; origin != "" {
+			from = " (from " + origin + ")"
+		}
+		problems = append(problems, fmt.Errorf("%s%s: %s", key, from, fmt.Sprintf(format, args...)))
+	}
+	oneOf := func(key, value string, choices ...string) {
+		if !slices.Contains(choices, value) {
+			bad(key, "%q is none of %s", value, strings.Join(choices, ", "))
+		}
+	}
+
+	if _, err := c.Addresses(); err != nil {
+		bad("listen", "%v", err)
+	} else if !c.Loopback() && c.AccessKey == "" {
+		bad("listen", "%s can be reached from other machines, and without keys everybody there could run code here: set access_key and secret_key_file, or listen on localhost", c.Listen)
+	}
+	if c.Data == "" {
+		bad("data", "it is empty; name a folder, such as kiln-data")
+	}
+	if !accountPattern.MatchString(c.Account) {
+		bad("account", "%q is not twelve digits, such as 000000000000", c.Account)
+	}
+	if !regionPattern.MatchString(c.Region) {
+		bad("region", "%q does not look like a region, such as us-east-1", c.Region)
+	}
+	for _, host := range c.Hosts {
+		if !hostPattern.MatchString(host) {
+			bad("hosts", "%q is not a host name without port, such as kiln.example.com or *.lambda.example.com", host)
+		}
+	}
+	switch {
+	case c.AccessKey != "" && !accessKeyPattern.MatchString(c.AccessKey):
+		bad("access_key", "use 3 to 128 letters, digits and underscores, such as AKIAEXAMPLE")
+	case c.AccessKey != "" && c.SecretKeyFile == "":
+		bad("access_key", "its secret is missing: put it into a file and name that in secret_key_file")
+	}
+	if c.SecretKeyFile != "" {
+		if c.AccessKey == "" {
+			bad("secret_key_file", "there is no access_key that the secret belongs to; set it")
+		}
+		if _, err := c.Secret(); err != nil {
+			bad("secret_key_file", "%v", err)
+		}
+	}
+
+	oneOf("driver", c.Driver, "auto", "linux", "process")
+	oneOf("network", c.Network, "none", "host")
+	if c.Driver == "process" && c.Network == "none" && c.Origins["network"] != "" {
+		bad("network", "the process driver cannot keep functions from the network; set driver = \"linux\" or leave network out")
+	}
+	for _, path := range c.RuntimePaths {
+		if path == "" {
+			bad("runtime_paths", "one path is empty; remove it")
+		}
+	}
+
+	if c.Concurrency < 1 || c.Concurrency > maxConcurrency {
+		bad("concurrency", "%d is not between 1 and %d", c.Concurrency, maxConcurrency)
+	}
+	if c.IdleTimeout <= 0 {
+		bad("idle_timeout", "%s is not above zero; use at least a second, such as 10m", c.IdleTimeout)
+	}
+	if c.ShutdownTimeout < 0 || c.ShutdownTimeout > Duration(time.Hour) {
+		bad("shutdown_timeout", "%s is not between 0s and 1h", c.ShutdownTimeout)
+	}
+	atLeast := func(key string, value, least Size) {
+		if value < least {
+			bad(key, "%s is less than %s, the least that works", value, least)
+		}
+	}
+	atLeast("max_inflight_bytes", c.MaxInflightBytes, minInflight)
+	atLeast("artifact_cache_bytes", c.ArtifactCacheBytes, 0)
+	atLeast("free_space_floor", c.FreeSpaceFloor, 0)
+	atLeast("logs_group_bytes", c.LogsGroupBytes, minLogs)
+	if c.LogsTotalBytes < c.LogsGroupBytes {
+		bad("logs_total_bytes", "%s is less than logs_group_bytes, %s; raise it, or lower the other", c.LogsTotalBytes, c.LogsGroupBytes)
+	}
+	oneOf("log_level", c.LogLevel, "debug", "info", "warn", "error")
+	oneOf("log_format", c.LogFormat, "text", "json")
+
+	for _, service := range slices.Sorted(maps.Keys(c.Endpoints)) {
+		endpoint := c.Endpoints[service]
+		u, err := url.Parse(endpoint)
+		switch {
+		case !servicePattern.MatchString(service):
+			bad("endpoints", "%q is not the name of a service as it is in signatures, such as sqs", service)
+		case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+			bad("endpoints", "the URL of %s is not one such as http://127.0.0.1:9324", service)
+		case u.User != nil:
+			bad("endpoints", "the URL of %s holds a password; requests carry their own signature, so remove it", service)
+		case u.RawQuery != "" || u.Fragment != "":
+			bad("endpoints", "the URL of %s ends with ? or #; use only the scheme, the host and a path", service)
+		case service == "lambda":
+			bad("endpoints", "Kiln serves lambda itself; remove it")
+		}
+	}
+	return errors.Join(problems...)
+}
