@@ -107,7 +107,7 @@ func (m *model) read(b *bytes.Buffer, mb member) {
 		case "string":
 			fmt.Fprintf(b, "%s = append(%s, r.Element())\n", field, field)
 		case "structure":
-			fmt.Fprintf(b, "var e %s\nif r.Object() {\ne.read(r)\n}\n%s = append(%s, e)\n", e.name, field, field)
+			fmt.Fprintf(b, "var e %s\nr.NotNull()\nif r.Object() {\ne.read(r)\n}\n%s = append(%s, e)\n", e.name, field, field)
 		default:
 			panic("list of " + e.Type)
 		}
@@ -118,9 +118,9 @@ func (m *model) read(b *bytes.Buffer, mb member) {
 		case "string":
 			fmt.Fprintf(b, "%s[name] = r.Element()\n", field)
 		case "double":
-			fmt.Fprintf(b, "if f := r.Double(); f != nil {\n%s[name] = *f\n}\n", field)
+			fmt.Fprintf(b, "r.NotNull()\nif f := r.Double(); f != nil {\n%s[name] = *f\n}\n", field)
 		case "list":
-			fmt.Fprintf(b, "list := %s{}\nif r.Array() {\nfor r.More() {\nlist = append(list, r.Element())\n}\n}\n%s[name] = list\n", m.goType(s.Value.Shape), field)
+			fmt.Fprintf(b, "list := %s{}\nr.NotNull()\nif r.Array() {\nfor r.More() {\nlist = append(list, r.Element())\n}\n}\n%s[name] = list\n", m.goType(s.Value.Shape), field)
 		default:
 			panic("map of " + e.Type)
 		}

@@ -1320,6 +1320,7 @@ func (s *AliasRoutingConfiguration) read(r *restjson.Reader) {
 				s.AdditionalVersionWeights = map[string]float64{}
 				for key, ok := r.Key(); ok; key, ok = r.Key() {
 					name := string(key)
+					r.NotNull()
 					if f := r.Double(); f != nil {
 						s.AdditionalVersionWeights[name] = *f
 					}
@@ -1413,6 +1414,7 @@ func (s *CapacityProviderScalingConfig) read(r *restjson.Reader) {
 				s.ScalingPolicies = []TargetTrackingScalingPolicy{}
 				for r.More() {
 					var e TargetTrackingScalingPolicy
+					r.NotNull()
 					if r.Object() {
 						e.read(r)
 					}
@@ -1471,6 +1473,7 @@ func (s *CheckpointDurableExecutionInput) read(r *restjson.Reader) {
 				s.Updates = []OperationUpdate{}
 				for r.More() {
 					var e OperationUpdate
+					r.NotNull()
 					if r.Object() {
 						e.read(r)
 					}
@@ -1702,6 +1705,7 @@ func (s *CreateEventSourceMappingInput) read(r *restjson.Reader) {
 				s.SourceAccessConfigurations = []SourceAccessConfiguration{}
 				for r.More() {
 					var e SourceAccessConfiguration
+					r.NotNull()
 					if r.Object() {
 						e.read(r)
 					}
@@ -1831,6 +1835,7 @@ func (s *CreateFunctionInput) read(r *restjson.Reader) {
 				s.FileSystemConfigs = []FileSystemConfig{}
 				for r.More() {
 					var e FileSystemConfig
+					r.NotNull()
 					if r.Object() {
 						e.read(r)
 					}
@@ -2074,6 +2079,7 @@ func (s *FilterCriteria) read(r *restjson.Reader) {
 				s.Filters = []Filter{}
 				for r.More() {
 					var e Filter
+					r.NotNull()
 					if r.Object() {
 						e.read(r)
 					}
@@ -2200,6 +2206,7 @@ func (s *KafkaSchemaRegistryConfig) read(r *restjson.Reader) {
 				s.AccessConfigs = []KafkaSchemaRegistryAccessConfig{}
 				for r.More() {
 					var e KafkaSchemaRegistryAccessConfig
+					r.NotNull()
 					if r.Object() {
 						e.read(r)
 					}
@@ -2211,6 +2218,7 @@ func (s *KafkaSchemaRegistryConfig) read(r *restjson.Reader) {
 				s.SchemaValidationConfigs = []KafkaSchemaValidationConfig{}
 				for r.More() {
 					var e KafkaSchemaValidationConfig
+					r.NotNull()
 					if r.Object() {
 						e.read(r)
 					}
@@ -2531,6 +2539,7 @@ func (s *SelfManagedEventSource) read(r *restjson.Reader) {
 				for key, ok := r.Key(); ok; key, ok = r.Key() {
 					name := string(key)
 					list := []string{}
+					r.NotNull()
 					if r.Array() {
 						for r.More() {
 							list = append(list, r.Element())
@@ -2737,6 +2746,7 @@ func (s *UpdateEventSourceMappingInput) read(r *restjson.Reader) {
 				s.SourceAccessConfigurations = []SourceAccessConfiguration{}
 				for r.More() {
 					var e SourceAccessConfiguration
+					r.NotNull()
 					if r.Object() {
 						e.read(r)
 					}
@@ -2882,6 +2892,7 @@ func (s *UpdateFunctionConfigurationInput) read(r *restjson.Reader) {
 				s.FileSystemConfigs = []FileSystemConfig{}
 				for r.More() {
 					var e FileSystemConfig
+					r.NotNull()
 					if r.Object() {
 						e.read(r)
 					}

@@ -140,12 +140,18 @@ func (r *Reader) String() *string {
 	return nil
 }
 
-// Element reads a string inside a list or map, where null is not allowed.
-func (r *Reader) Element() string {
+// NotNull fails if the next value is null. Elements of lists and maps are asked:
+// Go's types for them have no room for null, and dropping it would change what
+// the caller meant.
+func (r *Reader) NotNull() {
 	if r.peek() == 'n' {
 		r.fail("null can not be an element of a list or map")
-		return ""
 	}
+}
+
+// Element reads a string inside a list or map.
+func (r *Reader) Element() string {
+	r.NotNull()
 	if s := r.String(); s != nil {
 		return *s
 	}
