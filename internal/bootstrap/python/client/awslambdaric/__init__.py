@@ -1,0 +1,1 @@
+"""The name of AWS's own client, for functions that import its types."""
