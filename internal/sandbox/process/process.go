@@ -277,6 +277,9 @@ func (b *box) Exec(ctx context.Context, cmd sandbox.Command) (sandbox.Process, e
 	attr := &syscall.SysProcAttr{Setsid: true}
 	if b.uid >= 0 {
 		attr.Credential = &syscall.Credential{Uid: uint32(b.uid), Gid: uint32(b.uid)}
+		if err := sandbox.GiveOutputs(cmd, b.uid); err != nil {
+			return nil, err
+		}
 	}
 	b.starting.Lock()
 	defer b.starting.Unlock()

@@ -223,7 +223,7 @@ func testSignal(t *testing.T, b *bench) {
 	if err := c.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if e := c.wait(); e.Code != 7 || c.out.String() != "ready\ncaught\n" {
+	if e := c.wait(); e.Code != 7 || c.all() != "ready\ncaught" {
 		t.Errorf("ended with %+v, %q", e, c.out)
 	}
 }

@@ -1,0 +1,492 @@
+package linux
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"kiln/internal/sandbox"
+)
+
+// A process that was killed leaves its cgroup at once, unless it hangs in the kernel.
+const (
+	cgroupTimeout = 10 * time.Second
+	cgroupPause   = 100 * time.Microsecond
+)
+
+// hierarchy is where this daemon may make cgroups: three v1 directories, or one
+// v2 directory in their place. A controller that is missing has none.
+type hierarchy struct {
+	v2                    bool
+	memory, pids, freezer string
+}
+
+// dirs are the different directories of the hierarchy.
+func (h hierarchy) dirs() []string {
+	var list []string
+	for _, d := range []string{h.memory, h.pids, h.freezer} {
+		if d != "" && !slices.Contains(list, d) {
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
+// findHierarchy looks where cgroups can be made under the given name, and says
+// what it did not find. mounts and self are /proc/self/mounts and
+// /proc/self/cgroup; v1 wins where the memory controller is there, because a
+// controller is only ever in one of them.
+func findHierarchy(mounts, self, name string) (h hierarchy, missing []string) {
+	v1, v2 := cgroupMounts(mounts)
+	if v1["memory"] == "" && v2 != "" {
+		return findV2(v2, self, name)
+	}
+	for controller, to := range map[string]*string{"memory": &h.memory, "pids": &h.pids, "freezer": &h.freezer} {
+		if v1[controller] == "" {
+			missing = append(missing, lack(controller)+": this kernel or container has no cgroup controller "+controller)
+			continue
+		}
+		dir := filepath.Join(v1[controller], name)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			missing = append(missing, fmt.Sprintf("%s: %v: start the daemon as root, or use cgroup v2 with delegation", lack(controller), err))
+			continue
+		}
+		*to = dir
+	}
+	slices.Sort(missing)
+	return h, missing
+}
+
+// lack is the word for what is lost without a controller.
+func lack(controller string) string {
+	return map[string]string{"memory": "memory limits", "pids": "process limits", "freezer": "freezing idle environments"}[controller]
+}
+
+// cgroupMounts returns where each v1 controller and v2 are mounted.
+func cgroupMounts(mounts string) (v1 map[string]string, v2 string) {
+	v1 = map[string]string{}
+	for line := range strings.Lines(mounts) {
+		f := strings.Fields(line)
+		if len(f) < 4 {
+			continue
+		}
+		switch f[2] {
+		case "cgroup2":
+			if v2 == "" {
+				v2 = f[1]
+			}
+		case "cgroup":
+			for o := range strings.SplitSeq(f[3], ",") {
+				if v1[o] == "" {
+					v1[o] = f[1]
+				}
+			}
+		}
+	}
+	return v1, v2
+}
+
+// findV2 chooses a directory of cgroup v2. A process may not live beside
+// cgroups with limits, so a daemon that has a cgroup to itself (a systemd unit
+// or scope with Delegate=yes) first moves down into a leaf of it. Otherwise root takes
+// a cgroup at the top, and everybody else has none.
+func findV2(mount, self, name string) (h hierarchy, missing []string) {
+	own := mount
+	for line := range strings.Lines(self) {
+		if p, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
+			own = filepath.Join(mount, p)
+		}
+	}
+	dir, err := "", error(nil)
+	if own != mount && alone(own) {
+		dir, err = delegated(own, name)
+	}
+	if dir == "" {
+		if topErr := enable(mount); topErr == nil {
+			dir = filepath.Join(mount, name)
+			err = makeV2(dir)
+		} else {
+			err = errors.Join(err, topErr)
+		}
+	}
+	if err != nil {
+		return hierarchy{}, []string{fmt.Sprintf(
+			"memory and process limits, freezing: no cgroup is delegated to the daemon (%v): start it with systemd-run --user --scope -p Delegate=yes, in a unit with Delegate=yes, or as root",
+			strings.ReplaceAll(err.Error(), "\n", "; "))}
+	}
+	h = hierarchy{v2: true, freezer: dir}
+	on, _ := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
+	for controller, to := range map[string]*string{"memory": &h.memory, "pids": &h.pids} {
+		if slices.Contains(strings.Fields(string(on)), controller) {
+			*to = dir
+		} else {
+			missing = append(missing, lack(controller)+": the cgroup controller "+controller+" is not delegated to the daemon")
+		}
+	}
+	slices.Sort(missing)
+	return h, missing
+}
+
+// alone reports whether this process is the only one of a cgroup.
+func alone(dir string) bool {
+	b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	return err == nil && strings.TrimSpace(string(b)) == strconv.Itoa(os.Getpid())
+}
+
+func delegated(own, name string) (string, error) {
+	leaf := filepath.Join(own, "daemon")
+	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", err
+	}
+	if err := write(leaf, "cgroup.procs", strconv.Itoa(os.Getpid())); err != nil {
+		return "", err
+	}
+	if err := enable(own); err != nil {
+		return "", err
+	}
+	dir := filepath.Join(own, name)
+	return dir, makeV2(dir)
+}
+
+// makeV2 makes a cgroup whose children can have limits.
+func makeV2(dir string) error {
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return enable(dir)
+}
+
+// enable gives a cgroup's children the controllers that it has itself.
+func enable(dir string) error {
+	has, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+	if err != nil {
+		return err
+	}
+	for _, c := range []string{"memory", "pids"} {
+		if slices.Contains(strings.Fields(string(has)), c) {
+			if err := write(dir, "cgroup.subtree_control", "+"+c); err != nil {
+				return err
+			}
+		}
+	}
+	if unix.Access(dir, unix.W_OK) != nil {
+		return fmt.Errorf("%s: %w", dir, os.ErrPermission)
+	}
+	return nil
+}
+
+func write(dir, file, value string) error {
+	return os.WriteFile(filepath.Join(dir, file), []byte(value), 0o644)
+}
+
+// cgroup is one sandbox's.
+type cgroup struct {
+	hierarchy // its own directories
+	tops      hierarchy
+}
+
+// at names a sandbox's cgroup without making it.
+func (h hierarchy) at(group, id string) *cgroup {
+	rel := filepath.Join(escape(group), id)
+	c := &cgroup{tops: h, hierarchy: hierarchy{v2: h.v2}}
+	for _, x := range []struct {
+		top string
+		to  *string
+	}{{h.memory, &c.memory}, {h.pids, &c.pids}, {h.freezer, &c.freezer}} {
+		if x.top != "" {
+			*x.to = filepath.Join(x.top, rel)
+		}
+	}
+	return c
+}
+
+// escape keeps the names of groups apart from the files that the kernel puts
+// beside them, as systemd does: a function may be called "tasks".
+func escape(group string) string {
+	parts := strings.Split(group, "/")
+	for i, p := range parts {
+		switch {
+		case p == "tasks", p == "notify_on_release", p == "release_agent",
+			strings.ContainsRune(p, '.'), strings.HasPrefix(p, "_"):
+			parts[i] = "_" + p
+		}
+	}
+	return filepath.Join(parts...)
+}
+
+// make makes the cgroup with its limits.
+func (c *cgroup) make(memoryBytes int64) error {
+	for i, dir := range c.dirs() {
+		if err := c.makeDir(c.tops.dirs()[i], dir); err != nil {
+			return fmt.Errorf("cgroup: %w", err)
+		}
+	}
+	type limit struct {
+		dir, file, value string
+		optional         bool
+	}
+	var limits []limit
+	n := strconv.FormatInt(memoryBytes, 10)
+	switch {
+	case c.memory == "" || memoryBytes == 0:
+	case c.v2:
+		limits = []limit{
+			{c.memory, "memory.max", n, false},
+			{c.memory, "memory.swap.max", "0", true}, // there only with swap
+		}
+	default:
+		limits = []limit{
+			{c.memory, "memory.limit_in_bytes", n, false},
+			{c.memory, "memory.memsw.limit_in_bytes", n, true}, // there only with swap accounting
+		}
+	}
+	if c.pids != "" {
+		limits = append(limits, limit{c.pids, "pids.max", strconv.Itoa(processes), false})
+	}
+	for _, l := range limits {
+		if err := write(l.dir, l.file, l.value); err != nil && !(l.optional && missingFile(err)) {
+			return fmt.Errorf("cgroup limit: %w", err)
+		}
+	}
+	return nil
+}
+
+// missingFile reports whether a cgroup has no such file, which it says as
+// refusing to make it.
+func missingFile(err error) bool {
+	return errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission)
+}
+
+// makeDir makes dir and its parents below top. Destroying the last sandbox of a
+// group removes its parents meanwhile: then begin again.
+func (c *cgroup) makeDir(top, dir string) error {
+	for range 100 {
+		if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if c.v2 {
+			if err := c.enableBelow(top, filepath.Dir(dir)); errors.Is(err, os.ErrNotExist) {
+				continue
+			} else if err != nil {
+				return err
+			}
+		}
+		err := os.Mkdir(dir, 0o755)
+		if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return fmt.Errorf("make %s: its parents keep disappearing", dir)
+}
+
+// enableBelow passes the controllers on from top down to dir.
+func (c *cgroup) enableBelow(top, dir string) error {
+	rel, err := filepath.Rel(top, dir)
+	if err != nil || rel == "." {
+		return err
+	}
+	for p := range strings.SplitSeq(rel, "/") {
+		top = filepath.Join(top, p)
+		if err := enable(top); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// entrances are what init needs to get its children in: files for its forking
+// thread to write to (v1), or the cgroup to clone them into (v2).
+func (c *cgroup) entrances() (tasks []string, into string) {
+	if c.v2 {
+		return nil, c.freezer
+	}
+	for _, d := range c.dirs() {
+		tasks = append(tasks, filepath.Join(d, "tasks"))
+	}
+	return tasks, ""
+}
+
+// procs lists the processes inside.
+func (c *cgroup) procs() []int {
+	dirs := c.dirs()
+	if len(dirs) == 0 {
+		return nil
+	}
+	b, _ := os.ReadFile(filepath.Join(dirs[0], "cgroup.procs"))
+	var pids []int
+	for f := range strings.FieldsSeq(string(b)) {
+		if pid, err := strconv.Atoi(f); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// usage reads anonymous and shared memory now, and the high-water mark of all
+// memory, which bounds theirs (0: unknown).
+func (c *cgroup) usage() (current, bound int64, err error) {
+	b, err := os.ReadFile(filepath.Join(c.memory, "memory.stat"))
+	if err != nil {
+		return 0, 0, err
+	}
+	peak := "memory.max_usage_in_bytes"
+	if c.v2 {
+		peak = "memory.peak"
+	}
+	p, err := os.ReadFile(filepath.Join(c.memory, peak))
+	if err == nil {
+		bound, _ = strconv.ParseInt(strings.TrimSpace(string(p)), 10, 64)
+	}
+	return anonymous(b, c.v2), bound, nil
+}
+
+// anonymous sums anonymous and shared memory from memory.stat, swapped out or
+// not. In v1 "rss" is anonymous only, whatever its name.
+func anonymous(stat []byte, v2 bool) (sum int64) {
+	want := []string{"total_rss", "total_shmem", "total_swap"}
+	if v2 {
+		want = []string{"anon", "shmem"}
+	}
+	for line := range bytes.Lines(stat) {
+		name, value, _ := strings.Cut(strings.TrimSpace(string(line)), " ")
+		if slices.Contains(want, name) {
+			n, _ := strconv.ParseInt(value, 10, 64)
+			sum += n
+		}
+	}
+	return sum
+}
+
+// oomKills counts the processes that the memory limit killed.
+func (c *cgroup) oomKills() int64 {
+	if c.memory == "" {
+		return 0
+	}
+	file := "memory.oom_control"
+	if c.v2 {
+		file = "memory.events"
+	}
+	b, _ := os.ReadFile(filepath.Join(c.memory, file))
+	return field(b, "oom_kill")
+}
+
+// field reads "name value" lines.
+func field(b []byte, name string) int64 {
+	for s := bufio.NewScanner(bytes.NewReader(b)); s.Scan(); {
+		if n, value, _ := strings.Cut(s.Text(), " "); n == name {
+			v, _ := strconv.ParseInt(value, 10, 64)
+			return v
+		}
+	}
+	return 0
+}
+
+// freeze stops or continues every process inside, and waits until it is so.
+func (c *cgroup) freeze(ctx context.Context, on bool) error {
+	if c.freezer == "" {
+		return fmt.Errorf("no cgroup freezer here: %w", errors.ErrUnsupported)
+	}
+	file, value := "freezer.state", "THAWED"
+	switch {
+	case c.v2 && on:
+		file, value = "cgroup.freeze", "1"
+	case c.v2:
+		file, value = "cgroup.freeze", "0"
+	case on:
+		value = "FROZEN"
+	}
+	for pause := cgroupPause; ; pause = min(2*pause, 10*time.Millisecond) {
+		// Again and again in v1, whose freezer gives up on a busy process.
+		if err := write(c.freezer, file, value); err != nil {
+			return fmt.Errorf("freezer: %w", err)
+		}
+		if c.frozen() == on {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (c *cgroup) frozen() bool {
+	if c.v2 {
+		b, _ := os.ReadFile(filepath.Join(c.freezer, "cgroup.events"))
+		return field(b, "frozen") == 1
+	}
+	b, _ := os.ReadFile(filepath.Join(c.freezer, "freezer.state"))
+	return strings.TrimSpace(string(b)) == "FROZEN"
+}
+
+// kill ends what may still be inside, frozen or not, for Sweep: while a daemon
+// lives, its sandboxes' processes end with their init.
+func (c *cgroup) kill(ctx context.Context) error {
+	if c.v2 {
+		if err := write(c.freezer, "cgroup.kill", "1"); err == nil {
+			return nil
+		}
+	}
+	for pause := cgroupPause; ; pause = min(2*pause, 10*time.Millisecond) {
+		pids := c.procs()
+		for _, pid := range pids {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		if c.freezer != "" {
+			// A signal reaches a frozen process of v1 once it is thawed.
+			_ = c.freeze(ctx, false)
+		}
+		if len(pids) == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("processes %v survive SIGKILL: %w", pids, ctx.Err())
+		case <-time.After(pause):
+		}
+	}
+}
+
+// remove removes the cgroup and parents that became empty. It is no error if it is gone.
+func (c *cgroup) remove(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, cgroupTimeout)
+	defer cancel()
+	var failed error
+	tops := c.tops.dirs()
+	for i, dir := range c.dirs() {
+		if err := removeCgroup(ctx, dir); err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		sandbox.RemoveEmptyParents(dir, tops[i])
+	}
+	return failed
+}
+
+func removeCgroup(ctx context.Context, dir string) error {
+	for pause := cgroupPause; ; pause = min(2*pause, 10*time.Millisecond) {
+		err := unix.Rmdir(dir)
+		if err == nil || errors.Is(err, unix.ENOENT) {
+			return nil
+		}
+		if !errors.Is(err, unix.EBUSY) {
+			return fmt.Errorf("remove cgroup %s: %w", dir, err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("remove cgroup %s: %w", dir, err)
+		case <-time.After(pause):
+		}
+	}
+}

@@ -1,0 +1,69 @@
+// Package linux is the sandbox driver of Linux: each sandbox has its own mount,
+// process, network, IPC and host name spaces, a read-only root, a user of its
+// own without capabilities, and cgroup limits. It shares the host's kernel with
+// its functions: it keeps apart teams that trust each other that far, not
+// hostile tenants. The daemon makes the driver; cmd/kiln and TestMain call Init,
+// because process 1 of a sandbox is this program executed again. DESIGN.md says
+// how it works and what was refused.
+package linux
+
+import (
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+)
+
+// InitArg is the first argument of a program that is to call Init before all else.
+const InitArg = "sandbox-init"
+
+// Network settings.
+const (
+	NetworkNone = "none" // a network namespace with only a loopback interface
+	NetworkHost = "host" // the host's network: a developer's choice
+)
+
+// Config configures the driver.
+type Config struct {
+	// Dir holds the sandboxes' directories; it is this driver's alone, and on a
+	// disk, because /tmp of the sandboxes lies there. Required.
+	Dir string
+	// InitCommand executes this program such that it calls Init.
+	// Default: this executable with InitArg.
+	InitCommand []string
+	// Network is NetworkNone or NetworkHost. Default: NetworkNone.
+	Network string
+	// Cgroup names the cgroup above all sandboxes, below the one that the kernel
+	// lets the daemon use. Default: kiln.
+	Cgroup string
+	// UIDBase and UIDCount are the range of user ids for sandboxes, when the
+	// daemon is root; 0 means sandbox.DefaultUIDBase and DefaultUIDCount.
+	UIDBase, UIDCount int
+	// Log gets what could not be cleaned up. Default: slog.Default.
+	Log *slog.Logger
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Network == "" {
+		c.Network = NetworkNone
+	}
+	if c.Cgroup == "" {
+		c.Cgroup = "kiln"
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if len(c.InitCommand) == 0 {
+		// Not os.Executable: this also works when the file was replaced by an upgrade.
+		c.InitCommand = []string{"/proc/self/exe", InitArg}
+	}
+	switch {
+	case !filepath.IsAbs(c.Dir):
+		return c, fmt.Errorf("linux driver: directory %q: want an absolute path", c.Dir)
+	case !slices.Contains([]string{NetworkNone, NetworkHost}, c.Network):
+		return c, fmt.Errorf("linux driver: network %q: want %q or %q", c.Network, NetworkNone, NetworkHost)
+	case !filepath.IsLocal(c.Cgroup):
+		return c, fmt.Errorf("linux driver: cgroup %q: want a relative name such as kiln", c.Cgroup)
+	}
+	return c, nil
+}

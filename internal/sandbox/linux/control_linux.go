@@ -1,0 +1,271 @@
+package linux
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// The daemon and a sandbox's init speak over a pair of sequenced-packet sockets:
+// one packet is one message, a list of strings joined by NUL, which no path,
+// argument or variable can hold, together with file descriptors. The first
+// string is a number: a request's own, repeated in its answer, or 0 for an event
+// that nobody asked for.
+//
+//	setup key=value…                          → ok
+//	listen port                               → ok, with the listener
+//	exec path dir argc args… env…, with 2–3   → ok pid
+//	signal pid number                         → ok
+//	killall                                   → ok
+//	any, when it fails                        → err errno text
+//	0 exit pid status                         (a process ended; status as wait(2) has it)
+const (
+	// maxMessage bounds a packet: below the kernel's default socket buffer of
+	// 208 KiB, above AWS's 4 KiB of environment by far.
+	maxMessage = 128 << 10
+	maxFiles   = 4 // descriptors in a packet
+)
+
+var errTooLong = errors.New("arguments and environment are longer than 128 KiB")
+
+func encode(id uint64, fields []string) ([]byte, error) {
+	n := 20
+	for _, f := range fields {
+		if strings.IndexByte(f, 0) >= 0 {
+			return nil, fmt.Errorf("%q holds a NUL byte: %w", f, unix.EINVAL)
+		}
+		n += len(f) + 1
+	}
+	if n > maxMessage {
+		return nil, errTooLong
+	}
+	b := strconv.AppendUint(make([]byte, 0, n), id, 10)
+	for _, f := range fields {
+		b = append(append(b, 0), f...)
+	}
+	return b, nil
+}
+
+func decode(b []byte) (id uint64, fields []string, err error) {
+	head, rest, ok := strings.Cut(string(b), "\x00")
+	if id, err = strconv.ParseUint(head, 10, 64); err != nil || !ok {
+		return 0, nil, fmt.Errorf("malformed message %.40q", b)
+	}
+	return id, strings.Split(rest, "\x00"), nil
+}
+
+// control is the daemon's end. One goroutine reads; it ends at end of file,
+// which is the end of init, or when close is called.
+type control struct {
+	conn   *net.UnixConn
+	onExit func(pid int, status syscall.WaitStatus) // called by the reader
+	gone   chan struct{}                            // closed by the reader at its end
+
+	mu      sync.Mutex
+	last    uint64                            // guarded by mu
+	pending map[uint64]func(answer, *os.File) // guarded by mu; nil once gone
+}
+
+// answer is what came of a request.
+type answer struct {
+	fields []string
+	err    error
+}
+
+var errInitGone = errors.New("the sandbox's first process is gone")
+
+func newControl(conn *net.UnixConn, onExit func(int, syscall.WaitStatus)) *control {
+	return &control{
+		conn: conn, onExit: onExit,
+		gone:    make(chan struct{}),
+		pending: map[uint64]func(answer, *os.File){},
+	}
+}
+
+// read handles what init sends, until it ends.
+func (c *control) read() {
+	buf := make([]byte, maxMessage)
+	oob := make([]byte, unix.CmsgSpace(4*maxFiles))
+	for {
+		n, oobn, _, _, err := c.conn.ReadMsgUnix(buf, oob)
+		if err != nil || n == 0 {
+			break
+		}
+		file := firstFile(oob[:oobn])
+		id, fields, err := decode(buf[:n])
+		if err != nil {
+			break // init is this same program: only a bug comes here
+		}
+		if id == 0 {
+			if len(fields) == 3 && fields[0] == "exit" {
+				pid, _ := strconv.Atoi(fields[1])
+				status, _ := strconv.ParseUint(fields[2], 10, 32)
+				c.onExit(pid, syscall.WaitStatus(status))
+			}
+			continue
+		}
+		c.mu.Lock()
+		f := c.pending[id]
+		delete(c.pending, id)
+		c.mu.Unlock()
+		if f == nil {
+			if file != nil {
+				_ = file.Close()
+			}
+			continue
+		}
+		f(toAnswer(fields), file)
+	}
+	c.mu.Lock()
+	left := c.pending
+	c.pending = nil
+	c.mu.Unlock()
+	for _, f := range left {
+		f(answer{err: errInitGone}, nil)
+	}
+	_ = c.conn.Close()
+	close(c.gone)
+}
+
+func toAnswer(fields []string) answer {
+	if fields[0] == "err" && len(fields) == 3 {
+		errno, _ := strconv.Atoi(fields[1])
+		if errno == 0 {
+			return answer{err: errors.New(fields[2])}
+		}
+		return answer{err: fmt.Errorf("%s: %w", fields[2], syscall.Errno(errno))}
+	}
+	return answer{fields: fields[1:]}
+}
+
+// send sends a request; then is called once with its answer, by the reader.
+// On error it is not called.
+func (c *control) send(fields []string, files []*os.File, then func(answer, *os.File)) error {
+	c.mu.Lock()
+	if c.pending == nil {
+		c.mu.Unlock()
+		return errInitGone
+	}
+	c.last++
+	id := c.last
+	c.pending[id] = then
+	c.mu.Unlock()
+	err := c.write(id, fields, files)
+	if err == nil {
+		return nil
+	}
+	c.mu.Lock()
+	_, waiting := c.pending[id]
+	delete(c.pending, id)
+	c.mu.Unlock()
+	if !waiting {
+		return nil // the reader saw the end first, and has said so
+	}
+	return err
+}
+
+func (c *control) write(id uint64, fields []string, files []*os.File) error {
+	b, err := encode(id, fields)
+	if err != nil {
+		return err
+	}
+	fds := make([]int, 0, maxFiles)
+	for _, f := range files {
+		fds = append(fds, int(f.Fd())) // also makes it blocking, which programs expect of their output
+	}
+	var oob []byte
+	if len(fds) > 0 {
+		oob = unix.UnixRights(fds...)
+	}
+	if _, _, err := c.conn.WriteMsgUnix(b, oob, nil); err != nil {
+		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, net.ErrClosed) {
+			return errInitGone
+		}
+		return err
+	}
+	return nil
+}
+
+// call sends a request and waits for its answer. A descriptor that comes too
+// late is closed.
+func (c *control) call(ctx context.Context, fields ...string) (*os.File, error) {
+	type result struct {
+		answer
+		file *os.File
+	}
+	done := make(chan result, 1)
+	var once sync.Once // whoever is first decides: the answer, or the caller's leaving
+	err := c.send(fields, nil, func(a answer, f *os.File) {
+		taken := false
+		once.Do(func() { taken = true; done <- result{a, f} })
+		if !taken && f != nil {
+			_ = f.Close()
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case r := <-done:
+		return r.file, r.err
+	case <-ctx.Done():
+		left := false
+		once.Do(func() { left = true })
+		if left {
+			return nil, ctx.Err()
+		}
+		r := <-done
+		return r.file, r.err
+	}
+}
+
+// firstFile takes the descriptor out of a packet's control data; more than one
+// is never sent this way.
+func firstFile(oob []byte) *os.File {
+	fds := receivedFDs(oob)
+	if len(fds) == 0 {
+		return nil
+	}
+	for _, fd := range fds[1:] {
+		_ = unix.Close(fd)
+	}
+	return os.NewFile(uintptr(fds[0]), "received")
+}
+
+func receivedFDs(oob []byte) (fds []int) {
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil
+	}
+	for _, m := range msgs {
+		got, err := unix.ParseUnixRights(&m)
+		if err == nil {
+			fds = append(fds, got...)
+		}
+	}
+	return fds
+}
+
+// controlPair makes the two ends: the daemon's, and init's as a file to inherit.
+func controlPair() (*net.UnixConn, *os.File, error) {
+	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socketpair: %w", err)
+	}
+	ours, theirs := os.NewFile(uintptr(p[0]), "control"), os.NewFile(uintptr(p[1]), "control")
+	defer ours.Close() // FileConn duplicates it
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		_ = theirs.Close()
+		return nil, nil, fmt.Errorf("control socket: %w", err)
+	}
+	return conn.(*net.UnixConn), theirs, nil
+}

@@ -1,0 +1,352 @@
+package linux
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"kiln/internal/sandbox"
+)
+
+// Driver implements sandbox.Driver.
+type Driver struct {
+	cfg     Config
+	root    *skeleton
+	cgroups hierarchy
+	uids    *sandbox.UIDs // nil: rootless, functions have the daemon's user
+	missing []string
+
+	mu      sync.Mutex
+	closed  bool            // guarded by mu
+	live    map[string]*box // guarded by mu; by id
+	starter *starter        // guarded by mu; made by the first Create
+	making  sync.WaitGroup  // Creates under way; added to under mu
+}
+
+// New prepares cfg.Dir and looks at what the kernel and the user allow; Probe
+// says whether it is enough. Nothing runs until the first Create.
+func New(cfg Config) (*Driver, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if os.Getenv(initMark) != "" {
+		return nil, fmt.Errorf("linux driver: this program must call linux.Init first when its first argument is %s", InitArg)
+	}
+	d := &Driver{cfg: cfg, live: map[string]*box{}}
+	if os.Geteuid() == 0 {
+		if d.uids, err = sandbox.NewUIDs(cfg.UIDBase, cfg.UIDCount); err != nil {
+			return nil, fmt.Errorf("linux driver: %w", err)
+		}
+	} else {
+		d.missing = append(d.missing, "a user of its own for each sandbox: start the daemon as root")
+	}
+	if err := os.MkdirAll(d.runs(), 0o711); err != nil {
+		return nil, fmt.Errorf("linux driver: %w", err)
+	}
+	if d.root, err = newSkeleton(filepath.Join(cfg.Dir, "root"), cfg.Network); err != nil {
+		return nil, fmt.Errorf("linux driver: prepare the root: %w", err)
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return nil, fmt.Errorf("linux driver: %w", err)
+	}
+	self, _ := os.ReadFile("/proc/self/cgroup")
+	var lacks []string
+	d.cgroups, lacks = findHierarchy(string(mounts), string(self), cfg.Cgroup)
+	d.missing = append(d.missing, lacks...)
+	d.missing = append(d.missing, "a limit on the size of /tmp: not built yet")
+	if cfg.Network == NetworkHost {
+		d.missing = append(d.missing, "a network of its own for each sandbox: it was configured away")
+	}
+	return d, nil
+}
+
+// runs is the directory of sandboxes' directories.
+func (d *Driver) runs() string { return filepath.Join(d.cfg.Dir, "run") }
+
+// Name implements sandbox.Driver.
+func (d *Driver) Name() string { return "linux" }
+
+// Describe implements sandbox.Driver.
+func (d *Driver) Describe() sandbox.Description {
+	return sandbox.Description{
+		Isolates: true,
+		Summary:  "each environment has its own file system, processes, network and user, on the host's kernel: for teams that trust each other that far",
+		Missing:  slices.Clone(d.missing),
+	}
+}
+
+// Probe makes a sandbox and runs a program in it. Its error says what is missing.
+func (d *Driver) Probe(ctx context.Context) error {
+	id := fmt.Sprintf("probe-%d", os.Getpid())
+	s, err := d.Create(ctx, sandbox.Spec{ID: id, Group: "probe", Task: "/usr"})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = s.Destroy(context.WithoutCancel(ctx)) }()
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	p, err := s.Exec(ctx, sandbox.Command{Path: "/bin/sh", Args: []string{"sh", "-c", "exit 0"}, Dir: "/", Stdout: null, Stderr: null})
+	if err != nil {
+		return err
+	}
+	select {
+	case <-p.Done():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if e := p.Exit(); e != (sandbox.Exit{}) {
+		return fmt.Errorf("linux driver: a shell in a sandbox ended with %+v", e)
+	}
+	return nil
+}
+
+// explain adds what to do about the usual reasons.
+func explain(err error) error {
+	advice := ""
+	switch {
+	case errors.Is(err, unix.EPERM) && os.Geteuid() == 0:
+		advice = "root lacks CAP_SYS_ADMIN here, as in a container without --privileged"
+	case errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES):
+		advice = "start the daemon as root, or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)"
+	case errors.Is(err, unix.ENOSPC):
+		advice = "too many namespaces: raise the limits in /proc/sys/user"
+	case errors.Is(err, unix.ENOSYS):
+		advice = "the kernel is older than 5.12"
+	case errors.Is(err, unix.EINVAL):
+		advice = "the kernel may lack a kind of namespace"
+	default:
+		return err
+	}
+	return fmt.Errorf("%w (%s; or use the process driver, which isolates nothing)", err, advice)
+}
+
+// Create implements sandbox.Driver.
+func (d *Driver) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbox, error) {
+	if err := errors.Join(ctx.Err(), spec.Check()); err != nil {
+		return nil, err
+	}
+	b := newBox(d, spec)
+	st, err := d.register(b)
+	if err != nil {
+		return nil, err
+	}
+	defer d.making.Done()
+	if err := b.make(ctx, st); err != nil {
+		err = fmt.Errorf("create sandbox %s: %w", spec.ID, explain(err))
+		return nil, errors.Join(err, b.Destroy(context.WithoutCancel(ctx)))
+	}
+	return b, nil
+}
+
+// register reserves the id and returns the starter.
+func (d *Driver) register(b *box) (*starter, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil, errors.New("linux driver: closed")
+	}
+	if d.live[b.spec.ID] != nil {
+		return nil, fmt.Errorf("linux driver: sandbox %s exists", b.spec.ID)
+	}
+	if d.starter == nil {
+		st, err := newStarter(d.root, d.uids == nil)
+		if err != nil {
+			return nil, fmt.Errorf("linux driver: %w", explain(err))
+		}
+		d.starter = st
+	}
+	d.live[b.spec.ID] = b
+	d.making.Add(1)
+	return d.starter, nil
+}
+
+// Sweep implements sandbox.Driver. What an earlier daemon started ended with
+// it, unless it was frozen; its mounts ended with its processes.
+func (d *Driver) Sweep(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, cgroupTimeout)
+	defer cancel()
+	var failed error
+	err := filepath.WalkDir(d.runs(), func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		group, id, ok := splitRun(d.runs(), path)
+		if !ok {
+			return nil
+		}
+		c := d.cgroups.at(group, id)
+		if err := errors.Join(c.kill(ctx), c.remove(ctx), sandbox.RemoveTree(path)); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("sweep sandbox %s: %w", id, err))
+		}
+		sandbox.RemoveEmptyParents(path, d.runs())
+		return filepath.SkipDir
+	})
+	return errors.Join(failed, err)
+}
+
+// runSuffix marks a sandbox's directory among those of groups, none of which has a dot.
+const runSuffix = ".sandbox"
+
+func (d *Driver) runDir(s sandbox.Spec) string {
+	return filepath.Join(d.runs(), s.Group, s.ID+runSuffix)
+}
+
+func splitRun(runs, path string) (group, id string, ok bool) {
+	rel, err := filepath.Rel(runs, path)
+	if err != nil {
+		return "", "", false
+	}
+	id, ok = strings.CutSuffix(filepath.Base(rel), runSuffix)
+	return filepath.Dir(rel), id, ok
+}
+
+// Close implements sandbox.Driver.
+func (d *Driver) Close() error {
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
+	d.making.Wait() // after this, live only shrinks
+	d.mu.Lock()
+	var left []*box
+	for _, b := range d.live {
+		left = append(left, b)
+	}
+	d.mu.Unlock()
+	var g errgroup.Group
+	for _, b := range left {
+		g.Go(func() error { return b.Destroy(context.Background()) })
+	}
+	err := g.Wait()
+	d.mu.Lock()
+	st := d.starter
+	d.starter = nil
+	d.mu.Unlock()
+	if st != nil {
+		st.close() // last: the inits die with its thread
+	}
+	return err
+}
+
+// forget drops a destroyed sandbox.
+func (d *Driver) forget(b *box) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.live, b.spec.ID)
+}
+
+// starter starts inits from a thread of its own, for two reasons. The kernel
+// sends a parent-death signal when the parent's thread ends, not its process. And
+// the thread has its own mount namespace, in which the skeleton is mounted once:
+// every init begins with a copy of it, and the host sees no mount of ours.
+type starter struct {
+	jobs chan func()
+	done chan struct{}
+}
+
+func newStarter(root *skeleton, rootless bool) (*starter, error) {
+	s := &starter{jobs: make(chan func()), done: make(chan struct{})}
+	ready := make(chan error)
+	onOwnThread(func() { // ends by close, which waits
+		defer close(s.done)
+		err := error(nil)
+		if !rootless { // an unprivileged thread may not: then each init mounts the skeleton itself
+			if err = unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+				err = fmt.Errorf("make a mount namespace: %w", err)
+			} else {
+				err = root.mount()
+			}
+		}
+		ready <- err
+		for job := range s.jobs {
+			job()
+		}
+	})
+	if err := <-ready; err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// onOwnThread runs f in a goroutine on a thread that is its alone and ends with
+// it. It is never the process's first thread: that one cannot end, and its mount
+// namespace is what /proc/self shows of the whole daemon.
+func onOwnThread(f func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != os.Getpid() {
+			f() // not unlocked: the thread ends with the goroutine
+			return
+		}
+		// Hold the first thread until another has taken the work.
+		defer runtime.UnlockOSThread()
+		taken := make(chan struct{})
+		go func() {
+			runtime.LockOSThread()
+			close(taken)
+			f()
+		}()
+		<-taken
+	}()
+}
+
+// start starts a process from the starter's thread.
+func (s *starter) start(argv []string, attr *os.ProcAttr) (p *os.Process, err error) {
+	done := make(chan struct{})
+	s.jobs <- func() {
+		p, err = os.StartProcess(argv[0], argv, attr)
+		close(done)
+	}
+	<-done
+	return p, err
+}
+
+func (s *starter) close() {
+	close(s.jobs)
+	<-s.done
+}
+
+// initAttr is how an init is started: into new namespaces, to die with the starter.
+func (d *Driver) initAttr(control *os.File) *os.ProcAttr {
+	sys := &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
+		Pdeathsig:  syscall.SIGKILL,
+		Setsid:     true, // the terminal's Ctrl-C is the daemon's
+	}
+	if d.cfg.Network == NetworkNone {
+		sys.Cloneflags |= unix.CLONE_NEWNET
+	}
+	if d.uids == nil {
+		// One user is all that an unprivileged daemon can map. It is not 0
+		// inside, so what init needs must survive its exec as ambient capabilities.
+		sys.Cloneflags |= unix.CLONE_NEWUSER
+		sys.UidMappings = []syscall.SysProcIDMap{{ContainerID: rootlessUID, HostID: os.Geteuid(), Size: 1}}
+		sys.GidMappings = []syscall.SysProcIDMap{{ContainerID: rootlessUID, HostID: os.Getegid(), Size: 1}}
+		sys.AmbientCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_SETPCAP, unix.CAP_NET_BIND_SERVICE}
+	}
+	return &os.ProcAttr{
+		Dir:   "/",
+		Env:   []string{initMark + "=1"},
+		Files: []*os.File{nil, nil, os.Stderr, control}, // stderr: only for a crash of init
+		Sys:   sys,
+	}
+}
+
+// rootlessUID is the user inside a sandbox of an unprivileged daemon.
+const rootlessUID = 1051

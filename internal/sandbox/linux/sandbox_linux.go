@@ -1,0 +1,514 @@
+package linux
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"kiln/internal/sandbox"
+)
+
+var (
+	errDestroyed = errors.New("the sandbox is destroyed")
+	errFrozen    = errors.New("the sandbox is frozen: thaw it first")
+)
+
+// box is one sandbox. It is made by make, lives while its init does, and is
+// undone by Destroy in the reverse order:
+//
+//	uid → directory → cgroup → control socket → init → root entered (ready)
+type box struct {
+	d    *Driver
+	spec sandbox.Spec
+	dir  string
+	cg   *cgroup
+	uid  int // of the functions
+
+	ownUID  bool
+	initPID int
+	control *control
+	init    *os.Process
+	waits   sync.WaitGroup // the control reader, the wait for init, the listener's helpers
+	closing atomic.Bool
+	frozen  atomic.Bool
+
+	// lifecycle is held for reading by Exec and Usage, so that neither sees
+	// init's child before its exec with init's memory, and for writing by KillAll,
+	// Freeze and Thaw.
+	lifecycle sync.RWMutex
+	execs     sync.Mutex // one Exec or Usage at a time
+
+	mu        sync.Mutex
+	listeners []net.Listener // guarded by mu
+	procs     map[int]*proc  // guarded by mu; living, by pid inside
+	peak      int64          // guarded by mu
+
+	once      sync.Once
+	destroyed chan struct{} // closed once err is final
+	err       error
+}
+
+func newBox(d *Driver, spec sandbox.Spec) *box {
+	return &box{
+		d: d, spec: spec,
+		dir:       d.runDir(spec),
+		cg:        d.cgroups.at(spec.Group, spec.ID),
+		uid:       rootlessUID,
+		procs:     map[int]*proc{},
+		destroyed: make(chan struct{}),
+	}
+}
+
+// make builds the sandbox. What it made before an error is undone by Destroy.
+func (b *box) make(ctx context.Context, st *starter) error {
+	if b.d.uids != nil {
+		uid, err := b.d.uids.Take()
+		if err != nil {
+			return err
+		}
+		b.uid, b.ownUID = uid, true
+	}
+	if err := b.makeDir(); err != nil {
+		return err
+	}
+	if err := b.cg.make(b.spec.MemoryBytes); err != nil {
+		return err
+	}
+	conn, theirs, err := controlPair()
+	if err != nil {
+		return err
+	}
+	defer theirs.Close()
+	b.control = newControl(conn, b.exited)
+	b.waits.Go(b.watch)
+	p, err := st.start(b.d.cfg.InitCommand, b.d.initAttr(theirs))
+	_ = theirs.Close() // or its end would never be seen
+	if err != nil {
+		return fmt.Errorf("start its first process: %w", err)
+	}
+	b.init, b.initPID = p, p.Pid
+	if _, err := b.control.call(ctx, b.setup()...); errors.Is(err, errInitGone) {
+		return fmt.Errorf("its first process ended before it was ready: does this program call linux.Init first when its first argument is %s?", InitArg)
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+func (b *box) makeDir() error {
+	passwd, group := userFiles(b.uid)
+	// Destroying the last sandbox of a group removes the parents meanwhile.
+	err := error(nil)
+	for range 100 {
+		if err = os.MkdirAll(filepath.Dir(b.dir), 0o711); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if err = os.Mkdir(b.dir, 0o711); !errors.Is(err, os.ErrNotExist) {
+			break
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(b.tmp(), 0o700); err != nil {
+		return err
+	}
+	return errors.Join(
+		os.Chmod(b.tmp(), 0o777|os.ModeSticky),
+		os.WriteFile(filepath.Join(b.dir, "passwd"), []byte(passwd), 0o644),
+		os.WriteFile(filepath.Join(b.dir, "group"), []byte(group), 0o644),
+	)
+}
+
+func (b *box) tmp() string { return filepath.Join(b.dir, "tmp") }
+
+// setup is init's first request.
+func (b *box) setup() []string {
+	s := []string{"setup", "root=" + b.d.root.dir, "uid=" + strconv.Itoa(b.uid)}
+	if b.ownUID {
+		s = append(s, "setuid=")
+	} else {
+		s = append(s, "static=")
+		for _, p := range b.d.root.binds {
+			s = append(s, "static="+p)
+		}
+	}
+	for _, m := range []bindMount{
+		{src: b.spec.Task, dst: taskDir},
+		{src: b.spec.Opt, dst: optDir},
+		{src: b.spec.Runtime, dst: runtimeDir},
+		{src: b.spec.Lang, dst: langDir},
+		{src: b.tmp(), dst: tmpDir, writable: true},
+		{src: filepath.Join(b.dir, "passwd"), dst: "/etc/passwd"},
+		{src: filepath.Join(b.dir, "group"), dst: "/etc/group"},
+	} {
+		if m.src != "" {
+			s = append(s, m.String())
+		}
+	}
+	tasks, into := b.cg.entrances()
+	for _, t := range tasks {
+		s = append(s, "tasks="+t)
+	}
+	if into != "" {
+		s = append(s, "cgroup="+into)
+	}
+	if b.d.cfg.Network == NetworkNone {
+		s = append(s, "loopback=up")
+	}
+	return s
+}
+
+// watch serves init's messages until its end, which ends every process.
+func (b *box) watch() {
+	b.control.read()
+	b.mu.Lock()
+	left := b.procs
+	b.procs = map[int]*proc{}
+	b.mu.Unlock()
+	for _, p := range left {
+		p.end(sandbox.Exit{Signal: syscall.SIGKILL, OOM: b.cg.oomKills() > p.oomBefore})
+	}
+}
+
+// exited is the news of a process's end.
+func (b *box) exited(pid int, status syscall.WaitStatus) {
+	b.mu.Lock()
+	p := b.procs[pid]
+	delete(b.procs, pid)
+	b.mu.Unlock()
+	if p == nil {
+		return
+	}
+	e := sandbox.Exit{OOM: b.cg.oomKills() > p.oomBefore}
+	if status.Signaled() {
+		e.Signal = status.Signal()
+	} else {
+		e.Code = status.ExitStatus()
+	}
+	p.end(e)
+}
+
+// Paths implements sandbox.Sandbox. There is no HOME, as on AWS: the home
+// directory is in /etc/passwd, empty and read-only.
+func (b *box) Paths() sandbox.Paths {
+	return sandbox.Paths{Task: taskDir, Opt: optDir, Runtime: runtimeDir, Lang: langDir, Tmp: tmpDir}
+}
+
+// Listen implements sandbox.Sandbox. Init opens the socket and passes it out,
+// which works for an unprivileged daemon too; entering the namespace would not.
+func (b *box) Listen(ctx context.Context, port int) (net.Listener, error) {
+	var l net.Listener
+	if b.d.cfg.Network == NetworkHost {
+		var err error
+		if l, err = (&net.ListenConfig{}).Listen(ctx, "tcp4", "127.0.0.1:0"); err != nil {
+			return nil, err
+		}
+	} else {
+		if err := b.usable(); err != nil {
+			return nil, err
+		}
+		f, err := b.control.call(ctx, "listen", strconv.Itoa(port))
+		if err != nil {
+			return nil, b.wrap(err)
+		}
+		if f == nil {
+			return nil, b.wrap(errors.New("init sent no listener"))
+		}
+		l, err = net.FileListener(f)
+		_ = f.Close() // FileListener duplicated it
+		if err != nil {
+			return nil, b.wrap(err)
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closing.Load() {
+		_ = l.Close()
+		return nil, errDestroyed
+	}
+	b.listeners = append(b.listeners, l)
+	return l, nil
+}
+
+func (b *box) wrap(err error) error {
+	if b.closing.Load() {
+		return errDestroyed
+	}
+	return fmt.Errorf("sandbox %s: %w", b.spec.ID, err)
+}
+
+// usable says why init would not answer.
+func (b *box) usable() error {
+	if b.closing.Load() {
+		return errDestroyed
+	}
+	if b.frozen.Load() {
+		return errFrozen
+	}
+	return nil
+}
+
+// Exec implements sandbox.Sandbox.
+func (b *box) Exec(ctx context.Context, cmd sandbox.Command) (sandbox.Process, error) {
+	b.lifecycle.RLock()
+	defer b.lifecycle.RUnlock()
+	b.execs.Lock()
+	defer b.execs.Unlock()
+	if err := errors.Join(ctx.Err(), b.usable()); err != nil {
+		return nil, err
+	}
+	if b.ownUID {
+		if err := sandbox.GiveOutputs(cmd, b.uid); err != nil {
+			return nil, b.wrap(err)
+		}
+	}
+	request := append([]string{"exec", cmd.Path, cmd.Dir, strconv.Itoa(len(cmd.Args))}, cmd.Args...)
+	request = append(request, cmd.Env...)
+	files := []*os.File{cmd.Stdout, cmd.Stderr}
+	if cmd.Telemetry != nil {
+		files = append(files, cmd.Telemetry)
+	}
+	p := &proc{b: b, oomBefore: b.cg.oomKills(), done: make(chan struct{})}
+	started := make(chan error, 1)
+	// The reader knows the process before it can read of its end.
+	err := b.control.send(request, files, func(a answer, _ *os.File) {
+		if a.err == nil {
+			if p.pid, a.err = strconv.Atoi(a.fields[0]); a.err == nil {
+				b.mu.Lock()
+				b.procs[p.pid] = p
+				b.mu.Unlock()
+			}
+		}
+		started <- a.err
+	})
+	if err != nil {
+		return nil, b.wrap(err)
+	}
+	// Not cut short by ctx: init answers, or ends, within a fork and an exec,
+	// and a process that nobody waits for would be worse.
+	if err := <-started; err != nil {
+		return nil, b.wrap(err)
+	}
+	return p, nil
+}
+
+// KillAll implements sandbox.Sandbox.
+func (b *box) KillAll(ctx context.Context) error {
+	b.lifecycle.Lock()
+	defer b.lifecycle.Unlock()
+	if err := b.usable(); err != nil {
+		return err
+	}
+	if _, err := b.control.call(ctx, "killall"); err != nil {
+		return b.wrap(err)
+	}
+	return nil
+}
+
+// Usage implements sandbox.Sandbox. The peak is the highest of what was read and
+// of the processes' own high-water marks; their sum may count shared pages
+// twice, so it is bounded by the cgroup's mark, which has page cache on top.
+func (b *box) Usage(ctx context.Context) (sandbox.Usage, error) {
+	b.lifecycle.RLock()
+	defer b.lifecycle.RUnlock()
+	b.execs.Lock()
+	defer b.execs.Unlock()
+	if b.closing.Load() {
+		return sandbox.Usage{}, errDestroyed
+	}
+	if err := ctx.Err(); err != nil {
+		return sandbox.Usage{}, err
+	}
+	pids := b.cg.procs()
+	if len(b.cg.dirs()) == 0 {
+		pids = descendants(b.initPID)
+	}
+	for i, pid := range pids {
+		if pid == b.initPID { // listed for its forking thread; its memory is not the function's
+			pids = append(pids[:i], pids[i+1:]...)
+			break
+		}
+	}
+	u := sandbox.ProcessMemory(pids)
+	if b.cg.memory != "" {
+		current, bound, err := b.cg.usage()
+		if err != nil {
+			return sandbox.Usage{}, b.wrap(err)
+		}
+		u.CurrentBytes = current
+		if bound > 0 {
+			u.PeakBytes = min(u.PeakBytes, bound)
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.peak = max(b.peak, u.PeakBytes, u.CurrentBytes)
+	u.PeakBytes = b.peak
+	return u, nil
+}
+
+// descendants lists the processes below pid, from the children files of /proc.
+func descendants(pid int) (list []int) {
+	for next := []int{pid}; len(next) > 0; next = next[1:] {
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", next[0]))
+		for _, t := range tasks {
+			b, _ := os.ReadFile(t)
+			for _, f := range splitInts(b) {
+				list, next = append(list, f), append(next, f)
+			}
+		}
+	}
+	return list
+}
+
+// Freeze implements sandbox.Freezer.
+func (b *box) Freeze(ctx context.Context) error {
+	b.lifecycle.Lock()
+	defer b.lifecycle.Unlock()
+	if b.closing.Load() {
+		return errDestroyed
+	}
+	b.frozen.Store(true)
+	if err := b.cg.freeze(ctx, true); err != nil {
+		_ = b.cg.freeze(context.WithoutCancel(ctx), false)
+		b.frozen.Store(false)
+		return b.wrap(err)
+	}
+	return nil
+}
+
+// Thaw implements sandbox.Freezer.
+func (b *box) Thaw(ctx context.Context) error {
+	b.lifecycle.Lock()
+	defer b.lifecycle.Unlock()
+	if b.closing.Load() {
+		return errDestroyed
+	}
+	if err := b.cg.freeze(ctx, false); err != nil {
+		return b.wrap(err)
+	}
+	b.frozen.Store(false)
+	return nil
+}
+
+// Destroy implements sandbox.Sandbox. The work goes on when ctx ends.
+func (b *box) Destroy(ctx context.Context) error {
+	b.once.Do(func() {
+		b.mu.Lock()
+		b.closing.Store(true)
+		b.mu.Unlock()
+		go func() { // waited for by every Destroy, and by Close
+			defer close(b.destroyed)
+			b.err = b.destroy()
+			b.d.forget(b)
+		}()
+	})
+	select {
+	case <-b.destroyed:
+		return b.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// destroy undoes make. Nothing else is under way: Exec and Listen fail.
+func (b *box) destroy() error {
+	b.mu.Lock()
+	for _, l := range b.listeners {
+		_ = l.Close()
+	}
+	b.listeners = nil
+	b.mu.Unlock()
+
+	ctx, cancel := context.WithTimeout(context.Background(), destroyTimeout)
+	defer cancel()
+	if b.init != nil {
+		// Killed first and thawed then, or its processes would run once more.
+		_ = b.init.Kill()
+		if b.cg.freezer != "" {
+			_ = b.cg.freeze(ctx, false)
+		}
+		// Returns when the kernel has ended every process of the namespace,
+		// and with the last one its mounts.
+		_, _ = b.init.Wait()
+	}
+	if b.control != nil {
+		_ = b.control.conn.Close()
+		b.waits.Wait()
+	}
+	err := b.cg.remove(ctx)
+	err = errors.Join(err, sandbox.RemoveTree(b.dir))
+	sandbox.RemoveEmptyParents(b.dir, b.d.runs())
+	if b.ownUID {
+		b.d.uids.Put(b.uid)
+	}
+	if err != nil {
+		return fmt.Errorf("destroy sandbox %s: %w", b.spec.ID, err)
+	}
+	return nil
+}
+
+// destroyTimeout bounds the waits for the kernel within Destroy.
+const destroyTimeout = 30 * time.Second
+
+// proc is one process.
+type proc struct {
+	b         *box
+	pid       int // inside
+	oomBefore int64
+	done      chan struct{}
+	exit      sandbox.Exit // valid once done is closed
+}
+
+func (p *proc) end(e sandbox.Exit) {
+	p.exit = e
+	close(p.done)
+}
+
+// Done implements sandbox.Process.
+func (p *proc) Done() <-chan struct{} { return p.done }
+
+// Exit implements sandbox.Process.
+func (p *proc) Exit() sandbox.Exit { return p.exit }
+
+// Signal implements sandbox.Process. Init sends it, because it knows the group
+// even when the process itself has ended and left children.
+func (p *proc) Signal(sig syscall.Signal) error {
+	if p.b.closing.Load() {
+		return nil
+	}
+	if p.b.frozen.Load() {
+		return errFrozen
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), signalTimeout)
+	defer cancel()
+	_, err := p.b.control.call(ctx, "signal", strconv.Itoa(p.pid), strconv.Itoa(int(sig)))
+	if errors.Is(err, errInitGone) || errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	return err
+}
+
+// signalTimeout bounds how long init may take for a kill(2).
+const signalTimeout = 10 * time.Second
+
+func splitInts(b []byte) (list []int) {
+	for f := range strings.FieldsSeq(string(b)) {
+		if n, err := strconv.Atoi(f); err == nil {
+			list = append(list, n)
+		}
+	}
+	return list
+}
