@@ -96,15 +96,13 @@ type UpdateConfiguration struct {
 	ARN      lambda.FunctionARN
 	Revision lambda.RevisionID // "" for any
 	Layers   []string
-	Apply    func(*lambda.Settings) error // changes what the request names
+	Apply    func(*lambda.Settings) // changes what the request names
 }
 
 // UpdateConfiguration changes a function's settings.
 func (r *Registry) UpdateConfiguration(ctx context.Context, u UpdateConfiguration) (*lambda.Function, error) {
 	return r.update(ctx, u.ARN, u.Revision, false, func(f *lambda.Function) (func(), error) {
-		if err := u.Apply(&f.Settings); err != nil {
-			return nil, err
-		}
+		u.Apply(&f.Settings)
 		r.complete(&f.Settings, f.ARN)
 		if err := r.checkSettings(&f.Settings, u.Layers); err != nil {
 			return nil, err
@@ -157,11 +155,15 @@ func (r *Registry) update(ctx context.Context, arn lambda.FunctionARN, revision 
 // addCode verifies and stores a zip. release ends the claim that keeps it from
 // being discarded before the function that has it is written.
 func (r *Registry) addCode(ctx context.Context, s *lambda.Settings, zip []byte) (_ lambda.Code, release func(), err error) {
+	r.removal.RLock()
 	code, err := r.packages.Add(ctx, zip)
+	if err == nil {
+		r.reference(code)
+	}
+	r.removal.RUnlock()
 	if err != nil {
 		return code, nil, err
 	}
-	r.reference(code)
 	release = func() {
 		r.mu.Lock()
 		unused := r.unreference(code)

@@ -61,6 +61,9 @@ type Registry struct {
 	work   sync.WaitGroup
 
 	writes keyedLocks // by function; taken before mu, and held across I/O
+	// removal is held for reading while a package is added and counted, for
+	// writing while an unused one is removed: the same package may be both at once.
+	removal sync.RWMutex
 
 	mu      sync.RWMutex
 	entries map[lambda.Scope]map[lambda.FunctionName]*entry // guarded by mu
@@ -326,6 +329,11 @@ func (r *Registry) Uses(sha256 string) bool {
 func (r *Registry) discard(c *lambda.Code) {
 	if c == nil {
 		return
+	}
+	r.removal.Lock()
+	defer r.removal.Unlock()
+	if r.Uses(c.SHA256) {
+		return // it was added again meanwhile
 	}
 	if err := r.packages.Remove(r.ctx, *c); err != nil && !errors.Is(err, state.ErrNotFound) {
 		r.log.Warn("a package that nothing uses stays on the disk", "sha256", c.SHA256, "error", err)

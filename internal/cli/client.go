@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	awslambda "github.com/aws/aws-sdk-go-v2/service/lambda"
+
+	"kiln/internal/config"
+	"kiln/internal/lambda"
+)
+
+// remote are the flags of the commands that talk to a daemon.
+type remote struct {
+	Endpoint string `placeholder:"URL" help:"Where Kiln serves; default AWS_ENDPOINT_URL_LAMBDA, AWS_ENDPOINT_URL, or the local default."`
+	Region   string `placeholder:"REGION" help:"Default AWS_REGION, AWS_DEFAULT_REGION, or us-east-1."`
+	JSON     bool   `help:"Print JSON."`
+}
+
+// client talks to a daemon as AWS clients do.
+type client struct {
+	endpoint string
+	aws      aws.Config
+	lambda   *awslambda.Client
+}
+
+// connect makes a client. Credentials come from where the AWS CLI takes them; a
+// Kiln without keys takes any, so there need not be any.
+func (r remote) connect(ctx context.Context, getenv func(string) string) (*client, error) {
+	endpoint := first(r.Endpoint, getenv("AWS_ENDPOINT_URL_LAMBDA"), getenv("AWS_ENDPOINT_URL"), "http://localhost:"+config.DefaultPort)
+	if u, err := url.Parse(endpoint); err != nil || u.Host == "" {
+		return nil, fmt.Errorf("the endpoint %q is not a URL such as http://localhost:%s", endpoint, config.DefaultPort)
+	}
+	region := first(r.Region, getenv("AWS_REGION"), getenv("AWS_DEFAULT_REGION"), string(lambda.DefaultRegion))
+	options := []func(*awsconfig.LoadOptions) error{awsconfig.WithRegion(region), awsconfig.WithBaseEndpoint(endpoint)}
+	if getenv("AWS_ACCESS_KEY_ID") == "" && getenv("AWS_PROFILE") == "" {
+		options = append(options, awsconfig.WithCredentialsProvider(credentials.NewStaticCredentialsProvider("kiln", "kiln", "")))
+	}
+	c, err := awsconfig.LoadDefaultConfig(ctx, options...)
+	if err != nil {
+		return nil, err
+	}
+	return &client{endpoint: endpoint, aws: c, lambda: awslambda.NewFromConfig(c, func(o *awslambda.Options) {
+		o.BaseEndpoint = &endpoint
+		o.RetryMaxAttempts = 1 // a command shows what happened
+		o.HTTPClient = &http.Client{Timeout: lambda.MaxTimeout + time.Minute}
+	})}, nil
+}
+
+// get sends a signed GET to one of Kiln's own paths and reads the JSON answer.
+func (c *client) get(ctx context.Context, path string, query url.Values, answer any) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.endpoint+path+"?"+query.Encode(), nil)
+	if err != nil {
+		return err
+	}
+	identity, err := c.aws.Credentials.Retrieve(ctx)
+	if err != nil {
+		return err
+	}
+	empty := sha256.Sum256(nil)
+	if err := v4.NewSigner().SignHTTP(ctx, identity, r, hex.EncodeToString(empty[:]), "kiln", c.aws.Region, time.Now()); err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		var refused struct{ Message string }                        // in either case
+		body, _ := io.ReadAll(io.LimitReader(response.Body, 1<<20)) // what there is of it
+		if json.Unmarshal(body, &refused) == nil && refused.Message != "" {
+			return errors.New(refused.Message)
+		}
+		return fmt.Errorf("%s answered %s", c.endpoint, response.Status)
+	}
+	return json.NewDecoder(response.Body).Decode(answer)
+}
+
+// explain adds what to do when nothing answers.
+func (c *client) explain(err error) error {
+	var connection *url.Error
+	if errors.As(err, &connection) && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("no Kiln answers at %s (%w). Start one with: kiln up", c.endpoint, connection.Err)
+	}
+	var refused interface {
+		ErrorCode() string
+		ErrorMessage() string
+	}
+	if errors.As(err, &refused) {
+		return fmt.Errorf("%s: %s", refused.ErrorCode(), refused.ErrorMessage())
+	}
+	return err
+}
+
+func first(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+func writeJSONLine(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}

@@ -1,0 +1,95 @@
+package daemon
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"kiln/internal/bootstrap"
+	"kiln/internal/environment"
+	"kiln/internal/lambda"
+	"kiln/internal/state/artifact"
+	"kiln/internal/state/datadir"
+	"kiln/internal/telemetry/logs"
+)
+
+// packages is the artifact store by the code's name in the API.
+type packages struct{ store *artifact.Store }
+
+func (p packages) Add(ctx context.Context, zip []byte) (lambda.Code, error) {
+	added, err := p.store.Add(ctx, zip)
+	return lambda.Code{SHA256: added.SHA256, Size: added.Size}, err
+}
+
+func (p packages) Remove(ctx context.Context, c lambda.Code) error {
+	return by(c, func(digest string) error { return p.store.Remove(ctx, digest) })
+}
+
+func (p packages) Dir(ctx context.Context, c lambda.Code) (dir string, release func(), err error) {
+	err = by(c, func(digest string) (err error) { dir, release, err = p.store.Dir(ctx, digest); return err })
+	return dir, release, err
+}
+
+func (p packages) Zip(ctx context.Context, c lambda.Code) (zip io.ReadCloser, size int64, err error) {
+	err = by(c, func(digest string) (err error) { zip, size, err = p.store.Zip(ctx, digest); return err })
+	return zip, size, err
+}
+
+// by translates the digest of the API, base64, into that of the store, hexadecimal.
+func by(c lambda.Code, do func(digest string) error) error {
+	sum, err := base64.StdEncoding.DecodeString(c.SHA256)
+	if err != nil {
+		return fmt.Errorf("digest of a package %q: %w", c.SHA256, err)
+	}
+	return do(hex.EncodeToString(sum))
+}
+
+// sealer binds what it seals to its place.
+type sealer struct{ dir *datadir.Dir }
+
+func (s sealer) Seal(plaintext, context []byte) ([]byte, error) {
+	return s.dir.Seal(plaintext, context), nil
+}
+
+func (s sealer) Unseal(sealed, context []byte) ([]byte, error) {
+	return s.dir.OpenSealed(sealed, context)
+}
+
+// runtimes names runtime versions for the API.
+type runtimes struct{ catalog *bootstrap.Catalog }
+
+// versionWait bounds how long an answer waits for the discovery of interpreters.
+const versionWait = 2 * time.Second
+
+func (r runtimes) VersionARN(id lambda.RuntimeID, region lambda.Region) string {
+	ctx, cancel := context.WithTimeout(context.Background(), versionWait)
+	defer cancel()
+	found, err := r.catalog.Resolve(ctx, id)
+	if err != nil {
+		return "" // the interpreter was uninstalled since
+	}
+	return found.VersionARN(region)
+}
+
+func sink(store *logs.Store) func(lambda.Scope, string, string) environment.Sink {
+	return func(scope lambda.Scope, group, stream string) environment.Sink {
+		return store.Stream(scope, group, stream)
+	}
+}
+
+// sweepPackages removes packages that a crash left without a function.
+func sweepPackages(ctx context.Context, keys []string, uses func(sha256 string) bool, remove func(context.Context, string) error, log *slog.Logger) {
+	for _, digest := range keys {
+		sum, err := hex.DecodeString(digest)
+		if err != nil || uses(base64.StdEncoding.EncodeToString(sum)) {
+			continue
+		}
+		if err := remove(ctx, digest); err != nil {
+			log.Warn("a package that nothing uses stays on the disk", "digest", digest, "error", err)
+		}
+	}
+}

@@ -1,0 +1,288 @@
+// Package daemon is the composition root: it builds every part of Kiln in the
+// order of their dependencies, runs them, and closes them in reverse. All wiring
+// is here; the cli package calls it.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+
+	"kiln/internal/bootstrap"
+	"kiln/internal/bootstrap/nodejs"
+	"kiln/internal/bootstrap/provided"
+	"kiln/internal/bootstrap/python"
+	"kiln/internal/config"
+	"kiln/internal/environment"
+	"kiln/internal/front"
+	"kiln/internal/front/api"
+	"kiln/internal/front/gateway"
+	"kiln/internal/front/operator"
+	"kiln/internal/invoke"
+	"kiln/internal/lambda"
+	"kiln/internal/registry"
+	"kiln/internal/sandbox"
+	"kiln/internal/scheduler"
+	"kiln/internal/state/artifact"
+	"kiln/internal/state/datadir"
+	"kiln/internal/state/jetstream"
+	"kiln/internal/telemetry/logs"
+	"kiln/internal/telemetry/metrics"
+)
+
+// headerTimeout bounds the reading of a request's headers.
+const headerTimeout = 30 * time.Second
+
+// maxHeader bounds the request line and headers, as on AWS.
+const maxHeader = 1 << 20
+
+// Daemon is one Kiln.
+type Daemon struct {
+	config  config.Config
+	version string
+	log     *slog.Logger
+	began   time.Time
+}
+
+// New returns a daemon that has started nothing.
+func New(c config.Config, version string, log *slog.Logger) *Daemon {
+	return &Daemon{config: c, version: version, log: log, began: time.Now()}
+}
+
+// Ready is what a daemon that serves says of itself.
+type Ready struct {
+	Addresses []string
+	Driver    string
+	Isolation sandbox.Description
+	Keyed     bool
+	Took      time.Duration
+}
+
+// cleanup closes what was opened, the last first.
+type cleanup []func() error
+
+func (c *cleanup) add(name string, close func() error) {
+	*c = append(*c, func() error {
+		if err := close(); err != nil {
+			return fmt.Errorf("close %s: %w", name, err)
+		}
+		return nil
+	})
+}
+
+func (c cleanup) run() (err error) {
+	for i := len(c) - 1; i >= 0; i-- {
+		err = errors.Join(err, c[i]())
+	}
+	return err
+}
+
+// Run serves until ctx ends, then drains and closes everything. ready is called
+// once it serves.
+func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
+	var open cleanup
+	defer func() { err = errors.Join(err, open.run()) }()
+
+	secret, err := d.config.Secret()
+	if err != nil {
+		return err
+	}
+	dir, err := datadir.Open(d.config.Data, datadir.Config{MinFree: int64(d.config.FreeSpaceFloor)})
+	if err != nil {
+		return err
+	}
+	open.add("the data directory", dir.Close)
+
+	driver, err := d.driver(ctx, dir)
+	if err != nil {
+		return err
+	}
+	open.add("the "+driver.Name()+" driver", driver.Close)
+	if err := driver.Sweep(ctx); err != nil {
+		return fmt.Errorf("remove what an earlier run left: %w", err)
+	}
+
+	engine := jetstream.New(jetstream.Config{Dir: dir.Path(), Node: dir.Node(), Free: dir.Free, Log: d.log})
+	if err := engine.Open(ctx); err != nil {
+		return fmt.Errorf("open the state: %w", err)
+	}
+	open.add("the state", engine.Close)
+
+	store, err := logs.Open(ctx, filepath.Join(dir.Telemetry(), "logs.db"), logs.Config{
+		GroupBytes: int64(d.config.LogsGroupBytes), TotalBytes: int64(d.config.LogsTotalBytes), Free: dir.Free, Log: d.log,
+	})
+	if err != nil {
+		return fmt.Errorf("open the logs: %w", err)
+	}
+	open.add("the logs", store.Close)
+
+	counts := metrics.New(metrics.Config{Version: d.version})
+	code := packages{artifact.New(engine.Blob(), dir.Code(), artifact.Config{CacheBytes: int64(d.config.ArtifactCacheBytes), Free: dir.Free, Log: d.log})}
+	catalog := Catalog(d.config, driver, filepath.Join(dir.Run(), "clients"), d.log)
+	access := front.NewAccess(front.Config{
+		Account: lambda.AccountID(d.config.Account), Region: lambda.Region(d.config.Region),
+		AccessKey: d.config.AccessKey, Secret: secret, Hosts: d.config.Hosts,
+	})
+
+	// Environments call back into the gateway, which is built last.
+	var inside http.Server
+	factory := &environment.Factory{
+		Driver: driver, Runtimes: catalog, Packages: code, Identities: access,
+		Logs: sink(store), Endpoint: inside.Serve, Log: d.log,
+	}
+	environments := scheduler.New(factory, counts, d.log, scheduler.Config{
+		IdleTimeout: time.Duration(d.config.IdleTimeout), MaxEnvironments: d.config.Concurrency,
+	})
+	functions := registry.New(engine.State(), code, factory, sealer{dir}, func(arn lambda.FunctionARN, now *lambda.Function) {
+		if now == nil {
+			environments.Retire(arn, "")
+			counts.Forget(arn)
+			return
+		}
+		environments.Retire(arn, now.Build)
+	}, d.log, registry.Config{Architecture: environment.MachineArchitecture()})
+	if err := functions.Open(ctx); err != nil {
+		return err
+	}
+	open.add("the registry", func() error { functions.Close(); return nil })
+
+	invocations := invoke.New(functions, environments, access, throttles{counts}, invoke.Config{Concurrency: d.config.Concurrency})
+	bytes := semaphore.NewWeighted(int64(d.config.MaxInflightBytes))
+	door := api.New(api.Config{
+		Access: access, Registry: functions, Invoke: invocations, Runtimes: runtimes{catalog}, Log: d.log,
+		Admit: func(ctx context.Context, n int64) (func(), error) {
+			if err := bytes.Acquire(ctx, n); err != nil {
+				return nil, err
+			}
+			return func() { bytes.Release(n) }, nil
+		},
+	})
+	stopping, stop := context.WithCancel(context.Background())
+	defer stop()
+	gate := gateway.New(access, door.Handler, operator.New(operator.Config{
+		Access: access, Functions: functions, Packages: code, Logs: store, Metrics: counts.Handler(), Stopping: stopping, Log: d.log,
+		Health: func() any { return d.health(dir, driver, functions) },
+	}))
+	outside := http.Server{Handler: gate.Outside(), ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug)}
+	inside.Handler, inside.MaxHeaderBytes, inside.ErrorLog = gate.Inside(), maxHeader, outside.ErrorLog
+
+	listeners, err := listen(ctx, d.config)
+	if err != nil {
+		return err
+	}
+	work, workers := errgroup.WithContext(ctx)
+	background, end := context.WithCancel(workers)
+	defer end()
+	for _, l := range listeners {
+		work.Go(func() error {
+			if err := outside.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("serve %s: %w", l.Addr(), err)
+			}
+			return nil
+		})
+	}
+	work.Go(func() error { environments.Run(background); return nil })
+	work.Go(func() error {
+		if err := catalog.Run(background); err != nil && background.Err() == nil {
+			d.log.Error("interpreters could not be discovered", "error", err)
+		}
+		return nil
+	})
+	work.Go(func() error {
+		keys, err := engine.Blob().Keys(background)
+		if err != nil && background.Err() == nil {
+			d.log.Warn("cannot look for packages that nothing uses", "error", err)
+		}
+		sweepPackages(background, keys, functions.Uses, code.store.Remove, d.log)
+		return nil
+	})
+
+	r := Ready{Driver: driver.Name(), Isolation: driver.Describe(), Keyed: access.Keyed(), Took: time.Since(d.began)}
+	for _, l := range listeners {
+		r.Addresses = append(r.Addresses, "http://"+l.Addr().String())
+	}
+	ready(r)
+	<-workers.Done() // told to stop, or a part failed
+
+	// From the outside in: no new request, then no invocation, then what they used.
+	stop()
+	drain, cancel := context.WithTimeoutCause(context.Background(), time.Duration(d.config.ShutdownTimeout), errors.New("shutdown_timeout passed"))
+	defer cancel()
+	drainErr := outside.Shutdown(drain)
+	drainErr = errors.Join(drainErr, environments.Close(drain))
+	_ = outside.Close() // connections that the drain left
+	_ = inside.Close()
+	end()
+	if err := work.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		drainErr = errors.Join(drainErr, err)
+	}
+	return drainErr
+}
+
+// Catalog is the machine's runtimes, as the driver can use them.
+func Catalog(c config.Config, driver sandbox.Driver, dir string, log *slog.Logger) *bootstrap.Catalog {
+	families := []bootstrap.Family{nodejs.New(), python.New(), provided.New()}
+	var usable func(bootstrap.Installation) error
+	if u, ok := driver.(interface{ Usable(path string) error }); ok {
+		usable = func(in bootstrap.Installation) error { return u.Usable(in.Program) }
+	}
+	return bootstrap.New(families, bootstrap.Config{
+		AnyRuntime: c.AnyRuntime, Paths: c.RuntimePaths, Dir: dir, Getenv: os.Getenv, Usable: usable, Log: log,
+	})
+}
+
+func listen(ctx context.Context, c config.Config) (list []net.Listener, err error) {
+	addresses, err := c.Addresses()
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			for _, l := range list {
+				_ = l.Close() // the first error says more
+			}
+		}
+	}()
+	var lc net.ListenConfig
+	for i, a := range addresses {
+		l, err := lc.Listen(ctx, "tcp", a)
+		if err != nil {
+			if i > 0 && c.Loopback() {
+				continue // a machine without IPv6
+			}
+			return list, fmt.Errorf("listen on %s: %w (is another Kiln or emulator running? use --listen for another port)", a, err)
+		}
+		list = append(list, l)
+	}
+	return list, nil
+}
+
+// health is the body of /_kiln/health.
+func (d *Daemon) health(dir *datadir.Dir, driver sandbox.Driver, functions *registry.Registry) any {
+	description := driver.Describe()
+	return struct {
+		Status   string   `json:"status"`
+		Version  string   `json:"version"`
+		Node     string   `json:"node"`
+		Driver   string   `json:"driver"`
+		Isolates bool     `json:"isolates"`
+		Missing  []string `json:"missing,omitempty"`
+		Uptime   float64  `json:"uptime_seconds"`
+	}{"ok", d.version, dir.Node(), driver.Name(), description.Isolates, description.Missing, time.Since(d.began).Seconds()}
+}
+
+// throttles counts what was not run.
+type throttles struct{ metrics *metrics.Recorder }
+
+func (t throttles) Throttled(fn *lambda.Function, reason string) {
+	t.metrics.Function(fn.ARN).Throttled(reason)
+}

@@ -1,0 +1,42 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+
+	"kiln/internal/config"
+	"kiln/internal/sandbox"
+	"kiln/internal/sandbox/linux"
+	"kiln/internal/sandbox/process"
+	"kiln/internal/state/datadir"
+)
+
+func (d *Daemon) driver(_ context.Context, dir *datadir.Dir) (sandbox.Driver, error) {
+	driver, reason, err := Driver(d.config, filepath.Join(dir.Run(), "sandboxes"), d.log)
+	if err == nil && reason != "" {
+		d.log.Warn("functions run without isolation", "driver", driver.Name(), "reason", reason)
+	}
+	return driver, err
+}
+
+// Driver makes the driver that the configuration asks for. With driver = auto it
+// is linux where that works; else reason says why it does not.
+func Driver(c config.Config, dir string, log *slog.Logger) (driver sandbox.Driver, reason string, err error) {
+	if c.Driver != "process" {
+		l, err := linux.New(linux.Config{Dir: filepath.Join(dir, "linux"), Network: c.Network, Log: log})
+		if err == nil {
+			return l, "", nil
+		}
+		if c.Driver == "linux" {
+			return nil, "", fmt.Errorf("driver linux cannot be used here: %w", err)
+		}
+		reason = err.Error()
+	}
+	p, err := process.New(process.Config{Dir: filepath.Join(dir, "process"), Log: log})
+	if err != nil {
+		return nil, "", fmt.Errorf("driver process cannot be used here: %w", err)
+	}
+	return p, reason, nil
+}

@@ -1,0 +1,67 @@
+package environment
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"kiln/internal/bootstrap/provided"
+	"kiln/internal/lambda"
+)
+
+// MachineArchitecture is what this machine runs, in AWS's words.
+func MachineArchitecture() lambda.Architecture {
+	if runtime.GOARCH == "arm64" {
+		return lambda.ARM64
+	}
+	return lambda.X86_64
+}
+
+// Check refuses, with the reason, a function that cannot run on this machine.
+func (f *Factory) Check(ctx context.Context, s *lambda.Settings, code lambda.Code) error {
+	if s.Architecture != MachineArchitecture() {
+		return lambda.InvalidParameter("This machine is %s and cannot run a function for %s. Leave Architectures out, or give %s.", MachineArchitecture(), s.Architecture, MachineArchitecture())
+	}
+	r, err := f.Runtimes.Resolve(ctx, s.Runtime)
+	if err != nil {
+		return err
+	}
+	if r.Substitute != "" {
+		f.Log.Warn("a runtime of another version is used", "runtime", string(s.Runtime), "substitute", r.Substitute)
+	}
+	if r.Label != "" {
+		return nil
+	}
+	if runtime.GOOS != "linux" {
+		return lambda.InvalidParameter("%s runs Linux executables, and this machine has no Linux.", s.Runtime)
+	}
+	dir, release, err := f.Packages.Dir(ctx, code)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return checkBootstrap(dir, s.Architecture)
+}
+
+// checkBootstrap refuses a bootstrap for another machine. One that is missing is
+// found out by the first invocation, as on AWS.
+func checkBootstrap(dir string, arch lambda.Architecture) error {
+	file, err := os.Open(filepath.Join(dir, "bootstrap"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return err
+	}
+	if err := provided.CheckExecutable(file, arch); err != nil {
+		return lambda.InvalidParameter("The bootstrap of this package cannot run: %s.", err)
+	}
+	return nil
+}

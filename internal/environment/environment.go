@@ -1,0 +1,415 @@
+// Package environment is one execution environment: a sandbox with a function's
+// code in it, a runtime that speaks the Runtime API, and the life that AWS
+// defines for them (init, invoke, reset, shutdown), with the log lines and
+// figures of each. The scheduler makes, uses and closes environments; an
+// environment neither knows of other environments nor decides when it is used.
+package environment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"kiln/internal/bootstrap"
+	"kiln/internal/lambda"
+	"kiln/internal/runtimeapi"
+	"kiln/internal/sandbox"
+	"kiln/internal/telemetry/metrics"
+)
+
+// Ports inside an environment. AWS reserves 9001 for the Runtime API.
+const (
+	runtimeAPIPort = 9001
+	endpointPort   = 4566
+)
+
+// killTimeout bounds the waiting for a killed process; the kernel needs
+// microseconds, unless the process hangs in a dead file system.
+const killTimeout = 10 * time.Second
+
+// State is where an environment stands.
+//
+//	            ┌──────────── timeout, exit ────────────┐
+//	            ▼                                       │
+//	fresh ──▶ down ──init──▶ idle ──event──▶ busy ──────┤
+//	            ▲              ▲                        │
+//	            │ init error   └──── asks for next ─────┘
+//	            └──┘
+//	any ──Close──▶ closed
+//
+// down has no runtime: the next invocation begins with an init of its own.
+type State int32
+
+// The states of an environment.
+const (
+	Down State = iota
+	Idle
+	Busy
+	Closed
+)
+
+// Environment is one execution environment. Init, Invoke and Close are called by
+// one owner at a time; ID and Function at any time.
+type Environment struct {
+	id       string
+	function *lambda.Function
+	runtime  *bootstrap.Runtime
+	factory  *Factory
+	box      sandbox.Sandbox
+	out      *output
+	stream   string
+	log      *slog.Logger
+
+	code        string // the host's folder
+	release     func() // of the code
+	credentials Credentials
+	endpoint    string
+	served      sync.WaitGroup // of the endpoint's and runtime API's listeners
+	listeners   []net.Listener
+
+	state   State
+	process *process      // nil while down
+	init    time.Duration // of the init phase, until it is reported
+	peak    int64         // highest memory of the environment so far
+}
+
+// process is a running runtime with what serves it.
+type process struct {
+	sandbox.Process
+	api   *runtimeapi.Server
+	pipes *pipes
+}
+
+// ID is unique among all environments.
+func (e *Environment) ID() string { return e.id }
+
+// Function is what the environment runs.
+func (e *Environment) Function() *lambda.Function { return e.function }
+
+// Init runs the init phase, at most lambda.InitTimeout long. A phase that fails
+// is no error: it is logged here and run again within the first invocation. The
+// error is the platform's.
+func (e *Environment) Init(ctx context.Context) error {
+	if e.runtime.Label != "" {
+		e.out.log(fmt.Sprintf("INIT_START Runtime Version: %s\tRuntime Version ARN: %s\t", e.runtime.Label, e.runtime.VersionARN(e.function.ARN.Region)))
+	}
+	begin := time.Now()
+	limit := time.NewTimer(lambda.InitTimeout)
+	defer limit.Stop()
+	f, err := e.start(ctx, "", limit.C)
+	if err != nil {
+		return err
+	}
+	took := time.Since(begin)
+	if f != nil {
+		e.out.log(initReportLine(took, "init", f))
+		return nil
+	}
+	e.init = took
+	return nil
+}
+
+// start boots a runtime and waits until it asks for its first event. On failure
+// of either kind the environment is down.
+func (e *Environment) start(ctx context.Context, id lambda.RequestID, limit <-chan time.Time) (*failure, error) {
+	p, f, err := e.boot(ctx, id)
+	if f != nil || err != nil {
+		return f, err
+	}
+	e.process = p
+	select {
+	case <-p.api.Ready():
+		e.state = Idle
+		return nil, nil
+	case report := <-p.api.InitFailed():
+		f = initFailure(report)
+	case <-p.Done():
+		select {
+		case report := <-p.api.InitFailed(): // it said why, and then it ended
+			f = initFailure(report)
+		default:
+			exit := exited(id, p.Exit())
+			exit.kind, f = metrics.Init, &exit
+		}
+	case <-limit:
+		timeout := timedOut(id, time.Duration(e.function.Settings.Timeout), time.Now())
+		f = &timeout
+	case <-ctx.Done():
+		err = fmt.Errorf("init of %s: %w", e.function.ARN, context.Cause(ctx))
+	}
+	e.stop()
+	return f, err
+}
+
+func initFailure(r runtimeapi.Report) *failure {
+	return &failure{kind: metrics.Init, document: r.Payload, status: "error", errorType: r.Type}
+}
+
+// boot starts the runtime's process and what serves it.
+func (e *Environment) boot(ctx context.Context, id lambda.RequestID) (*process, *failure, error) {
+	listener, err := e.box.Listen(ctx, runtimeAPIPort)
+	if err != nil {
+		return nil, nil, fmt.Errorf("listen for the runtime of %s: %w", e.function.ARN, err)
+	}
+	p := &process{api: runtimeapi.New(e.log)}
+	e.served.Go(func() {
+		if err := p.api.Serve(listener); err != nil {
+			e.log.Warn("runtime API ended early", "error", err)
+		}
+	})
+	undo := func() { _ = p.api.Close() } // nobody talks to it yet
+
+	if p.pipes, err = newPipes(e.out); err != nil {
+		undo()
+		return nil, nil, fmt.Errorf("open the output of %s: %w", e.function.ARN, err)
+	}
+	undo = func() { _ = p.api.Close(); p.pipes.close() }
+	defer p.pipes.closeWriters()
+
+	paths := e.box.Paths()
+	launch := e.runtime.Launch(bootstrap.Layout{
+		Task: paths.Task, Opt: paths.Opt, Runtime: paths.Runtime, Lang: paths.Lang, Tmp: paths.Tmp,
+		HostTask: e.code,
+	})
+	env := variables(e.function, launch, paths, e.stream, e.credentials, listener.Addr().String(), e.endpoint)
+	cmd := command(e.function, launch, env)
+	cmd.Stdout, cmd.Stderr = p.pipes.writers[0], p.pipes.writers[1]
+	if !launch.OSOnly {
+		cmd.Telemetry = p.pipes.writers[2]
+	}
+	if p.Process, err = e.box.Exec(ctx, cmd); err != nil {
+		undo()
+		if launch.OSOnly { // the function's own executable
+			return nil, e.invalidEntrypoint(id, err), nil
+		}
+		return nil, nil, fmt.Errorf("start %s for %s: %w", cmd.Path, e.function.ARN, err)
+	}
+	return p, nil, nil
+}
+
+func (e *Environment) invalidEntrypoint(id lambda.RequestID, err error) *failure {
+	return &failure{
+		kind:       metrics.Init,
+		document:   document("Runtime.InvalidEntrypoint", "RequestId: %s Error: %s", id, err),
+		status:     "error",
+		errorType:  "Runtime.InvalidEntrypoint",
+		logMessage: fmt.Sprintf("RequestId: %s Error: %s\nRuntime.InvalidEntrypoint", id, err),
+	}
+}
+
+// stop ends the runtime and everything it started. The sandbox and its /tmp stay.
+func (e *Environment) stop() {
+	p := e.process
+	if p == nil {
+		return
+	}
+	e.process, e.state = nil, Down
+	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
+	defer cancel()
+	if err := e.box.KillAll(ctx); err != nil {
+		e.log.Error("processes of an environment survive", "error", err)
+	}
+	select {
+	case <-p.Done():
+	case <-ctx.Done():
+		e.log.Error("a killed runtime does not end", "waited", killTimeout)
+	}
+	p.pipes.drain()
+	_ = p.api.Close()
+	p.pipes.close()
+}
+
+// Invoke carries one event through the runtime. It calls deliver once, as soon
+// as the caller's answer is known, and returns when the environment may take the
+// next event.
+func (e *Environment) Invoke(ctx context.Context, inv *lambda.Invocation, deliver func(lambda.Result)) Outcome {
+	timeout := e.function.Settings.Timeout
+	begin := time.Now()
+	limit := time.NewTimer(timeout)
+	defer limit.Stop()
+	result := lambda.Result{ExecutedVersion: e.function.Version}
+	var log *tail
+	if inv.Tail {
+		log = &tail{}
+		e.out.keepTail(log)
+	}
+	outcome := Outcome{Outcome: metrics.Outcome{Version: e.function.Version}, Init: e.init}
+	e.init = 0
+
+	f := e.ensureRuntime(ctx, inv.ID, limit.C, begin)
+	e.out.log("START RequestId: " + string(inv.ID) + " Version: " + string(e.function.Version))
+	delivered := false
+	answer := func(payload []byte, contentType, functionError string) {
+		result.Payload, result.ContentType, result.FunctionError = payload, contentType, functionError
+		if log == nil { // else the end of the log is part of the answer
+			deliver(result)
+			delivered = true
+		}
+	}
+	if f == nil {
+		e.state = Busy
+		inv.Deadline = begin.Add(timeout)
+		outcome.Error, f = e.exchange(ctx, inv, limit.C, answer)
+	} else {
+		outcome.Error = f.kind
+	}
+	outcome.Duration = time.Since(begin)
+	if f != nil {
+		if f.document != nil {
+			answer(f.document, "application/json", "Unhandled")
+		}
+		if f.logMessage != "" {
+			e.out.log(f.logMessage)
+		}
+	}
+	if e.process != nil {
+		e.process.pipes.drain()
+	}
+	outcome.MaxMemory = e.memory(f)
+	e.out.log("END RequestId: " + string(inv.ID))
+	e.out.log(reportLine(inv.ID, outcome, e.function.Settings.MemoryMB, f))
+	if log != nil {
+		e.out.keepTail(nil)
+		result.LogTail = log.buf
+	}
+	if !delivered {
+		deliver(result)
+	}
+	return outcome
+}
+
+// ensureRuntime runs the init again when there is no runtime: it failed, timed
+// out or was killed. The time counts as the invocation's.
+func (e *Environment) ensureRuntime(ctx context.Context, id lambda.RequestID, limit <-chan time.Time, begin time.Time) *failure {
+	if e.process != nil {
+		select {
+		case <-e.process.Done(): // it died while idle
+			e.stop()
+		default:
+			return nil
+		}
+	}
+	f, err := e.start(ctx, id, limit)
+	if err != nil {
+		e.log.Error("cannot start a runtime", "error", err)
+		f = platformFailure(id)
+	}
+	if f != nil {
+		e.out.log(initReportLine(time.Since(begin), "invoke", f))
+	}
+	return f
+}
+
+// platformFailure is what the caller sees of an error that is Kiln's.
+func platformFailure(id lambda.RequestID) *failure {
+	return &failure{
+		kind:     metrics.Platform,
+		document: document("Sandbox.Failure", "RequestId: %s Error: the execution environment failed; see the daemon's log", id),
+		status:   "error", errorType: "Sandbox.Failure",
+	}
+}
+
+// exchange gives the event to the runtime and waits until the runtime is ready
+// for the next, or gone.
+func (e *Environment) exchange(ctx context.Context, inv *lambda.Invocation, limit <-chan time.Time, answer func([]byte, string, string)) (metrics.ErrorKind, *failure) {
+	p := e.process
+	x := p.api.Offer(inv)
+	kind := metrics.NoError
+	answered := false
+	take := func(a runtimeapi.Answer) {
+		answered = true
+		switch a.ErrorType {
+		case "":
+			answer(a.Payload, a.ContentType, "")
+			return
+		case "Function.ResponseSizeTooLarge":
+			kind = metrics.ResponseTooLarge
+		default:
+			kind = metrics.Handler
+		}
+		answer(a.Payload, a.ContentType, "Unhandled")
+	}
+	answers := x.Answer()
+	for {
+		select {
+		case a := <-answers:
+			take(a)
+			answers = nil
+		case <-x.Idle():
+			e.state = Idle
+			return kind, nil
+		case <-p.Done():
+			if !answered {
+				select {
+				case a := <-answers: // it posted an answer and died: the answer counts
+					take(a)
+				default:
+				}
+			}
+			e.stop()
+			f := exited(inv.ID, p.Exit())
+			if answered {
+				f.document = nil
+				return kind, &f
+			}
+			return f.kind, &f
+		case <-limit:
+			e.stop()
+			f := timedOut(inv.ID, e.function.Settings.Timeout, time.Now())
+			if answered {
+				f.document = nil
+				return kind, &f
+			}
+			return metrics.Timeout, &f
+		case <-ctx.Done():
+			e.stop()
+			f := platformFailure(inv.ID)
+			if answered {
+				f.document = nil
+				return kind, f
+			}
+			return f.kind, f
+		}
+	}
+}
+
+// memory returns the environment's peak so far.
+func (e *Environment) memory(f *failure) int64 {
+	if f != nil && f.kind == metrics.OutOfMemory {
+		e.peak = int64(e.function.Settings.MemoryMB) << 20 // it had all of it, or it would live
+		return e.peak
+	}
+	u, err := e.box.Usage(context.Background())
+	if err != nil {
+		e.log.Warn("cannot read an environment's memory", "error", err)
+		return e.peak
+	}
+	e.peak = max(e.peak, u.PeakBytes)
+	return e.peak
+}
+
+// Close ends everything of the environment and leaves nothing behind.
+func (e *Environment) Close(ctx context.Context) error {
+	if e.state == Closed {
+		return nil
+	}
+	e.stop()
+	e.state = Closed
+	err := e.box.Destroy(ctx)
+	for _, l := range e.listeners {
+		if cerr := l.Close(); cerr != nil && !errors.Is(cerr, net.ErrClosed) {
+			err = errors.Join(err, cerr)
+		}
+	}
+	e.served.Wait()
+	e.factory.Identities.Revoke(e.credentials)
+	e.release()
+	if err != nil {
+		return fmt.Errorf("close environment %s: %w", e.id, err)
+	}
+	return nil
+}

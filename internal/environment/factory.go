@@ -1,0 +1,118 @@
+package environment
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"kiln/internal/bootstrap"
+	"kiln/internal/lambda"
+	"kiln/internal/sandbox"
+)
+
+// Runtimes resolves runtime identifiers on this machine.
+type Runtimes interface {
+	Resolve(ctx context.Context, id lambda.RuntimeID) (*bootstrap.Runtime, error)
+}
+
+// Packages unpacks code. The directory stays until release is called.
+type Packages interface {
+	Dir(ctx context.Context, code lambda.Code) (path string, release func(), err error)
+}
+
+// Identities makes the credentials that an environment's calls are signed with.
+type Identities interface {
+	Issue(fn *lambda.Function, environment string) Credentials
+	Revoke(Credentials)
+}
+
+// Factory makes environments. All fields must be set.
+type Factory struct {
+	Driver     sandbox.Driver
+	Runtimes   Runtimes
+	Packages   Packages
+	Identities Identities
+	// Logs opens the sink of a new environment's log stream.
+	Logs func(scope lambda.Scope, group, stream string) Sink
+	// Endpoint serves Kiln's AWS endpoint on the listener inside an environment
+	// until the listener is closed.
+	Endpoint func(net.Listener) error
+	Log      *slog.Logger
+}
+
+// New makes an environment in which no runtime runs yet. The error is the
+// platform's; nothing is left behind.
+func (f *Factory) New(ctx context.Context, fn *lambda.Function) (_ *Environment, err error) {
+	var random [16]byte
+	_, _ = rand.Read(random[:]) // never fails
+	id := hex.EncodeToString(random[:])
+	e := &Environment{
+		id:       id,
+		function: fn,
+		factory:  f,
+		stream:   streamName(fn, id, time.Now()),
+		log:      f.Log.With("function", fn.ARN.String(), "environment", id),
+	}
+	var undo []func()
+	defer func() {
+		if err != nil {
+			for i := len(undo) - 1; i >= 0; i-- {
+				undo[i]()
+			}
+		}
+	}()
+
+	if e.runtime, err = f.Runtimes.Resolve(ctx, fn.Settings.Runtime); err != nil {
+		return nil, err
+	}
+	if e.code, e.release, err = f.Packages.Dir(ctx, fn.Code); err != nil {
+		return nil, fmt.Errorf("unpack the code of %s: %w", fn.ARN, err)
+	}
+	undo = append(undo, e.release)
+
+	e.box, err = f.Driver.Create(ctx, sandbox.Spec{
+		ID:          id,
+		Group:       fn.ARN.Scope.String() + "/" + string(fn.ARN.Name),
+		Task:        e.code,
+		Runtime:     e.runtime.Client,
+		Lang:        e.runtime.Installation.Prefix,
+		MemoryBytes: int64(fn.Settings.MemoryMB) << 20,
+		TmpBytes:    int64(fn.Settings.EphemeralMB) << 20,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("create a sandbox for %s: %w", fn.ARN, err)
+	}
+	undo = append(undo, func() { _ = e.box.Destroy(context.WithoutCancel(ctx)) }) // the first error says more
+
+	listener, err := e.box.Listen(ctx, endpointPort)
+	if err != nil {
+		return nil, fmt.Errorf("listen for the AWS calls of %s: %w", fn.ARN, err)
+	}
+	e.listeners = append(e.listeners, listener)
+	e.endpoint = "http://" + listener.Addr().String()
+	e.credentials = f.Identities.Issue(fn, id)
+	e.served.Go(func() {
+		err := f.Endpoint(listener)
+		if err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
+			e.log.Warn("the AWS endpoint of an environment ended early", "error", err)
+		}
+	})
+	e.out = &output{sink: f.Logs(fn.ARN.Scope, fn.Settings.Logging.Group, e.stream)}
+	return e, nil
+}
+
+// streamName is AWS's: one stream per environment, by date and version; the
+// function's name is part of it where several functions may share the group.
+func streamName(fn *lambda.Function, id string, now time.Time) string {
+	name := now.UTC().Format("2006/01/02/")
+	if fn.Settings.Logging.Group != lambda.DefaultLogGroup(fn.ARN.Name) {
+		name += string(fn.ARN.Name)
+	}
+	return name + "[" + string(fn.Version) + "]" + id
+}

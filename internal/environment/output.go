@@ -1,0 +1,242 @@
+package environment
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+	"unicode/utf8"
+
+	"kiln/internal/lambda"
+)
+
+// readSize is how much is taken from a pipe at once: the kernel's pipe size.
+const readSize = 64 << 10
+
+// frameHeader is type, length and time of a telemetry frame.
+// The format is that of AWS's own runtime clients.
+const frameHeader = 16
+
+const (
+	frameMagic = 0xa55a0000
+	frameMask  = 0xffff0000
+)
+
+// Sink takes log events, in order, without blocking on disk. It copies the message.
+type Sink interface {
+	Append(at time.Time, message []byte)
+}
+
+// output turns what the processes of an environment write into log events: a
+// line of stdout or stderr each, or a frame of the telemetry descriptor. It
+// belongs to one environment and outlives resets of its runtime.
+type output struct {
+	sink Sink
+
+	mu   sync.Mutex
+	tail *tail // guarded by mu; of the running invocation, when its caller wants it
+}
+
+// log writes one event, in the order of the calls.
+func (o *output) log(message string) { o.logAt(time.Now(), []byte(message)) }
+
+func (o *output) logAt(at time.Time, message []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.tail != nil {
+		o.tail.write(message)
+	}
+	o.sink.Append(at, message)
+}
+
+// keepTail starts or, with nil, ends the copying of events.
+func (o *output) keepTail(t *tail) {
+	o.mu.Lock()
+	o.tail = t
+	o.mu.Unlock()
+}
+
+// tail keeps the last lambda.MaxTailLog bytes.
+type tail struct{ buf []byte }
+
+func (t *tail) write(message []byte) {
+	t.buf = append(t.buf, message...)
+	if len(message) == 0 || message[len(message)-1] != '\n' {
+		t.buf = append(t.buf, '\n')
+	}
+	if over := len(t.buf) - lambda.MaxTailLog; over > 0 {
+		t.buf = append(t.buf[:0], t.buf[over:]...)
+	}
+}
+
+// pipes are the three outputs of one runtime process.
+type pipes struct {
+	readers [3]*pipe // stdout, stderr, telemetry
+	writers [3]*os.File
+	done    sync.WaitGroup
+}
+
+func newPipes(o *output) (*pipes, error) {
+	p := &pipes{}
+	for i := range p.readers {
+		r, w, err := os.Pipe()
+		if err != nil {
+			p.closeWriters()
+			p.close()
+			return nil, err
+		}
+		p.readers[i] = &pipe{file: r, out: o, framed: i == 2}
+		p.writers[i] = w
+	}
+	for _, r := range p.readers {
+		p.done.Go(r.run)
+	}
+	return p, nil
+}
+
+// closeWriters gives up our copies once the process has its own.
+func (p *pipes) closeWriters() {
+	for _, w := range p.writers {
+		if w != nil {
+			_ = w.Close() // a pipe holds nothing that a close could lose
+		}
+	}
+}
+
+// drain makes everything that was written so far an event, even half a line.
+func (p *pipes) drain() {
+	for _, r := range p.readers {
+		r.drain()
+	}
+}
+
+// close ends the readers, also when a process that escaped still holds the other end.
+func (p *pipes) close() {
+	for _, r := range p.readers {
+		if r != nil {
+			_ = r.file.Close()
+		}
+	}
+	p.done.Wait()
+}
+
+// pipe is the read end of one output.
+type pipe struct {
+	file   *os.File
+	out    *output
+	framed bool
+
+	mu   sync.Mutex
+	rest []byte // guarded by mu; what is no whole event yet
+	buf  []byte // guarded by mu
+}
+
+// run reads until the writers are gone or the file is closed.
+func (p *pipe) run() {
+	conn, err := p.file.SyscallConn()
+	if err != nil {
+		return // closed before it began
+	}
+	ended := false
+	// The callback reads under p.mu until the pipe is empty, so that drain, which
+	// does the same, never meets bytes that were read and are not events yet.
+	_ = conn.Read(func(fd uintptr) bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		ended = p.take(int(fd))
+		return ended
+	})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rest = splitLines(p.out, p.rest, true)
+}
+
+func (p *pipe) drain() {
+	conn, err := p.file.SyscallConn()
+	if err != nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_ = conn.Control(func(fd uintptr) { p.take(int(fd)) })
+	if !p.framed { // half a frame is one that a thread of the function is writing
+		p.rest = splitLines(p.out, p.rest, true)
+	}
+}
+
+func (p *pipe) split(data []byte) (rest []byte) {
+	if p.framed {
+		return splitFrames(p.out, data)
+	}
+	return splitLines(p.out, data, false)
+}
+
+// take reads what is there and reports whether the pipe has ended.
+func (p *pipe) take(fd int) (ended bool) {
+	if p.buf == nil {
+		p.buf = make([]byte, readSize)
+	}
+	for {
+		n, err := syscall.Read(fd, p.buf)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case errors.Is(err, syscall.EAGAIN):
+			p.buf = nil // an idle environment keeps no buffer
+			return false
+		case err != nil || n == 0:
+			return true
+		case len(p.rest) == 0:
+			p.rest = bytes.Clone(p.split(p.buf[:n]))
+		default:
+			p.rest = p.split(append(p.rest, p.buf[:n]...))
+		}
+	}
+}
+
+// splitLines makes each line an event. Without flush the last, unfinished line is returned.
+func splitLines(o *output, data []byte, flush bool) []byte {
+	for {
+		i := bytes.IndexByte(data, '\n')
+		if i < 0 {
+			break
+		}
+		o.logAt(time.Now(), text(data[:i]))
+		data = data[i+1:]
+	}
+	if len(data) > 0 && (flush || len(data) >= lambda.MaxLogEvent) {
+		o.logAt(time.Now(), text(data))
+		data = nil
+	}
+	return data
+}
+
+// splitFrames makes each telemetry frame an event. What is not a frame is taken for lines.
+func splitFrames(o *output, data []byte) []byte {
+	for len(data) >= frameHeader {
+		size := int(binary.BigEndian.Uint32(data[4:8]))
+		if binary.BigEndian.Uint32(data)&frameMask != frameMagic || size > lambda.MaxLogEvent+frameHeader {
+			return splitLines(o, data, false)
+		}
+		if len(data) < frameHeader+size {
+			break
+		}
+		at := time.UnixMicro(int64(binary.BigEndian.Uint64(data[8:16])))
+		if d := time.Since(at); d < -time.Minute || d > time.Hour {
+			at = time.Now() // a clock set by the function is not ours
+		}
+		o.logAt(at, text(bytes.TrimSuffix(data[frameHeader:frameHeader+size], []byte{'\n'})))
+		data = data[frameHeader+size:]
+	}
+	return data
+}
+
+// text makes bytes of any kind valid UTF-8.
+func text(b []byte) []byte {
+	if utf8.Valid(b) {
+		return b
+	}
+	return bytes.ToValidUTF8(b, []byte("\uFFFD"))
+}

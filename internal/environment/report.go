@@ -1,0 +1,107 @@
+package environment
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"kiln/internal/lambda"
+	"kiln/internal/sandbox"
+	"kiln/internal/telemetry/metrics"
+)
+
+// Outcome is what an invocation cost and how it ended.
+type Outcome struct {
+	metrics.Outcome
+	Init time.Duration // of a cold start that succeeded; else 0
+}
+
+// failure is an error that the platform reports, in the caller's words and in the log's.
+type failure struct {
+	kind       metrics.ErrorKind
+	document   []byte // for the caller
+	status     string // of REPORT and INIT_REPORT: error or timeout; "" for none
+	errorType  string // likewise
+	logMessage string // between START and END; "" for none
+}
+
+func document(errorType, format string, args ...any) []byte {
+	body, _ := json.Marshal(lambda.ErrorDocument{Type: errorType, Message: fmt.Sprintf(format, args...)}) // two strings always marshal
+	return body
+}
+
+func timedOut(id lambda.RequestID, timeout time.Duration, now time.Time) failure {
+	message := fmt.Sprintf("Task timed out after %.2f seconds", timeout.Seconds())
+	return failure{
+		kind:       metrics.Timeout,
+		document:   document("Sandbox.Timedout", "RequestId: %s Error: %s", id, message),
+		status:     "timeout",
+		logMessage: fmt.Sprintf("%s %s %s", now.UTC().Format("2006-01-02T15:04:05.000Z"), id, message),
+	}
+}
+
+// exited describes a runtime that ended when it should not have.
+func exited(id lambda.RequestID, how sandbox.Exit) failure {
+	message := "Runtime exited without providing a reason"
+	switch {
+	case how.Signal != 0:
+		message = "Runtime exited with error: signal: " + how.Signal.String()
+	case how.Code != 0:
+		message = "Runtime exited with error: exit status " + strconv.Itoa(how.Code)
+	}
+	f := failure{
+		kind:       metrics.Exit,
+		document:   document("Runtime.ExitError", "RequestId: %s Error: %s", id, message),
+		status:     "error",
+		errorType:  "Runtime.ExitError",
+		logMessage: fmt.Sprintf("RequestId: %s Error: %s\nRuntime.ExitError", id, message),
+	}
+	if how.OOM { // the caller sees a killed process, the report the reason
+		f.kind = metrics.OutOfMemory
+		f.errorType = "Runtime.OutOfMemory"
+	}
+	return f
+}
+
+// milliseconds prints a duration as AWS's text logs do.
+func milliseconds(d time.Duration) string {
+	return strconv.FormatFloat(float64(d)/float64(time.Millisecond), 'f', 2, 64)
+}
+
+// reportLine is the REPORT line of one invocation. Billed Duration covers the
+// init phase of a cold start, as on AWS since August 2025.
+func reportLine(id lambda.RequestID, o Outcome, memoryMB int, f *failure) string {
+	billed := math.Ceil(float64(o.Duration+o.Init) / float64(time.Millisecond))
+	var b strings.Builder
+	fmt.Fprintf(&b, "REPORT RequestId: %s\tDuration: %s ms\tBilled Duration: %.0f ms\tMemory Size: %d MB\tMax Memory Used: %d MB\t",
+		id, milliseconds(o.Duration), billed, memoryMB, usedMB(o.MaxMemory, memoryMB))
+	if o.Init > 0 {
+		fmt.Fprintf(&b, "Init Duration: %s ms\t", milliseconds(o.Init))
+	}
+	if f != nil && f.status != "" {
+		b.WriteString(statusFields(f))
+	}
+	b.WriteByte('\n')
+	return b.String()
+}
+
+func initReportLine(d time.Duration, phase string, f *failure) string {
+	return fmt.Sprintf("INIT_REPORT Init Duration: %s ms\tPhase: %s\t%s", milliseconds(d), phase, statusFields(f))
+}
+
+func statusFields(f *failure) string {
+	s := "Status: " + f.status
+	if f.errorType != "" {
+		s += "\tError Type: " + f.errorType
+	}
+	return s
+}
+
+// usedMB rounds up, and never shows more than the function may use: the limit
+// counts whole pages in the kernel's way, ours is what the processes had.
+func usedMB(bytes int64, limit int) int {
+	return min(int((bytes+1<<20-1)>>20), limit)
+}

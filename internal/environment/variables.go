@@ -1,0 +1,74 @@
+package environment
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"kiln/internal/bootstrap"
+	"kiln/internal/lambda"
+	"kiln/internal/sandbox"
+)
+
+// Credentials are what a function's SDK calls are signed with. Kiln makes them;
+// they mean nothing to AWS.
+type Credentials struct {
+	AccessKeyID, SecretAccessKey, SessionToken string
+}
+
+// variables are the environment of a runtime process. A function's own settings
+// win over defaults; what the platform reserves wins over everything.
+func variables(fn *lambda.Function, launch bootstrap.Launch, paths sandbox.Paths, stream string, c Credentials, api, endpoint string) []string {
+	env := map[string]string{}
+	for _, v := range paths.Env {
+		name, value, _ := strings.Cut(v, "=")
+		env[name] = value
+	}
+	maps.Copy(env, launch.Defaults)
+	env["AWS_ENDPOINT_URL"] = endpoint        // no handler reaches AWS by accident …
+	env["AWS_EC2_METADATA_DISABLED"] = "true" // … nor the credentials of the machine
+	maps.Copy(env, fn.Settings.Environment)
+	maps.Copy(env, launch.Reserved)
+	maps.Copy(env, map[string]string{
+		"_HANDLER":                        fn.Settings.Handler,
+		"AWS_REGION":                      string(fn.ARN.Region),
+		"AWS_DEFAULT_REGION":              string(fn.ARN.Region),
+		"AWS_ACCESS_KEY_ID":               c.AccessKeyID,
+		"AWS_SECRET_ACCESS_KEY":           c.SecretAccessKey,
+		"AWS_SESSION_TOKEN":               c.SessionToken,
+		"AWS_LAMBDA_FUNCTION_NAME":        string(fn.ARN.Name),
+		"AWS_LAMBDA_FUNCTION_VERSION":     string(fn.Version),
+		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": strconv.Itoa(fn.Settings.MemoryMB),
+		"AWS_LAMBDA_INITIALIZATION_TYPE":  "on-demand",
+		"AWS_LAMBDA_LOG_GROUP_NAME":       fn.Settings.Logging.Group,
+		"AWS_LAMBDA_LOG_STREAM_NAME":      stream,
+		"AWS_LAMBDA_RUNTIME_API":          api,
+	})
+	if fn.Settings.Logging.Format == "JSON" {
+		env["AWS_LAMBDA_LOG_FORMAT"] = "JSON"
+		env["AWS_LAMBDA_LOG_LEVEL"] = fn.Settings.Logging.ApplicationLevel
+	}
+	if !launch.OSOnly {
+		env["_LAMBDA_TELEMETRY_LOG_FD"] = "3"
+	}
+	list := make([]string, 0, len(env))
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		list = append(list, name+"="+env[name])
+	}
+	return list
+}
+
+// command is the process that starts the runtime: the launch itself, or the
+// wrapper script that the function's owner put before it.
+func command(fn *lambda.Function, launch bootstrap.Launch, env []string) sandbox.Command {
+	wrapper := fn.Settings.Environment["AWS_LAMBDA_EXEC_WRAPPER"]
+	wrapped := launch.Wrapped(wrapper)
+	cmd := sandbox.Command{Path: wrapped.Path, Args: wrapped.Args, Dir: launch.Dir, Env: env}
+	if wrapped.Path != launch.Path {
+		// Through env(1), so that a wrapper that is missing exits with 127, as on AWS.
+		cmd.Path = "/usr/bin/env"
+		cmd.Args = append([]string{"env"}, wrapped.Args...)
+	}
+	return cmd
+}

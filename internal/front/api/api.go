@@ -1,0 +1,108 @@
+// Package api is the Lambda API's door: it turns wire types into the engine's and
+// back. What may be created and how a function runs is decided below, in registry
+// and invoke. An operation that is not a method here answers that it is not built.
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"kiln/internal/aws/lambdaapi"
+	"kiln/internal/aws/sigv4"
+	"kiln/internal/front"
+	"kiln/internal/invoke"
+	"kiln/internal/lambda"
+	"kiln/internal/registry"
+)
+
+// linkLife is how long Code.Location can be used, as on AWS.
+const linkLife = 10 * time.Minute
+
+// Runtimes names the exact version behind a runtime identifier.
+type Runtimes interface {
+	VersionARN(id lambda.RuntimeID, region lambda.Region) string // "" for a runtime without versions
+}
+
+// Config of a Door. All fields are required.
+type Config struct {
+	Access   *front.Access
+	Registry *registry.Registry
+	Invoke   *invoke.Service
+	Runtimes Runtimes
+	// Admit bounds the bytes of requests in flight.
+	Admit func(ctx context.Context, bytes int64) (release func(), err error)
+	Log   *slog.Logger
+}
+
+// Door makes handlers.
+type Door struct{ Config }
+
+// New returns a Door.
+func New(c Config) *Door { return &Door{c} }
+
+// Handler serves the API; inside is for requests from within environments.
+func (d *Door) Handler(inside bool) http.Handler {
+	return &lambdaapi.Handler{
+		Open: func(r *http.Request, op *lambdaapi.Operation, requestID string) (lambdaapi.Call, error) {
+			caller, err := d.Access.Authenticate(r, inside)
+			if err != nil {
+				return lambdaapi.Call{}, err
+			}
+			c := &call{door: d, caller: caller, operation: op, id: lambda.RequestID(requestID), header: http.Header{}}
+			c.base = "http://" + r.Host
+			c.trace = r.Header.Get("X-Amzn-Trace-Id")
+			return lambdaapi.Call{Service: c, Verify: caller.Verify, Header: c.header}, nil
+		},
+		Fault: d.fault,
+		Admit: d.Admit,
+	}
+}
+
+// call is one request. Its methods are the operations that are built.
+type call struct {
+	lambdaapi.Unimplemented
+
+	door      *Door
+	caller    front.Caller
+	operation *lambdaapi.Operation
+	id        lambda.RequestID
+	base      string // of the URLs that lead back here
+	trace     string
+	header    http.Header // of the answer
+}
+
+// fault is how an error looks to the caller. What the caller did not cause is
+// logged whole and told without its inside.
+func (d *Door) fault(r *http.Request, op *lambdaapi.Operation, err error) *lambdaapi.Fault {
+	if e := lambda.AsError(err); e != nil {
+		if e.Status >= http.StatusInternalServerError {
+			d.Log.Warn("operation refused", "operation", op.Name, "error", err)
+		}
+		f := &lambdaapi.Fault{Code: e.Code, Status: e.Status, Message: e.Message, Reason: e.Reason}
+		if e.Status == http.StatusTooManyRequests {
+			f.RetryAfter = 1
+		}
+		return f
+	}
+	var refused *sigv4.Error
+	if errors.As(err, &refused) {
+		return &lambdaapi.Fault{Code: refused.Code, Status: refused.Status, Message: refused.Message}
+	}
+	if r.Context().Err() == nil {
+		d.Log.Error("operation failed", "operation", op.Name, "path", r.URL.Path, "error", err)
+	}
+	return lambdaapi.NewFault("ServiceException", "Kiln failed to carry out "+op.Name+"; its log says why.")
+}
+
+// function resolves the function that a request is about, and checks that the
+// caller may do this to it.
+func (c *call) function(name, qualifier *string) (lambda.FunctionARN, error) {
+	arn, err := lambda.ParseFunction(lambdaapi.Value(name), lambda.Qualifier(lambdaapi.Value(qualifier)), c.caller.Scope)
+	if err != nil {
+		return arn, err
+	}
+	return arn, c.door.Access.Authorise(c.caller.Principal, c.operation.Action, arn)
+}

@@ -1,0 +1,117 @@
+// Package gateway is the one port of Kiln: it refuses what a browser could send,
+// finds out which AWS service a request is for, and passes it to the door that
+// serves it. A service without a door gets an error in its own format.
+package gateway
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"kiln/internal/aws/lambdaapi"
+	"kiln/internal/aws/sigv4"
+	"kiln/internal/front"
+	"kiln/internal/lambda"
+)
+
+// OperatorPrefix is where Kiln's own paths begin.
+const OperatorPrefix = "/_kiln/"
+
+// Gateway routes requests. Its handlers are safe for concurrent use.
+type Gateway struct {
+	access   *front.Access
+	lambda   func(inside bool) http.Handler
+	operator http.Handler
+}
+
+// New returns a Gateway. lambdaAPI makes the Lambda API's door, for requests
+// from within environments or from elsewhere; operator serves what begins with
+// OperatorPrefix, and /metrics.
+func New(access *front.Access, lambdaAPI func(inside bool) http.Handler, operator http.Handler) *Gateway {
+	return &Gateway{access: access, lambda: lambdaAPI, operator: operator}
+}
+
+// Outside serves the port.
+func (g *Gateway) Outside() http.Handler { return g.handler(false) }
+
+// Inside serves the listeners within execution environments.
+func (g *Gateway) Inside() http.Handler { return g.handler(true) }
+
+func (g *Gateway) handler(inside bool) http.Handler {
+	api := g.lambda(inside)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := g.access.CheckBrowser(r); err != nil {
+			e := lambda.AsError(err)
+			refuse(w, r, serviceOf(r), e.Status, e.Code, e.Message)
+			return
+		}
+		if strings.HasPrefix(r.URL.Path, OperatorPrefix) || r.URL.Path == "/metrics" {
+			if inside { // a function has no business with the operator's paths
+				refuse(w, r, "kiln", http.StatusForbidden, "AccessDeniedException", "Kiln's own paths are not served within execution environments.")
+				return
+			}
+			g.operator.ServeHTTP(w, r)
+			return
+		}
+		switch service := serviceOf(r); service {
+		case "lambda":
+			api.ServeHTTP(w, r)
+		case "":
+			// Not signed, or badly: the Lambda API's door says what is wrong.
+			api.ServeHTTP(w, r)
+		default:
+			name := strings.ToUpper(strings.NewReplacer("-", "_", ".", "_").Replace(service))
+			refuse(w, r, service, http.StatusNotImplemented, "NotImplementedException", fmt.Sprintf(
+				"Kiln does not serve %s. Give the client an endpoint that does: set AWS_ENDPOINT_URL_%s (in the function's environment variables, where a function makes the call), or endpoint_url in the client's configuration.", service, name))
+		}
+	})
+}
+
+// serviceOf is the service that the request was signed for, or "".
+func serviceOf(r *http.Request) string {
+	s, err := sigv4.Parse(r)
+	if err != nil {
+		return ""
+	}
+	return s.Service
+}
+
+// refuse answers in the format that the service's clients read.
+func refuse(w http.ResponseWriter, r *http.Request, service string, status int, code, message string) {
+	contentType := r.Header.Get("Content-Type")
+	h := w.Header()
+	switch {
+	case service == "lambda" || service == "kiln" || service == "":
+		lambdaapi.WriteFault(w, &lambdaapi.Fault{Code: code, Status: status, Message: message})
+	case service == "s3":
+		h.Set("Content-Type", "application/xml")
+		w.WriteHeader(status)
+		writeXML(w, struct {
+			XMLName xml.Name `xml:"Error"`
+			Code    string
+			Message string
+		}{Code: code, Message: message})
+	case strings.HasPrefix(contentType, "application/x-www-form-urlencoded"):
+		h.Set("Content-Type", "text/xml")
+		w.WriteHeader(status)
+		type detail struct{ Type, Code, Message string }
+		writeXML(w, struct {
+			XMLName xml.Name `xml:"ErrorResponse"`
+			Error   detail
+		}{Error: detail{"Sender", code, message}})
+	default:
+		h.Set("Content-Type", "application/x-amz-json-1.0")
+		h.Set("X-Amzn-Errortype", code)
+		w.WriteHeader(status)
+		body, _ := json.Marshal(map[string]string{"__type": code, "message": message}) // strings always marshal
+		_, _ = w.Write(body)                                                           // the caller is gone if this fails
+	}
+}
+
+func writeXML(w io.Writer, v any) {
+	_, _ = io.WriteString(w, xml.Header)
+	_ = xml.NewEncoder(w).Encode(v) // the caller is gone if this fails
+}

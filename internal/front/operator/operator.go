@@ -1,0 +1,215 @@
+// Package operator is the door for those who run Kiln: health, metrics, the logs
+// that `kiln logs` shows, and the packages behind Code.Location. Health and
+// metrics need no signature; all else does.
+package operator
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"kiln/internal/aws/lambdaapi"
+	"kiln/internal/aws/sigv4"
+	"kiln/internal/front"
+	"kiln/internal/lambda"
+	"kiln/internal/telemetry/logs"
+)
+
+// Functions is what the door asks of the registry.
+type Functions interface {
+	Get(arn lambda.FunctionARN) (*lambda.Function, error)
+	Uses(sha256 string) bool
+}
+
+// Packages opens deployment packages as they were uploaded.
+type Packages interface {
+	Zip(ctx context.Context, code lambda.Code) (io.ReadCloser, int64, error)
+}
+
+// Config of a Door. All fields are required.
+type Config struct {
+	Access    *front.Access
+	Functions Functions
+	Packages  Packages
+	Logs      *logs.Store
+	Metrics   http.Handler
+	// Health is the JSON body of /_kiln/health.
+	Health func() any
+	// Stopping ends requests that wait for something.
+	Stopping context.Context
+	Log      *slog.Logger
+}
+
+// maxWait bounds how long a request for new log events is held open.
+const maxWait = 30 * time.Second
+
+type door struct{ Config }
+
+// New returns the door's handler.
+func New(c Config) http.Handler {
+	d := &door{c}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /_kiln/health", d.health)
+	mux.Handle("GET /metrics", c.Metrics)
+	mux.HandleFunc("GET /_kiln/logs/{function}", d.logs)
+	mux.HandleFunc("GET /_kiln/code/{region}/{function}/{sha256}", d.code)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		lambdaapi.WriteFault(w, &lambdaapi.Fault{Code: "NotFoundException", Status: http.StatusNotFound, Message: "Kiln serves no " + r.Method + " " + r.URL.Path})
+	})
+	return mux
+}
+
+func (d *door) health(w http.ResponseWriter, _ *http.Request) { writeJSON(w, d.Health()) }
+
+// LogEvent is one event of an answer to a request for logs.
+type LogEvent struct {
+	Time    time.Time `json:"time"`
+	Stream  string    `json:"stream"`
+	Message string    `json:"message"`
+}
+
+// LogPage is the answer to a request for logs.
+type LogPage struct {
+	Events []LogEvent `json:"events"`
+	Next   string     `json:"next,omitempty"`   // cursor of the rest of what is there
+	Follow string     `json:"follow,omitempty"` // cursor of what is still to come
+}
+
+// logs answers ?cursor=…&since=RFC3339&wait=seconds with a page of a function's
+// log, waiting for an event if there is none.
+func (d *door) logs(w http.ResponseWriter, r *http.Request) {
+	caller, err := d.authenticate(r)
+	if err != nil {
+		d.refuse(w, r, err)
+		return
+	}
+	page, err := d.page(r, caller)
+	if err != nil {
+		d.refuse(w, r, err)
+		return
+	}
+	writeJSON(w, page)
+}
+
+func (d *door) page(r *http.Request, caller front.Caller) (LogPage, error) {
+	arn, err := lambda.ParseFunction(r.PathValue("function"), "", caller.Scope)
+	if err != nil {
+		return LogPage{}, err
+	}
+	if err := d.Access.Authorise(caller.Principal, "logs:FilterLogEvents", arn); err != nil {
+		return LogPage{}, err
+	}
+	values := r.URL.Query()
+	q := logs.Query{Scope: arn.Scope, Group: lambda.DefaultLogGroup(arn.Name), Cursor: values.Get("cursor")}
+	f, err := d.Functions.Get(arn.Unqualified())
+	exists := err == nil
+	if exists {
+		q.Group = f.Settings.Logging.Group
+	}
+	if since := values.Get("since"); since != "" {
+		if q.Start, err = time.Parse(time.RFC3339Nano, since); err != nil {
+			return LogPage{}, lambda.InvalidParameter("since must be a time such as 2026-01-31T12:34:56Z, not %q", since)
+		}
+	}
+	if wait := values.Get("wait"); wait != "" {
+		seconds, err := strconv.ParseFloat(wait, 64)
+		if err != nil || seconds < 0 {
+			return LogPage{}, lambda.InvalidParameter("wait must be a number of seconds, not %q", wait)
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), min(time.Duration(seconds*float64(time.Second)), maxWait))
+		defer cancel()
+		defer context.AfterFunc(d.Stopping, cancel)()
+		if err := d.Logs.Wait(ctx, q.Scope, q.Group, q.Cursor); err != nil && ctx.Err() == nil {
+			return LogPage{}, err
+		}
+	}
+	found, err := d.Logs.Query(r.Context(), q)
+	switch {
+	case errors.Is(err, logs.ErrNoGroup) && exists: // it has not logged yet
+	case errors.Is(err, logs.ErrNoGroup):
+		return LogPage{}, lambda.NotFound("Function not found: %s, and it left no log.", arn)
+	case errors.Is(err, logs.ErrCursor):
+		return LogPage{}, lambda.InvalidParameter("cursor is not one that an earlier page gave: %q", q.Cursor)
+	case err != nil:
+		return LogPage{}, err
+	}
+	page := LogPage{Events: []LogEvent{}, Next: found.Next, Follow: found.Follow}
+	for _, e := range found.Events {
+		page.Events = append(page.Events, LogEvent{e.Time, e.Stream, strings.ToValidUTF8(e.Message, "\uFFFD")})
+	}
+	return page, nil
+}
+
+// code serves a package to whoever has the link that GetFunction made.
+func (d *door) code(w http.ResponseWriter, r *http.Request) {
+	caller, err := d.authenticate(r)
+	if err != nil {
+		d.refuse(w, r, err)
+		return
+	}
+	sha256, err := base64.RawURLEncoding.DecodeString(r.PathValue("sha256"))
+	arn := lambda.FunctionARN{
+		Scope: lambda.Scope{Account: caller.Scope.Account, Region: lambda.Region(r.PathValue("region"))},
+		Name:  lambda.FunctionName(r.PathValue("function")),
+	}
+	if err == nil {
+		err = d.Access.Authorise(caller.Principal, "lambda:GetFunction", arn)
+	}
+	if err != nil {
+		d.refuse(w, r, err)
+		return
+	}
+	f, err := d.Functions.Get(arn)
+	if err != nil || f.Code.SHA256 != string(sha256) {
+		d.refuse(w, r, lambda.NotFound("The package is no longer the function's. Call GetFunction again for a new link."))
+		return
+	}
+	zip, size, err := d.Packages.Zip(r.Context(), f.Code)
+	if err != nil {
+		d.refuse(w, r, err)
+		return
+	}
+	defer zip.Close()
+	h := w.Header()
+	h.Set("Content-Type", "application/zip")
+	h.Set("Content-Length", strconv.FormatInt(size, 10))
+	h.Set("Content-Disposition", `attachment; filename="`+string(arn.Name)+`.zip"`)
+	if _, err := io.Copy(w, zip); err != nil {
+		d.Log.Warn("a package was not sent whole", "function", arn.String(), "error", err)
+	}
+}
+
+// authenticate verifies a request without a body.
+func (d *door) authenticate(r *http.Request) (front.Caller, error) {
+	caller, err := d.Access.Authenticate(r, false)
+	if err == nil && caller.Verify != nil {
+		err = caller.Verify(nil)
+	}
+	return caller, err
+}
+
+func (d *door) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	fault := &lambdaapi.Fault{Code: "ServiceException", Status: http.StatusInternalServerError, Message: "Kiln failed to answer " + r.URL.Path + "; its log says why."}
+	var refused *sigv4.Error
+	switch e := lambda.AsError(err); {
+	case e != nil:
+		fault = &lambdaapi.Fault{Code: e.Code, Status: e.Status, Message: e.Message}
+	case errors.As(err, &refused):
+		fault = &lambdaapi.Fault{Code: refused.Code, Status: refused.Status, Message: refused.Message}
+	default:
+		d.Log.Error("request failed", "path", r.URL.Path, "error", err)
+	}
+	lambdaapi.WriteFault(w, fault)
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v) // the caller is gone if this fails
+}

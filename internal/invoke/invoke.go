@@ -1,0 +1,166 @@
+// Package invoke carries one invocation from accepted to answered: it authorises
+// the caller, resolves the function, checks the event, admits it under the
+// account's concurrency and has the scheduler run it. The Lambda API's door
+// calls it; later, so do function URLs and event sources.
+package invoke
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+
+	"kiln/internal/lambda"
+)
+
+// Functions resolves what an ARN runs.
+type Functions interface {
+	Resolve(ctx context.Context, arn lambda.FunctionARN) (*lambda.Function, error)
+}
+
+// Runner runs an invocation in some environment.
+type Runner interface {
+	Invoke(ctx context.Context, fn *lambda.Function, inv *lambda.Invocation) (lambda.Result, error)
+}
+
+// Access says who may do what.
+type Access interface {
+	Authorise(who lambda.Principal, action string, resource lambda.FunctionARN) error
+}
+
+// Observer is told of invocations that were not run.
+type Observer interface {
+	Throttled(fn *lambda.Function, reason string)
+}
+
+// Config of a Service.
+type Config struct {
+	// Concurrency is how many invocations of one account run at once in a region.
+	Concurrency int
+}
+
+// Service is safe for concurrent use.
+type Service struct {
+	functions Functions
+	runner    Runner
+	access    Access
+	observer  Observer
+	config    Config
+
+	mu      sync.Mutex
+	running map[lambda.Scope]int // guarded by mu
+}
+
+// New returns a Service.
+func New(functions Functions, runner Runner, access Access, observer Observer, config Config) *Service {
+	return &Service{functions: functions, runner: runner, access: access, observer: observer, config: config, running: map[lambda.Scope]int{}}
+}
+
+// Request is an invocation as its caller asked for it.
+type Request struct {
+	Principal     lambda.Principal
+	ID            lambda.RequestID
+	ARN           lambda.FunctionARN
+	Type          lambda.InvocationType
+	Payload       []byte // owned by the service from here on
+	Tail          bool
+	ClientContext string // base64, or ""
+	TraceHeader   string // "" for a new trace
+}
+
+// Invoke runs the function and returns its result. A function error is a result;
+// an error means that the function did not run, or that Kiln failed.
+func (s *Service) Invoke(ctx context.Context, r Request) (lambda.Result, error) {
+	if err := s.access.Authorise(r.Principal, "lambda:InvokeFunction", r.ARN); err != nil {
+		return lambda.Result{}, err
+	}
+	fn, err := s.functions.Resolve(ctx, r.ARN)
+	if err != nil {
+		return lambda.Result{}, err
+	}
+	if len(r.Payload) == 0 {
+		r.Payload = []byte("{}")
+	}
+	if err := checkPayload(r.Payload); err != nil {
+		return lambda.Result{}, err
+	}
+	clientContext, err := decodeClientContext(r.ClientContext)
+	if err != nil {
+		return lambda.Result{}, err
+	}
+	if r.Type == lambda.DryRun {
+		return lambda.Result{ExecutedVersion: fn.Version}, nil
+	}
+	if err := s.admit(fn.ARN.Scope); err != nil {
+		s.observer.Throttled(fn, err.Reason)
+		return lambda.Result{}, err
+	}
+	defer s.leave(fn.ARN.Scope)
+	return s.runner.Invoke(ctx, fn, &lambda.Invocation{
+		ID:            r.ID,
+		ARN:           r.ARN,
+		Payload:       r.Payload,
+		ClientContext: clientContext,
+		TraceHeader:   r.TraceHeader,
+		Tail:          r.Tail,
+	})
+}
+
+func (s *Service) admit(scope lambda.Scope) *lambda.Error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running[scope] >= s.config.Concurrency {
+		return lambda.Throttled("ConcurrentInvocationLimitExceeded")
+	}
+	s.running[scope]++
+	return nil
+}
+
+func (s *Service) leave(scope lambda.Scope) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running[scope]--; s.running[scope] == 0 {
+		delete(s.running, scope)
+	}
+}
+
+// checkPayload refuses what is not one JSON value. The payload is passed on as it is.
+func checkPayload(payload []byte) error {
+	if json.Valid(payload) {
+		return nil
+	}
+	var value json.RawMessage
+	err := json.Unmarshal(payload, &value)
+	at := len(payload)
+	var syntax *json.SyntaxError
+	if errors.As(err, &syntax) {
+		at = int(syntax.Offset)
+	}
+	before := payload[:min(at, len(payload))]
+	line := 1 + bytes.Count(before, []byte{'\n'})
+	column := len(before) - bytes.LastIndexByte(before, '\n')
+	return lambda.InvalidRequestContent("Could not parse request body into json: Could not parse payload into json: %s",
+		fmt.Sprintf("%v\n at [Source: REDACTED; line: %d, column: %d]", err, line, max(column-1, 1)))
+}
+
+func decodeClientContext(encoded string) (string, error) {
+	if encoded == "" {
+		return "", nil
+	}
+	if len(encoded) > lambda.MaxClientContext {
+		return "", lambda.InvalidRequestContent("Client context must be no more than %d bytes in base64; it is %d.", lambda.MaxClientContext, len(encoded))
+	}
+	decoded, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil || !json.Valid(decoded) {
+		return "", lambda.InvalidRequestContent("Client context must be a valid Base64-encoded JSON object.")
+	}
+	// The context travels in a header: no line breaks outside of strings are needed.
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, decoded); err != nil {
+		return "", err
+	}
+	return compact.String(), nil
+}

@@ -1,0 +1,448 @@
+// Package scheduler decides which execution environment runs an invocation:
+// it keeps a pool for each build of each function version, reuses idle
+// environments (the last used first), starts new ones for invocations that
+// wait, and closes those that are idle too long, replaced or too many. The
+// invoke package calls it; it knows nothing of policies or limits of accounts.
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"kiln/internal/environment"
+	"kiln/internal/lambda"
+	"kiln/internal/telemetry/metrics"
+)
+
+// ErrClosed is returned once the scheduler shuts down.
+var ErrClosed = errors.New("Kiln is shutting down")
+
+// Config bounds the scheduler.
+type Config struct {
+	// IdleTimeout is how long an idle environment is kept.
+	IdleTimeout time.Duration
+	// MaxEnvironments bounds all environments together: idle ones of other
+	// functions make room first.
+	MaxEnvironments int
+}
+
+// startsPerCore bounds the inits that run at once: more would only make each
+// slower, and the slowest run into the init timeout.
+const startsPerCore = 4
+
+// slowStart is when an init stops counting against that bound: it waits for
+// something, and must not hold up other functions.
+const slowStart = time.Second
+
+// turnaround is how long a waiting invocation trusts that an environment which
+// has answered is about to be free, before it has another one started.
+const turnaround = 10 * time.Millisecond
+
+// closeTimeout bounds the closing of one environment.
+const closeTimeout = 30 * time.Second
+
+// reapInterval is how often idle environments are looked at.
+const reapInterval = time.Second
+
+// Factory makes environments.
+type Factory interface {
+	New(ctx context.Context, fn *lambda.Function) (*environment.Environment, error)
+}
+
+// Scheduler is safe for concurrent use.
+type Scheduler struct {
+	factory Factory
+	metrics *metrics.Recorder
+	log     *slog.Logger
+	config  Config
+	starts  chan struct{} // a token for each init that runs
+
+	ctx    context.Context // of all environments; ends at Close
+	cancel context.CancelCauseFunc
+	work   sync.WaitGroup // every goroutine
+
+	mu     sync.Mutex
+	pools  map[string]*pool  // guarded by mu; by lambda.Function.ID
+	builds map[string]string // guarded by mu; the current build by function ARN; absent: any
+	total  int               // guarded by mu; environments alive or being made
+	closed bool              // guarded by mu
+}
+
+// pool is the environments of one build of one version.
+type pool struct {
+	function  *lambda.Function
+	idle      []*slot   // the last used is last
+	waiting   []*waiter // in order of arrival
+	starting  int       // environments being made or in init
+	finishing int       // environments that have answered and are not idle yet
+	alive     int       // all, starting included
+}
+
+// slot is an environment in its pool.
+type slot struct {
+	*environment.Environment
+	pool   *pool
+	counts *metrics.Function
+	state  metrics.EnvironmentState // changed by whoever owns the slot
+	since  time.Time                // when it became idle
+}
+
+func (t *slot) move(to metrics.EnvironmentState) {
+	t.counts.Environment(t.state, to)
+	t.state = to
+}
+
+// waiter is an invocation without an environment.
+type waiter struct {
+	got chan *slot // one, or closed with err set
+	err error
+}
+
+// New returns a scheduler; Close ends it.
+func New(factory Factory, metrics *metrics.Recorder, log *slog.Logger, config Config) *Scheduler {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	return &Scheduler{
+		factory: factory, metrics: metrics, log: log, config: config,
+		starts: make(chan struct{}, startsPerCore*runtime.NumCPU()),
+		ctx:    ctx, cancel: cancel,
+		pools:  map[string]*pool{},
+		builds: map[string]string{},
+	}
+}
+
+// Run closes environments that are idle too long, until ctx ends.
+func (s *Scheduler) Run(ctx context.Context) {
+	tick := time.NewTicker(reapInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			s.reap(now)
+		}
+	}
+}
+
+// Invoke runs the invocation in some environment of the function. It returns as
+// soon as the answer is known; the invocation runs on to its end when ctx ends
+// earlier, as on AWS.
+func (s *Scheduler) Invoke(ctx context.Context, fn *lambda.Function, inv *lambda.Invocation) (lambda.Result, error) {
+	t, err := s.acquire(ctx, fn)
+	if err != nil {
+		return lambda.Result{}, err
+	}
+	answer := make(chan lambda.Result, 1)
+	s.work.Go(func() { s.run(t, inv, answer) })
+	select {
+	case r := <-answer:
+		return r, nil
+	case <-ctx.Done():
+		return lambda.Result{}, context.Cause(ctx)
+	}
+}
+
+func (s *Scheduler) run(t *slot, inv *lambda.Invocation, answer chan<- lambda.Result) {
+	t.move(metrics.Busy)
+	outcome := t.Invoke(s.ctx, inv, func(r lambda.Result) {
+		s.mu.Lock()
+		t.pool.finishing++
+		s.mu.Unlock()
+		answer <- r
+	})
+	if outcome.Init > 0 {
+		t.counts.Initialized(outcome.Init)
+	}
+	t.counts.Invocation(outcome.Outcome)
+	s.mu.Lock()
+	t.pool.finishing--
+	s.mu.Unlock()
+	s.free(t)
+}
+
+// acquire takes an idle environment, or waits for one.
+func (s *Scheduler) acquire(ctx context.Context, fn *lambda.Function) (*slot, error) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil, ErrClosed
+	}
+	p := s.pools[fn.ID()]
+	if p == nil {
+		p = &pool{function: fn}
+		s.pools[fn.ID()] = p
+	}
+	if n := len(p.idle); n > 0 {
+		t := p.idle[n-1]
+		p.idle = p.idle[:n-1]
+		s.mu.Unlock()
+		return t, nil
+	}
+	w := &waiter{got: make(chan *slot, 1)}
+	p.waiting = append(p.waiting, w)
+	trusting := len(p.waiting) <= p.starting+p.finishing && p.finishing > 0
+	s.grow(p, p.finishing)
+	s.mu.Unlock()
+
+	if trusting {
+		timer := time.NewTimer(turnaround)
+		defer timer.Stop()
+		select {
+		case t := <-w.got:
+			return w.result(t)
+		case <-timer.C:
+			s.mu.Lock()
+			s.grow(p, 0)
+			s.mu.Unlock()
+		case <-ctx.Done():
+		}
+	}
+	select {
+	case t := <-w.got:
+		return w.result(t)
+	case <-ctx.Done():
+		s.abandon(p, w)
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (w *waiter) result(t *slot) (*slot, error) {
+	if t == nil {
+		return nil, w.err
+	}
+	return t, nil
+}
+
+// abandon takes back a waiter; an environment it was given meanwhile goes on to the next.
+func (s *Scheduler) abandon(p *pool, w *waiter) {
+	s.mu.Lock()
+	for i, other := range p.waiting {
+		if other == w {
+			p.waiting = append(p.waiting[:i], p.waiting[i+1:]...)
+			s.mu.Unlock()
+			return
+		}
+	}
+	s.mu.Unlock()
+	if t := <-w.got; t != nil {
+		s.free(t)
+	}
+}
+
+// grow starts environments for the waiting invocations that none of those
+// starting, nor of expected others, will serve. s.mu is held.
+func (s *Scheduler) grow(p *pool, expected int) {
+	for p.starting+expected < len(p.waiting) {
+		p.starting++
+		p.alive++
+		s.total++
+		s.work.Go(func() { s.start(p) })
+	}
+	s.evict()
+}
+
+// start makes one environment and gives it to whoever waits.
+func (s *Scheduler) start(p *pool) {
+	t := &slot{pool: p, counts: s.metrics.Function(p.function.ARN)}
+	t.move(metrics.Initializing)
+	err := s.initialise(t)
+
+	s.mu.Lock()
+	p.starting--
+	if err != nil {
+		s.forget(p)
+		var failed []*waiter
+		// Whoever this environment was for cannot be served; the others have their own.
+		for len(p.waiting) > p.starting+p.finishing {
+			failed = append(failed, p.waiting[0])
+			p.waiting = p.waiting[1:]
+		}
+		s.tidy(p)
+		s.mu.Unlock()
+		t.move(metrics.Absent)
+		for _, w := range failed {
+			w.err = err
+			close(w.got)
+		}
+		return
+	}
+	s.mu.Unlock()
+	s.free(t)
+}
+
+func (s *Scheduler) initialise(t *slot) error {
+	select {
+	case s.starts <- struct{}{}:
+	case <-s.ctx.Done():
+		return ErrClosed
+	}
+	var once sync.Once
+	leave := func() { once.Do(func() { <-s.starts }) }
+	defer leave()
+	timer := time.AfterFunc(slowStart, leave)
+	defer timer.Stop()
+
+	e, err := s.factory.New(s.ctx, t.pool.function)
+	if err != nil {
+		return err
+	}
+	t.Environment = e
+	if err := e.Init(s.ctx); err != nil {
+		s.close(t)
+		return err
+	}
+	return nil
+}
+
+// free gives an environment to the next waiter, keeps it idle, or closes it.
+func (s *Scheduler) free(t *slot) {
+	p := t.pool
+	s.mu.Lock()
+	if len(p.waiting) > 0 {
+		w := p.waiting[0]
+		p.waiting = p.waiting[1:]
+		s.mu.Unlock()
+		w.got <- t
+		return
+	}
+	current, known := s.builds[p.function.ARN.String()]
+	if s.closed || known && current != p.function.Build {
+		s.forget(p)
+		s.tidy(p)
+		s.mu.Unlock()
+		s.close(t)
+		return
+	}
+	t.since = time.Now()
+	p.idle = append(p.idle, t)
+	t.move(metrics.Idle)
+	s.mu.Unlock()
+}
+
+// Retire closes the idle environments of every build of the function but
+// current, and has the busy ones closed when they are free. "" retires all.
+func (s *Scheduler) Retire(arn lambda.FunctionARN, current string) {
+	name := arn.Unqualified().String()
+	s.mu.Lock()
+	s.builds[name] = current
+	var old []*slot
+	for _, p := range s.pools {
+		if p.function.ARN.String() == name && p.function.Build != current {
+			old = append(old, s.takeIdle(p, func(*slot) bool { return true })...)
+		}
+	}
+	s.mu.Unlock()
+	s.closeIdle(old)
+}
+
+func (s *Scheduler) reap(now time.Time) {
+	s.mu.Lock()
+	var old []*slot
+	for _, p := range s.pools {
+		old = append(old, s.takeIdle(p, func(i *slot) bool { return now.Sub(i.since) > s.config.IdleTimeout })...)
+	}
+	s.mu.Unlock()
+	s.closeIdle(old)
+}
+
+// evict makes room when there are too many environments: the one that is idle
+// longest goes first. s.mu is held.
+func (s *Scheduler) evict() {
+	for s.total > s.config.MaxEnvironments {
+		var oldest *pool
+		for _, p := range s.pools {
+			if len(p.idle) > 0 && (oldest == nil || p.idle[0].since.Before(oldest.idle[0].since)) {
+				oldest = p
+			}
+		}
+		if oldest == nil {
+			return // all are busy: the account's concurrency bounds them
+		}
+		first := oldest.idle[0]
+		out := s.takeIdle(oldest, func(i *slot) bool { return i == first })
+		s.work.Go(func() { s.closeIdle(out) })
+	}
+}
+
+// takeIdle removes idle environments from the pool. s.mu is held.
+func (s *Scheduler) takeIdle(p *pool, which func(*slot) bool) (out []*slot) {
+	keep := p.idle[:0]
+	for _, i := range p.idle {
+		if which(i) {
+			out = append(out, i)
+			s.forget(p)
+		} else {
+			keep = append(keep, i)
+		}
+	}
+	clear(p.idle[len(keep):])
+	p.idle = keep
+	s.tidy(p)
+	return out
+}
+
+// forget counts an environment out. s.mu is held.
+func (s *Scheduler) forget(p *pool) {
+	p.alive--
+	s.total--
+}
+
+// tidy drops a pool that nothing uses. s.mu is held.
+func (s *Scheduler) tidy(p *pool) {
+	if p.alive == 0 && len(p.waiting) == 0 {
+		delete(s.pools, p.function.ID())
+	}
+}
+
+func (s *Scheduler) closeIdle(list []*slot) {
+	var wait sync.WaitGroup
+	for _, t := range list {
+		wait.Go(func() { s.close(t) })
+	}
+	wait.Wait()
+}
+
+func (s *Scheduler) close(t *slot) {
+	t.move(metrics.Stopping)
+	defer t.move(metrics.Absent)
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if err := t.Close(ctx); err != nil {
+		s.log.Error("an environment left something behind", "error", err)
+	}
+}
+
+// Close waits for the running invocations until ctx ends, ends those that are
+// left, and closes every environment.
+func (s *Scheduler) Close(ctx context.Context) error {
+	s.mu.Lock()
+	s.closed = true
+	var left []*slot
+	for _, p := range s.pools {
+		for _, w := range p.waiting {
+			w.err = ErrClosed
+			close(w.got)
+		}
+		p.waiting = nil
+		left = append(left, s.takeIdle(p, func(*slot) bool { return true })...)
+	}
+	s.mu.Unlock()
+	s.closeIdle(left)
+
+	done := make(chan struct{})
+	go func() { s.work.Wait(); close(done) }() // ends below: the cancelled context ends every invocation
+	var err error
+	select {
+	case <-done:
+	case <-ctx.Done():
+		err = fmt.Errorf("invocations were cut off: %w", context.Cause(ctx))
+	}
+	s.cancel(ErrClosed)
+	<-done
+	return err
+}
