@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,7 +19,7 @@ import (
 	"kiln/internal/lambda"
 )
 
-//go:embed client/*.js
+//go:embed client/*.cjs
 var client embed.FS
 
 // oldest is the first major version of Node.js that the client is written for.
@@ -106,13 +107,14 @@ func (Family) Client() fs.FS {
 	return sub
 }
 
-// Launch starts the client's index.js.
+// Launch starts the client's index.cjs. Its files end in .cjs because their folder is
+// on NODE_PATH, as on AWS: a function's require of index or errors must not find them.
 func (Family) Launch(id lambda.RuntimeID, in bootstrap.Installation, l bootstrap.Layout) bootstrap.Launch {
 	program := in.Inside(l)
 	args := append([]string{program}, flags(in.Version)...)
 	return bootstrap.Launch{
 		Path:     program,
-		Args:     append(args, l.Runtime+"/index.js"),
+		Args:     append(args, l.Runtime+"/index.cjs"),
 		Dir:      l.Task,
 		Defaults: l.Defaults(map[string]string{"NODE_PATH": searchPath(id, l)}),
 		Reserved: l.Reserved(map[string]string{"AWS_EXECUTION_ENV": bootstrap.ExecutionEnv(id)}),
@@ -131,19 +133,48 @@ func searchPath(id lambda.RuntimeID, l bootstrap.Layout) string {
 }
 
 // flags turn off what AWS turns off: guessing that a file is an ES module, and
-// loading one by require. The client takes them back for functions whose
-// NODE_OPTIONS ask for either.
-//
-// https://docs.aws.amazon.com/lambda/latest/dg/lambda-nodejs.html
+// loading one by require.
 func flags(version string) (list []string) {
 	major, minor := release(version)
 	if major == 20 && minor >= 10 || major > 20 {
-		list = append(list, "--no-experimental-detect-module")
+		list = append(list, noFlag+"experimental-detect-module")
 	}
 	if major == 20 && minor >= 17 || major > 20 {
-		list = append(list, "--no-experimental-require-module")
+		list = append(list, noFlag+"experimental-require-module")
 	}
 	return list
+}
+
+const noFlag = "--no-"
+
+// Adjust fits a launch to the variables that the function gets, its own and the
+// platform's. What the command line says goes before NODE_OPTIONS, so a flag that
+// NODE_OPTIONS asks for must not be turned off there. The heap is bounded by the
+// function's memory as on AWS, a tenth of it for young objects: without, V8 sizes
+// its heap by the machine and a small function dies where collecting would do.
+//
+// It is an optional capability, asked of a Family by assertion; without the call
+// the launch works with Node.js's own sizes and AWS's default flags.
+func (Family) Adjust(l bootstrap.Launch, vars map[string]string) bootstrap.Launch {
+	if len(l.Args) == 0 {
+		return l
+	}
+	options := vars["NODE_OPTIONS"]
+	args := []string{l.Args[0]}
+	if memory, err := strconv.Atoi(vars["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]); err == nil && !strings.Contains(options, "-space-size") && !strings.Contains(options, "_space_size") {
+		young := memory / 10
+		args = append(args,
+			"--max-semi-space-size="+strconv.Itoa(young/2),
+			"--max-old-space-size="+strconv.Itoa(memory-young))
+	}
+	for _, arg := range l.Args[1:] {
+		if name, off := strings.CutPrefix(arg, noFlag); off && slices.Contains(strings.Fields(options), "--"+name) {
+			continue
+		}
+		args = append(args, arg)
+	}
+	l.Args = args
+	return l
 }
 
 // release is the first two numbers of a version.

@@ -2,8 +2,8 @@
 
 // The global that functions find on AWS: how a handler says that it streams.
 
-const { bufferFrom, stringify } = require('./captured.js');
-const { HIGH_WATER_MARK, STREAMING } = require('./handler.js');
+const { bufferFrom, stringify } = require('./captured.cjs');
+const { HIGH_WATER_MARK, STREAMING } = require('./handler.cjs');
 
 // HttpResponseStream gives a streamed answer a status, headers and cookies.
 class HttpResponseStream {

@@ -3,9 +3,9 @@
 // The Lambda Runtime API, 2018-06-01.
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 
-const { Connection } = require('./connection.js');
-const { byteLength, encodeURIComponent, stringify } = require('./captured.js');
-const { base64, headerValue } = require('./errors.js');
+const { Connection } = require('./connection.cjs');
+const { byteLength, encodeURIComponent, stringify } = require('./captured.cjs');
+const { base64, headerValue } = require('./errors.cjs');
 
 const VERSION = '/2018-06-01/runtime/';
 

@@ -7,8 +7,8 @@ const fs = require('node:fs');
 const path = require('node:path');
 const { createRequire } = require('node:module');
 const { pathToFileURL } = require('node:url');
-const { RuntimeError } = require('./errors.js');
-const { LEVELS, log } = require('./log.js');
+const { RuntimeError } = require('./errors.cjs');
+const { LEVELS, log } = require('./log.cjs');
 
 const STREAMING = Symbol.for('aws.lambda.runtime.handler.streaming');
 const HIGH_WATER_MARK = Symbol.for('aws.lambda.runtime.handler.streaming.highWaterMark');

@@ -9,7 +9,7 @@
 
 const net = require('node:net');
 const { AsyncResource } = require('node:async_hooks');
-const { Number, allocate, copy, find, indexOf, slice, toLowerCase, trim, utf8 } = require('./captured.js');
+const { Number, allocate, copy, find, indexOf, slice, toLowerCase, trim, utf8 } = require('./captured.cjs');
 
 const READ_BUFFER = 64 << 10;
 // Above this a body is written apart from its head, because joining would copy it.

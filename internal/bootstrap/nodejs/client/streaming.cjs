@@ -5,11 +5,11 @@
 // https://docs.aws.amazon.com/lambda/latest/dg/configuration-response-streaming.html
 
 const { Writable } = require('node:stream');
-const { Error, PromiseResolve, parse, stringify, then } = require('./captured.js');
-const { RuntimeError, errorDocument, headerValue } = require('./errors.js');
-const { LEVELS, log, logError } = require('./log.js');
-const { fillContext } = require('./context.js');
-const { NEVER_SETTLED, isThenable } = require('./runtime.js');
+const { Error, PromiseResolve, parse, stringify, then } = require('./captured.cjs');
+const { RuntimeError, errorDocument, headerValue } = require('./errors.cjs');
+const { LEVELS, log, logError } = require('./log.cjs');
+const { fillContext } = require('./context.cjs');
+const { NEVER_SETTLED, isThenable } = require('./runtime.cjs');
 
 // ResponseStream is what a handler writes its answer to. Nothing is sent before
 // the first write, so that the content type can still be chosen.

@@ -3,9 +3,9 @@
 // How the process ends or carries on: errors that nothing caught, and an event
 // loop that ran empty.
 
-const { UnhandledPromiseRejection, errorDocument } = require('./errors.js');
-const { complain, logError } = require('./log.js');
-const { exit } = require('./captured.js');
+const { UnhandledPromiseRejection, errorDocument } = require('./errors.cjs');
+const { complain, logError } = require('./log.cjs');
+const { exit } = require('./captured.cjs');
 
 // AWS's exit codes.
 const UNHANDLED_REJECTION = 128;

@@ -3,10 +3,10 @@
 // The loop: take an event, call the handler, post what came of it.
 
 const { AsyncResource } = require('node:async_hooks');
-const { Error, PromiseResolve, TypeError, exit, parse, setImmediate, stringify, then } = require('./captured.js');
-const { RuntimeError, errorCause, errorDocument } = require('./errors.js');
-const { fillContext } = require('./context.js');
-const { LEVELS, complain, log, logError, setRequest } = require('./log.js');
+const { Error, PromiseResolve, TypeError, exit, parse, setImmediate, stringify, then } = require('./captured.cjs');
+const { RuntimeError, errorCause, errorDocument } = require('./errors.cjs');
+const { fillContext } = require('./context.cjs');
+const { LEVELS, complain, log, logError, setRequest } = require('./log.cjs');
 
 const NEVER_SETTLED =
   'The Lambda runtime client detected an unexpected Node.js exit code. This is most commonly caused by a Promise ' +

@@ -5,7 +5,7 @@
 
 const fs = require('node:fs');
 const util = require('node:util');
-const { Date, Error, assign, bufferFrom, allocate, replaceAll, split, stringify, toISOString, String } = require('./captured.js');
+const { Date, Error, assign, bufferFrom, allocate, replaceAll, split, stringify, toISOString, String } = require('./captured.cjs');
 
 const { writeSync } = fs;
 const { format } = util;

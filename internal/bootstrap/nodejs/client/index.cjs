@@ -4,13 +4,13 @@
 // invocations to its handler, as AWS's client does. It is started by the
 // environment with the variables of a Lambda environment and nothing else.
 
-require('./captured.js'); // first: before anything could have changed the built-ins
-const { LEVELS, log, patchConsole } = require('./log.js');
-const { RuntimeAPI } = require('./api.js');
-const { Lifecycle, UNCAUGHT_EXCEPTION } = require('./lifecycle.js');
-const { HIGH_WATER_MARK, isStreaming, load } = require('./handler.js');
-const { Runtime, buffered } = require('./runtime.js');
-const { RuntimeError } = require('./errors.js');
+require('./captured.cjs'); // first: before anything could have changed the built-ins
+const { LEVELS, log, patchConsole } = require('./log.cjs');
+const { RuntimeAPI } = require('./api.cjs');
+const { Lifecycle, UNCAUGHT_EXCEPTION } = require('./lifecycle.cjs');
+const { HIGH_WATER_MARK, isStreaming, load } = require('./handler.cjs');
+const { Runtime, buffered } = require('./runtime.cjs');
+const { RuntimeError } = require('./errors.cjs');
 
 const FIRST_WITHOUT_CALLBACKS = 24;
 
@@ -49,7 +49,7 @@ function checkSignature(handler, contract) {
 function defineGlobals() {
   const off = env.AWS_LAMBDA_NODEJS_NO_GLOBAL_AWSLAMBDA;
   if (off === '1' || off === 'true') return;
-  const { streamifyResponse, HttpResponseStream } = require('./awslambda.js');
+  const { streamifyResponse, HttpResponseStream } = require('./awslambda.cjs');
   globalThis.awslambda = { ...globalThis.awslambda, streamifyResponse, HttpResponseStream };
 }
 
@@ -65,7 +65,7 @@ async function main() {
     const handler = await load(env.LAMBDA_TASK_ROOT || process.cwd(), env._HANDLER, contract);
     let begin;
     if (isStreaming(handler)) {
-      begin = require('./streaming.js').streamed(handler, handler[HIGH_WATER_MARK]);
+      begin = require('./streaming.cjs').streamed(handler, handler[HIGH_WATER_MARK]);
     } else {
       checkSignature(handler, contract);
       begin = buffered(handler, contract);

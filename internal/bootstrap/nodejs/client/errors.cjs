@@ -3,7 +3,7 @@
 // Errors in the form in which the Runtime API and X-Ray take them.
 
 const util = require('node:util');
-const { String, bufferFrom, cwd, replaceAll, split, stringify } = require('./captured.js');
+const { String, bufferFrom, cwd, replaceAll, split, stringify } = require('./captured.cjs');
 
 const { isNativeError } = util.types;
 
