@@ -7,7 +7,6 @@
 package runtimeapi
 
 import (
-	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -25,9 +24,6 @@ const maxErrorBody = lambda.MaxResponsePayload
 // maxHeader bounds the request line and headers: runtime clients put an X-Ray
 // cause of up to 1 MiB into one.
 const maxHeader = 2 << 20
-
-// ErrClosed is returned by Invoke when the server was closed meanwhile.
-var ErrClosed = errors.New("the runtime API of this environment is closed")
 
 // state is where the runtime stands in the protocol.
 //
@@ -97,7 +93,7 @@ func New(log *slog.Logger) *Server {
 		log:    log,
 		ready:  make(chan struct{}),
 		failed: make(chan Report, 1),
-		events: make(chan *exchange),
+		events: make(chan *exchange, 1), // one invocation at a time: never full
 		closed: make(chan struct{}),
 	}
 	s.http = &http.Server{
@@ -129,27 +125,19 @@ func (s *Server) Ready() <-chan struct{} { return s.ready }
 func (s *Server) InitFailed() <-chan Report { return s.failed }
 
 // Exchange is an invocation that the runtime has been given or waits for.
-type Exchange struct {
-	server *Server
-	x      *exchange
-}
+type Exchange struct{ x *exchange }
 
-// Offer hands the invocation to the runtime once it asks, and returns. Call it
-// again only after the earlier exchange is idle.
-func (s *Server) Offer(ctx context.Context, inv *lambda.Invocation) (Exchange, error) {
+// Offer hands the invocation to the runtime as soon as it asks. Call it again
+// only after the earlier exchange is idle. An environment that gives up closes
+// the server.
+func (s *Server) Offer(inv *lambda.Invocation) Exchange {
 	x := &exchange{
 		invocation: inv,
 		answer:     make(chan Answer, 1),
 		idle:       make(chan struct{}),
 	}
-	select {
-	case s.events <- x:
-		return Exchange{s, x}, nil
-	case <-ctx.Done():
-		return Exchange{}, context.Cause(ctx)
-	case <-s.closed:
-		return Exchange{}, ErrClosed
-	}
+	s.events <- x
+	return Exchange{x}
 }
 
 // Answer yields what the runtime posted.
@@ -217,10 +205,7 @@ func (s *Server) next(w http.ResponseWriter, r *http.Request) {
 	select {
 	case x := <-s.events:
 		if r.Context().Err() != nil { // this request is dead; the runtime's next one takes the event
-			select {
-			case s.events <- x:
-			case <-s.closed:
-			}
+			s.events <- x
 			return
 		}
 		s.mu.Lock()
