@@ -320,6 +320,9 @@ func (r *reader) more() error {
 	return err
 }
 
+// Size is the blob's size in bytes.
+func (r *reader) Size() int64 { return int64(r.object.Size) }
+
 func (r *reader) Close() error {
 	r.chunks, r.err = nil, errors.New("read of a closed blob")
 	return nil
