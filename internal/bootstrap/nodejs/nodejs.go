@@ -7,7 +7,6 @@ package nodejs
 
 import (
 	"context"
-	"embed"
 	"fmt"
 	"io/fs"
 	"path/filepath"
@@ -18,9 +17,6 @@ import (
 	"kiln/internal/bootstrap"
 	"kiln/internal/lambda"
 )
-
-//go:embed client/*.cjs
-var client embed.FS
 
 // oldest is the first major version of Node.js that the client is written for.
 const oldest = 20
@@ -98,23 +94,17 @@ func prefix(program string) string {
 	return dir
 }
 
-// Client is the runtime client.
-func (Family) Client() fs.FS {
-	sub, err := fs.Sub(client, "client")
-	if err != nil {
-		panic(err) // the embedded folder's name is a constant
-	}
-	return sub
-}
+// Client is the runtime client, in one file.
+func (Family) Client() fs.FS { return bundle() }
 
-// Launch starts the client's index.cjs. Its files end in .cjs because their folder is
-// on NODE_PATH, as on AWS: a function's require of index or errors must not find them.
+// Launch starts the client. Its file ends in .cjs because its folder is on
+// NODE_PATH, as on AWS: a function's require of index must not find it.
 func (Family) Launch(id lambda.RuntimeID, in bootstrap.Installation, l bootstrap.Layout) bootstrap.Launch {
 	program := in.Inside(l)
 	args := append([]string{program}, flags(in.Version)...)
 	return bootstrap.Launch{
 		Path:     program,
-		Args:     append(args, l.Runtime+"/index.cjs"),
+		Args:     append(args, l.Runtime+"/"+entry),
 		Dir:      l.Task,
 		Defaults: l.Defaults(map[string]string{"NODE_PATH": searchPath(id, l)}),
 		Reserved: l.Reserved(map[string]string{"AWS_EXECUTION_ENV": bootstrap.ExecutionEnv(id)}),
