@@ -1,0 +1,336 @@
+package jetstream_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"kiln/internal/state"
+	"kiln/internal/state/jetstream"
+)
+
+const subject = "async.1.eu.f"
+
+func publish(t testing.TB, q *jetstream.Queue, subject string, events ...string) {
+	t.Helper()
+	for _, e := range events {
+		if err := q.Publish(context.Background(), subject, []byte(e)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func waiting(t testing.TB, q *jetstream.Queue, subject string) uint64 {
+	t.Helper()
+	n, err := q.Waiting(context.Background(), subject)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// consume runs Consume until stop is called, which returns when Consume has.
+func consume(t testing.TB, q *jetstream.Queue, subject string, limit int, handle func(context.Context, state.Delivery)) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- q.Consume(ctx, subject, limit, handle) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+func TestEveryEventIsHandled(t *testing.T) {
+	t.Parallel()
+	q := open(t, t.TempDir()).Queue()
+	const events, limit = 500, 7
+	for i := range events {
+		publish(t, q, subject, fmt.Sprint(i))
+	}
+	publish(t, q, "async.1.eu.other", "x")
+	if n := waiting(t, q, subject); n != events {
+		t.Errorf("%d events wait", n)
+	}
+	var mu sync.Mutex
+	seen := map[string]int{}
+	var running, most atomic.Int64
+	all := make(chan struct{})
+	stop := consume(t, q, subject, limit, func(ctx context.Context, d state.Delivery) {
+		n := running.Add(1)
+		defer running.Add(-1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		if d.Attempt() != 1 || time.Since(d.Accepted()) > time.Minute {
+			t.Errorf("attempt %d, accepted %v", d.Attempt(), d.Accepted())
+		}
+		if err := d.Ack(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := d.Retry(ctx, 0); err == nil {
+			t.Error("an event was settled twice")
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		seen[string(d.Event())]++
+		if len(seen) == events {
+			close(all)
+		}
+	})
+	<-all
+	stop()
+	for e, n := range seen {
+		if n != 1 {
+			t.Errorf("event %s came %d times", e, n)
+		}
+	}
+	if m := most.Load(); m > limit || m < 2 {
+		t.Errorf("%d handlers at once", m)
+	}
+	if n := waiting(t, q, subject); n != 0 {
+		t.Errorf("%d events wait", n)
+	}
+	if n := waiting(t, q, "async.1.eu.other"); n != 1 {
+		t.Errorf("%d events of another subject wait", n)
+	}
+}
+
+func TestRetries(t *testing.T) {
+	t.Parallel()
+	q := open(t, t.TempDir()).Queue()
+	publish(t, q, subject, "delayed", "dropped", "panics not, settles nothing")
+	type visit struct {
+		event   string
+		attempt int
+		at      time.Time
+	}
+	visits := make(chan visit, 10)
+	const delay = 300 * time.Millisecond
+	stop := consume(t, q, subject, 3, func(ctx context.Context, d state.Delivery) {
+		visits <- visit{string(d.Event()), d.Attempt(), time.Now()}
+		switch {
+		case d.Attempt() > 1:
+			if err := d.Ack(ctx); err != nil {
+				t.Error(err)
+			}
+		case string(d.Event()) == "delayed":
+			if err := d.Retry(ctx, delay); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	first := map[string]time.Time{}
+	for seconds := 0; seconds < 3; {
+		v := <-visits
+		if v.attempt == 1 {
+			first[v.event] = v.at
+			continue
+		}
+		seconds++
+		if wait := v.at.Sub(first[v.event]); wait < delay {
+			t.Errorf("%s came again after %v", v.event, wait)
+		}
+	}
+	stop()
+	if n := waiting(t, q, subject); n != 0 {
+		t.Errorf("%d events wait", n)
+	}
+}
+
+// A retry that waits must hold up neither other events nor the end.
+func TestRetryHoldsUpNothing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	e := jetstream.New(jetstream.Config{Dir: dir, Node: "n1"})
+	if err := e.Open(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, e.Queue(), subject, "later", "now")
+	done := make(chan struct{})
+	stop := consume(t, e.Queue(), subject, 1, func(ctx context.Context, d state.Delivery) {
+		if string(d.Event()) == "later" {
+			if err := d.Retry(ctx, 2*time.Second); err != nil {
+				t.Error(err)
+			}
+			return
+		}
+		if err := d.Ack(ctx); err != nil {
+			t.Error(err)
+		}
+		close(done)
+	})
+	<-done
+	stop()
+	if n := waiting(t, e.Queue(), subject); n != 1 {
+		t.Errorf("%d events wait", n)
+	}
+	closeEngine(t, e)
+	// Its attempts are known after a restart.
+	q := open(t, dir).Queue()
+	again := make(chan int, 1)
+	stop = consume(t, q, subject, 1, func(ctx context.Context, d state.Delivery) {
+		if err := d.Ack(ctx); err != nil {
+			t.Error(err)
+		}
+		again <- d.Attempt()
+	})
+	if n := <-again; n != 2 {
+		t.Errorf("the retry is attempt %d", n)
+	}
+	stop()
+}
+
+// The end waits for handlers, whose context goes on.
+func TestEndIsADrain(t *testing.T) {
+	t.Parallel()
+	q := open(t, t.TempDir()).Queue()
+	publish(t, q, subject, "a", "b", "c")
+	started, finish := make(chan struct{}, 3), make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- q.Consume(ctx, subject, 2, func(ctx context.Context, d state.Delivery) {
+			started <- struct{}{}
+			<-finish
+			if err := d.Ack(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}()
+	<-started
+	<-started
+	cancel()
+	select {
+	case err := <-ended:
+		t.Errorf("ended while handlers run: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(finish)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if n := waiting(t, q, subject); n != 1 {
+		t.Errorf("%d events wait", n)
+	}
+}
+
+// Two consumers of a subject share its events, and the end of one is not the other's.
+func TestSharedSubject(t *testing.T) {
+	t.Parallel()
+	q := open(t, t.TempDir()).Queue()
+	var handled atomic.Int64
+	all := make(chan struct{}, 100)
+	handle := func(ctx context.Context, d state.Delivery) {
+		if err := d.Ack(ctx); err != nil {
+			t.Error(err)
+		}
+		handled.Add(1)
+		all <- struct{}{}
+	}
+	stop := consume(t, q, subject, 2, handle)
+	consume(t, q, subject, 2, handle)
+	publish(t, q, subject, "1", "2", "3", "4")
+	for range 4 {
+		<-all
+	}
+	stop()
+	publish(t, q, subject, "5", "6")
+	for range 2 {
+		<-all
+	}
+	if handled.Load() != 6 {
+		t.Errorf("%d events", handled.Load())
+	}
+}
+
+func TestQueueRefuses(t *testing.T) {
+	t.Parallel()
+	q := open(t, t.TempDir()).Queue()
+	ctx := context.Background()
+	for _, s := range []string{"", "a.*", ">", "a b"} {
+		if err := q.Publish(ctx, s, nil); err == nil {
+			t.Errorf("publish to %q", s)
+		}
+		if err := q.Consume(ctx, s, 1, nil); err == nil {
+			t.Errorf("consume %q", s)
+		}
+		if _, err := q.Waiting(ctx, s); err == nil {
+			t.Errorf("waiting %q", s)
+		}
+	}
+	if err := q.Consume(ctx, "a", 0, nil); err == nil {
+		t.Error("consume with limit 0")
+	}
+	if err := q.Publish(ctx, "a", make([]byte, 8<<20+1)); err == nil {
+		t.Error("publish above the limit")
+	}
+	if err := q.Publish(ctx, "a", make([]byte, 6<<20)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCalls(t *testing.T) {
+	t.Parallel()
+	e := open(t, t.TempDir())
+	r := e.Route()
+	ctx, cancel := context.WithCancel(context.Background())
+	var serving sync.WaitGroup
+	// Until a Serve has subscribed a call finds nobody.
+	call := func(node, name, request string) ([]byte, error) {
+		for deadline := time.Now().Add(10 * time.Second); ; {
+			b, err := r.Call(ctx, node, name, []byte(request))
+			if !errors.Is(err, state.ErrNotFound) || node != "n1" || time.Now().After(deadline) {
+				return b, err
+			}
+		}
+	}
+	blocked := make(chan struct{})
+	for name, handle := range map[string]func(context.Context, []byte) ([]byte, error){
+		"echo":  func(_ context.Context, b []byte) ([]byte, error) { return b, nil },
+		"fail":  func(context.Context, []byte) ([]byte, error) { return nil, errors.New("no\r\nway") },
+		"large": func(context.Context, []byte) ([]byte, error) { return make([]byte, 9<<20), nil },
+		"block": func(context.Context, []byte) ([]byte, error) { <-blocked; return nil, nil },
+	} {
+		serving.Go(func() {
+			if err := r.Serve(ctx, name, handle); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if b, err := call("n1", "echo", "hello"); err != nil || string(b) != "hello" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if _, err := call("n1", "fail", ""); err == nil || err.Error() != "node n1: no\r\nway" {
+		t.Errorf("%v", err)
+	}
+	if _, err := call("n1", "large", ""); err == nil {
+		t.Error("an answer above the limit came")
+	}
+	if _, err := call("n2", "echo", ""); !errors.Is(err, state.ErrNotFound) {
+		t.Errorf("an unknown node: %v", err)
+	}
+	call("n1", "echo", "") // "block" may still be on its way
+	for {
+		short, cancelShort := context.WithTimeout(ctx, 30*time.Millisecond)
+		_, err := r.Call(short, "n1", "block", nil)
+		cancelShort()
+		if errors.Is(err, state.ErrNotFound) {
+			continue
+		}
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a call without an answer: %v", err)
+		}
+		break
+	}
+	close(blocked)
+	cancel()
+	serving.Wait()
+}
