@@ -118,7 +118,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	open.add("the state", engine.Close)
 
 	store, err := logs.Open(ctx, filepath.Join(dir.Telemetry(), "logs.db"), logs.Config{
-		GroupBytes: int64(d.config.LogsGroupBytes), TotalBytes: int64(d.config.LogsTotalBytes), Free: dir.Free, Log: d.log,
+		GroupBytes: int64(d.config.LogsGroupBytes), TotalBytes: int64(d.config.LogsTotalBytes), Full: func() bool { return dir.Free() != nil }, Log: d.log,
 	})
 	if err != nil {
 		return fmt.Errorf("open the logs: %w", err)
@@ -126,7 +126,10 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	open.add("the logs", store.Close)
 
 	counts := metrics.New(metrics.Config{Version: d.version})
-	code := packages{artifact.New(engine.Blob(), dir.Code(), artifact.Config{CacheBytes: int64(d.config.ArtifactCacheBytes), Free: dir.Free, Log: d.log})}
+	code := packages{artifact.New(engine.Blob(), dir.Code(), artifact.Config{MaxCache: int64(d.config.ArtifactCacheBytes), Free: dir.Free, Log: d.log})}
+	if err := code.store.Open(ctx); err != nil {
+		return fmt.Errorf("open the packages: %w", err)
+	}
 	catalog := Catalog(d.config, driver, filepath.Join(dir.Run(), "clients"), d.log)
 	access := front.NewAccess(front.Config{
 		Account: lambda.AccountID(d.config.Account), Region: lambda.Region(d.config.Region),

@@ -13,8 +13,8 @@ import (
 	"kiln/internal/state/datadir"
 )
 
-func (d *Daemon) driver(_ context.Context, dir *datadir.Dir) (sandbox.Driver, error) {
-	driver, reason, err := Driver(d.config, filepath.Join(dir.Run(), "sandboxes"), d.log)
+func (d *Daemon) driver(ctx context.Context, dir *datadir.Dir) (sandbox.Driver, error) {
+	driver, reason, err := Driver(ctx, d.config, filepath.Join(dir.Run(), "sandboxes"), d.log)
 	if err == nil && reason != "" {
 		d.log.Warn("functions run without isolation", "driver", driver.Name(), "reason", reason)
 	}
@@ -23,9 +23,12 @@ func (d *Daemon) driver(_ context.Context, dir *datadir.Dir) (sandbox.Driver, er
 
 // Driver makes the driver that the configuration asks for. With driver = auto it
 // is linux where that works; else reason says why it does not.
-func Driver(c config.Config, dir string, log *slog.Logger) (driver sandbox.Driver, reason string, err error) {
+func Driver(ctx context.Context, c config.Config, dir string, log *slog.Logger) (driver sandbox.Driver, reason string, err error) {
 	if c.Driver != "process" {
 		l, err := linux.New(linux.Config{Dir: filepath.Join(dir, "linux"), Network: c.Network, Log: log})
+		if err == nil {
+			err = l.Probe(ctx)
+		}
 		if err == nil {
 			return l, "", nil
 		}

@@ -31,7 +31,7 @@ type RuntimeFound struct {
 // Examine looks at this machine as Run would, in a folder of its own.
 func Examine(ctx context.Context, c config.Config, dir string) (Findings, error) {
 	log := slog.New(slog.DiscardHandler)
-	driver, reason, err := Driver(c, filepath.Join(dir, "sandboxes"), log)
+	driver, reason, err := Driver(ctx, c, filepath.Join(dir, "sandboxes"), log)
 	if err != nil {
 		return Findings{}, err
 	}

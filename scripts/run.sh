@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# make run: builds Kiln, starts it, deploys the examples with the AWS CLI, invokes
+# each, shows answer and report, and keeps serving until interrupted.
+set -euo pipefail
+. "$(dirname "$0")/tools.sh"
+cd "$root"
+
+need_go
+need_aws
+need_node
+say "building …"
+CGO_ENABLED=0 go build -o bin/kiln ./cmd/kiln
+
+listen=${KILN_LISTEN:-localhost:4566}
+bin/kiln up --any-runtime --listen "$listen" "$@" &
+kiln=$!
+trap 'kill "$kill_pid" 2>/dev/null || true; wait "$kill_pid" 2>/dev/null || true' EXIT
+trap 'exit 130' INT TERM
+kill_pid=$kiln
+
+export AWS_ENDPOINT_URL=http://$listen AWS_ACCESS_KEY_ID=example AWS_SECRET_ACCESS_KEY=example
+export AWS_DEFAULT_REGION=us-east-1 AWS_PAGER='' AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null
+for _ in $(seq 100); do
+	kill -0 "$kiln" 2>/dev/null || exit 1 # it said why
+	curl -fs "$AWS_ENDPOINT_URL/_kiln/health" >/dev/null 2>&1 && break
+	sleep 0.1
+done
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"; kill "$kill_pid" 2>/dev/null || true; wait "$kill_pid" 2>/dev/null || true' EXIT
+
+# example NAME RUNTIME HANDLER FILE: deploys one file, or updates what is there.
+example() {
+	local name=$1 runtime=$2 handler=$3 file=$4
+	rm -f "$work/code.zip"
+	(cd "$(dirname "$file")" && python3 -m zipfile -c "$work/code.zip" "$(basename "$file")")
+	say ""
+	say "── $name ($runtime)"
+	if "$AWS" lambda get-function --function-name "$name" >/dev/null 2>&1; then
+		"$AWS" lambda update-function-code --function-name "$name" --zip-file "fileb://$work/code.zip" >/dev/null
+		"$AWS" lambda wait function-updated-v2 --function-name "$name"
+	else
+		"$AWS" lambda create-function --function-name "$name" --runtime "$runtime" --handler "$handler" \
+			--role arn:aws:iam::000000000000:role/example --zip-file "fileb://$work/code.zip" >/dev/null
+		"$AWS" lambda wait function-active-v2 --function-name "$name"
+	fi
+	local log
+	log=$("$AWS" lambda invoke --function-name "$name" --payload '{"name":"Kiln"}' --log-type Tail \
+		--query LogResult --output text "$work/answer.json")
+	cat "$work/answer.json"
+	echo
+	base64 -d <<<"$log" | grep '^REPORT'
+}
+
+example hello-nodejs nodejs22.x index.handler examples/nodejs/index.mjs
+example hello-python python3.13 app.handler examples/python/app.py
+say "" && say "building examples/go …"
+(cd examples/go && CGO_ENABLED=0 go build -ldflags='-s -w' -o "$work/bootstrap" .)
+example hello-go provided.al2023 bootstrap "$work/bootstrap"
+
+cat >&2 <<EOF
+
+Kiln keeps serving at $AWS_ENDPOINT_URL; stop it with Ctrl-C. In another terminal:
+
+  export AWS_ENDPOINT_URL=$AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x AWS_DEFAULT_REGION=us-east-1
+  $root/bin/kiln functions
+  $root/bin/kiln invoke hello-python -p '{"name":"you"}' --tail
+  $root/bin/kiln logs hello-python --follow
+EOF
+wait "$kiln"

