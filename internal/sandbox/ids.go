@@ -22,13 +22,14 @@ var ErrNoUID = errors.New("every user id of the range is in use: raise the uid c
 
 // UIDs hands out user ids, none to two living sandboxes. It starts at a random
 // place, because two daemons on one machine do not know of each other, and
-// takes the least recently used next. It is safe for concurrent use.
+// takes the last one given back first, so that few are ever in use and what is
+// made for each once is of use again. It is safe for concurrent use.
 type UIDs struct {
-	base, count int
+	base, count, first int
 
-	mu   sync.Mutex
-	next int          // guarded by mu; offset from base to try first
-	used map[int]bool // guarded by mu
+	mu    sync.Mutex
+	taken int   // guarded by mu; how many were ever taken, counting from first
+	free  []int // guarded by mu; given back
 }
 
 // NewUIDs returns the ids base … base+count-1, zeros meaning the defaults. In a
@@ -48,7 +49,7 @@ func NewUIDs(base, count int) (*UIDs, error) {
 			return nil, err
 		}
 	}
-	return &UIDs{base: base, count: count, next: rand.IntN(count), used: map[int]bool{}}, nil
+	return &UIDs{base: base, count: count, first: rand.IntN(count)}, nil
 }
 
 // mapped returns the range itself where uidMap has it, else the upper half of
@@ -77,20 +78,22 @@ func mapped(uidMap string, base, count int) (int, int, error) {
 func (u *UIDs) Take() (int, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for range u.count {
-		id := u.base + u.next
-		u.next = (u.next + 1) % u.count
-		if !u.used[id] {
-			u.used[id] = true
-			return id, nil
-		}
+	if n := len(u.free); n > 0 {
+		id := u.free[n-1]
+		u.free = u.free[:n-1]
+		return id, nil
 	}
-	return 0, ErrNoUID
+	if u.taken == u.count {
+		return 0, ErrNoUID
+	}
+	id := u.base + (u.first+u.taken)%u.count
+	u.taken++
+	return id, nil
 }
 
 // Put gives an id back, once nothing runs or is owned under it.
 func (u *UIDs) Put(id int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	delete(u.used, id)
+	u.free = append(u.free, id)
 }

@@ -57,7 +57,7 @@ func findHierarchy(mounts, self, name string) (h hierarchy, missing []string) {
 			continue
 		}
 		dir := filepath.Join(v1[controller], name)
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+		if err := writable(dir); err != nil {
 			missing = append(missing, fmt.Sprintf("%s: %v: start the daemon as root, or use cgroup v2 with delegation", lack(controller), err))
 			continue
 		}
@@ -179,8 +179,16 @@ func enable(dir string) error {
 			}
 		}
 	}
-	if unix.Access(dir, unix.W_OK) != nil {
-		return fmt.Errorf("%s: %w", dir, os.ErrPermission)
+	return writable(dir)
+}
+
+// writable makes dir if it is missing; another daemon's may be there already.
+func writable(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Access(dir, unix.W_OK); err != nil {
+		return &os.PathError{Op: "write to", Path: dir, Err: err}
 	}
 	return nil
 }
@@ -224,7 +232,8 @@ func escape(group string) string {
 	return filepath.Join(parts...)
 }
 
-// make makes the cgroup with its limits.
+// make makes the cgroup with its limits. One at a time: what is made on the way
+// must be complete before another relies on it.
 func (c *cgroup) make(memoryBytes int64) error {
 	for i, dir := range c.dirs() {
 		if err := c.makeDir(c.tops.dirs()[i], dir); err != nil {
@@ -267,26 +276,20 @@ func missingFile(err error) bool {
 	return errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission)
 }
 
-// makeDir makes dir and its parents below top. Destroying the last sandbox of a
-// group removes its parents meanwhile: then begin again.
+// makeDir makes dir and its parents below top.
 func (c *cgroup) makeDir(top, dir string) error {
-	for range 100 {
-		if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-		if c.v2 {
-			if err := c.enableBelow(top, filepath.Dir(dir)); errors.Is(err, os.ErrNotExist) {
-				continue
-			} else if err != nil {
-				return err
-			}
-		}
-		err := os.Mkdir(dir, 0o755)
-		if !errors.Is(err, os.ErrNotExist) {
+	if err := os.Mkdir(dir, 0o755); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	if c.v2 {
+		if err := c.enableBelow(top, filepath.Dir(dir)); err != nil {
 			return err
 		}
 	}
-	return fmt.Errorf("make %s: its parents keep disappearing", dir)
+	return os.Mkdir(dir, 0o755)
 }
 
 // enableBelow passes the controllers on from top down to dir.
@@ -458,20 +461,23 @@ func (c *cgroup) kill(ctx context.Context) error {
 	}
 }
 
-// remove removes the cgroup and parents that became empty. It is no error if it is gone.
+// remove removes the cgroup. It is no error if it is gone.
 func (c *cgroup) remove(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, cgroupTimeout)
 	defer cancel()
 	var failed error
-	tops := c.tops.dirs()
-	for i, dir := range c.dirs() {
-		if err := removeCgroup(ctx, dir); err != nil {
-			failed = errors.Join(failed, err)
-			continue
-		}
-		sandbox.RemoveEmptyParents(dir, tops[i])
+	for _, dir := range c.dirs() {
+		failed = errors.Join(failed, removeCgroup(ctx, dir))
 	}
 	return failed
+}
+
+// removeParents removes those of its parents that are empty.
+func (c *cgroup) removeParents() {
+	tops := c.tops.dirs()
+	for i, dir := range c.dirs() {
+		sandbox.RemoveEmptyParents(dir, tops[i])
+	}
 }
 
 func removeCgroup(ctx context.Context, dir string) error {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -23,15 +24,21 @@ import (
 type Driver struct {
 	cfg     Config
 	root    *skeleton
+	users   *users
 	cgroups hierarchy
 	uids    *sandbox.UIDs // nil: rootless, functions have the daemon's user
 	missing []string
 
+	// tree is held while directories and cgroups of groups are made and removed,
+	// or one Create would lose its parents to another's pruning. Taken after mu.
+	tree sync.Mutex
+
 	mu      sync.Mutex
-	closed  bool            // guarded by mu
-	live    map[string]*box // guarded by mu; by id
-	starter *starter        // guarded by mu; made by the first Create
-	making  sync.WaitGroup  // Creates under way; added to under mu
+	closed  bool                 // guarded by mu
+	live    map[string]*box      // guarded by mu; by id
+	idle    map[string]time.Time // guarded by mu; groups whose last sandbox went, and when
+	starter *starter             // guarded by mu; made by the first Create
+	making  sync.WaitGroup       // Creates under way; added to under mu
 }
 
 // New prepares cfg.Dir and looks at what the kernel and the user allow; Probe
@@ -44,7 +51,7 @@ func New(cfg Config) (*Driver, error) {
 	if os.Getenv(initMark) != "" {
 		return nil, fmt.Errorf("linux driver: this program must call linux.Init first when its first argument is %s", InitArg)
 	}
-	d := &Driver{cfg: cfg, live: map[string]*box{}}
+	d := &Driver{cfg: cfg, live: map[string]*box{}, idle: map[string]time.Time{}}
 	if os.Geteuid() == 0 {
 		if d.uids, err = sandbox.NewUIDs(cfg.UIDBase, cfg.UIDCount); err != nil {
 			return nil, fmt.Errorf("linux driver: %w", err)
@@ -52,11 +59,14 @@ func New(cfg Config) (*Driver, error) {
 	} else {
 		d.missing = append(d.missing, "a user of its own for each sandbox: start the daemon as root")
 	}
-	if err := os.MkdirAll(d.runs(), 0o711); err != nil {
+	if err := os.MkdirAll(d.runs(), 0o700); err != nil {
 		return nil, fmt.Errorf("linux driver: %w", err)
 	}
 	if d.root, err = newSkeleton(filepath.Join(cfg.Dir, "root"), cfg.Network); err != nil {
 		return nil, fmt.Errorf("linux driver: prepare the root: %w", err)
+	}
+	if d.users, err = newUsers(filepath.Join(cfg.Dir, "users")); err != nil {
+		return nil, fmt.Errorf("linux driver: %w", err)
 	}
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
@@ -172,6 +182,7 @@ func (d *Driver) register(b *box) (*starter, error) {
 		d.starter = st
 	}
 	d.live[b.spec.ID] = b
+	delete(d.idle, b.spec.Group)
 	d.making.Add(1)
 	return d.starter, nil
 }
@@ -194,7 +205,7 @@ func (d *Driver) Sweep(ctx context.Context) error {
 		if err := errors.Join(c.kill(ctx), c.remove(ctx), sandbox.RemoveTree(path)); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("sweep sandbox %s: %w", id, err))
 		}
-		sandbox.RemoveEmptyParents(path, d.runs())
+		d.removeGroup(group)
 		return filepath.SkipDir
 	})
 	return errors.Join(failed, err)
@@ -234,6 +245,7 @@ func (d *Driver) Close() error {
 	}
 	err := g.Wait()
 	d.mu.Lock()
+	d.prune(0)
 	st := d.starter
 	d.starter = nil
 	d.mu.Unlock()
@@ -243,11 +255,40 @@ func (d *Driver) Close() error {
 	return err
 }
 
-// forget drops a destroyed sandbox.
+// groupIdle is how long the directories and cgroups of a function without
+// sandboxes are kept: making its three cgroups anew costs half a millisecond.
+const groupIdle = 10 * time.Minute
+
+// forget drops a destroyed sandbox, and removes what is left of functions that
+// had none for long. A closed driver keeps nothing.
 func (d *Driver) forget(b *box) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.live, b.spec.ID)
+	d.idle[b.spec.Group] = time.Now()
+	for _, other := range d.live {
+		delete(d.idle, other.spec.Group)
+	}
+	d.prune(groupIdle)
+}
+
+// prune removes groups that were idle for that long. The caller holds mu.
+func (d *Driver) prune(after time.Duration) {
+	for group, since := range d.idle {
+		if time.Since(since) >= after {
+			d.removeGroup(group)
+			delete(d.idle, group)
+		}
+	}
+}
+
+// removeGroup removes a group's directory and cgroups, and their parents, where empty.
+func (d *Driver) removeGroup(group string) {
+	const child = "x" // removal begins at its parent
+	d.tree.Lock()
+	defer d.tree.Unlock()
+	d.cgroups.at(group, child).removeParents()
+	sandbox.RemoveEmptyParents(filepath.Join(d.runs(), group, child), d.runs())
 }
 
 // starter starts inits from a thread of its own, for two reasons. The kernel

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -179,12 +181,44 @@ func seal(dir string, attrs uint64) error {
 	return nil
 }
 
-// userFiles returns /etc/passwd and /etc/group for a sandbox's user.
-func userFiles(uid int) (passwd, group string) {
-	passwd = fmt.Sprintf("root:x:0:0:root:/:/sbin/nologin\n%s:x:%d:%d::%s:/sbin/nologin\nnobody:x:65534:65534::/:/sbin/nologin\n",
-		userName, uid, uid, homeDir)
-	group = fmt.Sprintf("root:x:0:\n%s:x:%d:\nnobody:x:65534:\n", userName, uid)
-	return passwd, group
+// users keeps /etc/passwd and /etc/group for each user id, made when it is first
+// used: the ids come again and again, and two files cost as much as all mounts.
+type users struct {
+	dir string
+
+	mu    sync.Mutex
+	known map[int]bool // guarded by mu
+}
+
+func newUsers(dir string) (*users, error) {
+	if err := os.RemoveAll(dir); err != nil {
+		return nil, err
+	}
+	return &users{dir: dir, known: map[int]bool{}}, os.MkdirAll(dir, 0o755)
+}
+
+func (u *users) file(uid int, name string) string {
+	return filepath.Join(u.dir, strconv.Itoa(uid)+"."+name)
+}
+
+// describe makes the files of a user id.
+func (u *users) describe(uid int) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.known[uid] {
+		return nil
+	}
+	for name, text := range map[string]string{
+		"passwd": fmt.Sprintf("root:x:0:0:root:/:/sbin/nologin\n%s:x:%d:%d::%s:/sbin/nologin\nnobody:x:65534:65534::/:/sbin/nologin\n",
+			userName, uid, uid, homeDir),
+		"group": fmt.Sprintf("root:x:0:\n%s:x:%d:\nnobody:x:65534:\n", userName, uid),
+	} {
+		if err := os.WriteFile(u.file(uid, name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	u.known[uid] = true
+	return nil
 }
 
 // layout is what one sandbox adds to the skeleton.

@@ -31,7 +31,7 @@ var (
 type box struct {
 	d    *Driver
 	spec sandbox.Spec
-	dir  string
+	dir  string // its /tmp
 	cg   *cgroup
 	uid  int // of the functions
 
@@ -79,10 +79,7 @@ func (b *box) make(ctx context.Context, st *starter) error {
 		}
 		b.uid, b.ownUID = uid, true
 	}
-	if err := b.makeDir(); err != nil {
-		return err
-	}
-	if err := b.cg.make(b.spec.MemoryBytes); err != nil {
+	if err := errors.Join(b.d.users.describe(b.uid), b.makeTree()); err != nil {
 		return err
 	}
 	conn, theirs, err := controlPair()
@@ -106,32 +103,23 @@ func (b *box) make(ctx context.Context, st *starter) error {
 	return nil
 }
 
-func (b *box) makeDir() error {
-	passwd, group := userFiles(b.uid)
-	// Destroying the last sandbox of a group removes the parents meanwhile.
-	err := error(nil)
-	for range 100 {
-		if err = os.MkdirAll(filepath.Dir(b.dir), 0o711); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-		if err = os.Mkdir(b.dir, 0o711); !errors.Is(err, os.ErrNotExist) {
-			break
-		}
-	}
-	if err != nil {
+// makeTree makes the sandbox's directory, which is its /tmp, and its cgroup.
+// Nobody but the daemon reaches the directory on the host, so its mode may be
+// that of a /tmp.
+func (b *box) makeTree() error {
+	b.d.tree.Lock()
+	defer b.d.tree.Unlock()
+	if err := os.MkdirAll(filepath.Dir(b.dir), 0o700); err != nil {
 		return err
 	}
-	if err := os.Mkdir(b.tmp(), 0o700); err != nil {
+	if err := os.Mkdir(b.dir, 0o700); err != nil {
 		return err
 	}
-	return errors.Join(
-		os.Chmod(b.tmp(), 0o777|os.ModeSticky),
-		os.WriteFile(filepath.Join(b.dir, "passwd"), []byte(passwd), 0o644),
-		os.WriteFile(filepath.Join(b.dir, "group"), []byte(group), 0o644),
-	)
+	if err := os.Chmod(b.dir, 0o777|os.ModeSticky); err != nil {
+		return err
+	}
+	return b.cg.make(b.spec.MemoryBytes)
 }
-
-func (b *box) tmp() string { return filepath.Join(b.dir, "tmp") }
 
 // setup is init's first request.
 func (b *box) setup() []string {
@@ -149,9 +137,9 @@ func (b *box) setup() []string {
 		{src: b.spec.Opt, dst: optDir},
 		{src: b.spec.Runtime, dst: runtimeDir},
 		{src: b.spec.Lang, dst: langDir},
-		{src: b.tmp(), dst: tmpDir, writable: true},
-		{src: filepath.Join(b.dir, "passwd"), dst: "/etc/passwd"},
-		{src: filepath.Join(b.dir, "group"), dst: "/etc/group"},
+		{src: b.dir, dst: tmpDir, writable: true},
+		{src: b.d.users.file(b.uid, "passwd"), dst: "/etc/passwd"},
+		{src: b.d.users.file(b.uid, "group"), dst: "/etc/group"},
 	} {
 		if m.src != "" {
 			s = append(s, m.String())
@@ -450,7 +438,6 @@ func (b *box) destroy() error {
 	}
 	err := b.cg.remove(ctx)
 	err = errors.Join(err, sandbox.RemoveTree(b.dir))
-	sandbox.RemoveEmptyParents(b.dir, b.d.runs())
 	if b.ownUID {
 		b.d.uids.Put(b.uid)
 	}

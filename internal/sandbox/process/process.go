@@ -112,6 +112,7 @@ func (d *Driver) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbox
 	}
 	if err := b.make(); err != nil {
 		_ = b.clean()
+		sandbox.RemoveEmptyParents(b.dir, d.cfg.Dir)
 		return nil, fmt.Errorf("process driver: create %s: %w", spec.ID, err)
 	}
 	d.live[spec.ID] = b
@@ -399,6 +400,7 @@ func (b *box) destroy(ctx context.Context) error {
 	err = errors.Join(err, b.clean())
 	b.d.mu.Lock()
 	delete(b.d.live, b.spec.ID)
+	sandbox.RemoveEmptyParents(b.dir, b.d.cfg.Dir) // under the lock: a Create may be making them
 	b.d.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("destroy sandbox %s: %w", b.spec.ID, err)
@@ -409,7 +411,6 @@ func (b *box) destroy(ctx context.Context) error {
 // clean removes what make made.
 func (b *box) clean() error {
 	err := sandbox.RemoveTree(b.dir)
-	sandbox.RemoveEmptyParents(b.dir, b.d.cfg.Dir)
 	if b.uid >= 0 {
 		b.d.uids.Put(b.uid)
 	}
