@@ -141,6 +141,9 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	factory := &environment.Factory{
 		Driver: driver, Runtimes: catalog, Packages: code, Identities: access,
 		Logs: sink(store), Endpoint: inside.Serve, Log: d.log,
+		// Apart from the room for requests: an answer is freed without waiting for
+		// anything else, a request is not.
+		Room: d.room(),
 	}
 	environments := scheduler.New(factory, counts, d.log, scheduler.Config{
 		IdleTimeout: time.Duration(d.config.IdleTimeout), MaxEnvironments: d.config.Concurrency,
@@ -159,15 +162,9 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	open.add("the registry", func() error { functions.Close(); return nil })
 
 	invocations := invoke.New(functions, environments, access, throttles{counts}, invoke.Config{Concurrency: d.config.Concurrency})
-	bytes := semaphore.NewWeighted(int64(d.config.MaxInflightBytes))
 	door := api.New(api.Config{
 		Access: access, Registry: functions, Invoke: invocations, Runtimes: runtimes{catalog}, Log: d.log,
-		Admit: func(ctx context.Context, n int64) (func(), error) {
-			if err := bytes.Acquire(ctx, n); err != nil {
-				return nil, err
-			}
-			return func() { bytes.Release(n) }, nil
-		},
+		Admit: d.room(),
 	})
 	stopping, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -229,6 +226,17 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		drainErr = errors.Join(drainErr, err)
 	}
 	return drainErr
+}
+
+// room bounds bytes in flight.
+func (d *Daemon) room() func(ctx context.Context, n int64) (release func(), err error) {
+	bytes := semaphore.NewWeighted(int64(d.config.MaxInflightBytes))
+	return func(ctx context.Context, n int64) (func(), error) {
+		if err := bytes.Acquire(ctx, n); err != nil {
+			return nil, err
+		}
+		return func() { bytes.Release(n) }, nil
+	}
 }
 
 // Catalog is the machine's runtimes, as the driver can use them.

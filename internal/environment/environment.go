@@ -155,7 +155,7 @@ func (e *Environment) boot(ctx context.Context, id lambda.RequestID) (*process, 
 	if err != nil {
 		return nil, nil, fmt.Errorf("listen for the runtime of %s: %w", e.function.ARN, err)
 	}
-	p := &process{api: runtimeapi.New(e.log)}
+	p := &process{api: runtimeapi.New(e.factory.Room, e.log)}
 	e.served.Go(func() {
 		if err := p.api.Serve(listener); err != nil {
 			e.log.Warn("runtime API ended early", "error", err)
@@ -243,8 +243,11 @@ func (e *Environment) Invoke(ctx context.Context, inv *lambda.Invocation, delive
 	f := e.ensureRuntime(ctx, inv.ID, limit.C, begin)
 	e.out.log("START RequestId: " + string(inv.ID) + " Version: " + string(e.function.Version))
 	delivered := false
-	answer := func(payload []byte, contentType, functionError string) {
-		result.Payload, result.ContentType, result.FunctionError = payload, contentType, functionError
+	answer := func(a runtimeapi.Answer) {
+		result.Payload, result.ContentType, result.Release = a.Payload, a.ContentType, a.Release
+		if a.ErrorType != "" {
+			result.FunctionError = "Unhandled"
+		}
 		if log == nil { // else the end of the log is part of the answer
 			deliver(result)
 			delivered = true
@@ -260,7 +263,7 @@ func (e *Environment) Invoke(ctx context.Context, inv *lambda.Invocation, delive
 	outcome.Duration = time.Since(begin)
 	if f != nil {
 		if f.document != nil {
-			answer(f.document, "application/json", "Unhandled")
+			answer(runtimeapi.Answer{Payload: f.document, ContentType: "application/json", ErrorType: f.errorType})
 		}
 		if f.logMessage != "" {
 			e.out.log(f.logMessage)
@@ -315,65 +318,55 @@ func platformFailure(id lambda.RequestID) *failure {
 
 // exchange gives the event to the runtime and waits until the runtime is ready
 // for the next, or gone.
-func (e *Environment) exchange(ctx context.Context, inv *lambda.Invocation, limit <-chan time.Time, answer func([]byte, string, string)) (metrics.ErrorKind, *failure) {
-	p := e.process
-	x := p.api.Offer(inv)
-	kind := metrics.NoError
-	answered := false
-	take := func(a runtimeapi.Answer) {
-		answered = true
-		switch a.ErrorType {
-		case "":
-			answer(a.Payload, a.ContentType, "")
-			return
-		case "Function.ResponseSizeTooLarge":
-			kind = metrics.ResponseTooLarge
-		default:
-			kind = metrics.Handler
-		}
-		answer(a.Payload, a.ContentType, "Unhandled")
-	}
-	answers := x.Answer()
-	for {
+func (e *Environment) exchange(ctx context.Context, inv *lambda.Invocation, limit <-chan time.Time, answer func(runtimeapi.Answer)) (metrics.ErrorKind, *failure) {
+	x := e.process.api.Offer(inv)
+	var given runtimeapi.Answer
+	f := await(e, ctx, inv.ID, limit, x.Answer(), &given)
+	if f != nil {
 		select {
-		case a := <-answers:
-			take(a)
-			answers = nil
-		case <-x.Idle():
-			e.state = Idle
-			return kind, nil
-		case <-p.Done():
-			if !answered {
-				select {
-				case a := <-answers: // it posted an answer and died: the answer counts
-					take(a)
-				default:
-				}
-			}
-			e.stop()
-			f := exited(inv.ID, p.Exit())
-			if answered {
-				f.document = nil
-				return kind, &f
-			}
-			return f.kind, &f
-		case <-limit:
-			e.stop()
-			f := timedOut(inv.ID, e.function.Settings.Timeout, time.Now())
-			if answered {
-				f.document = nil
-				return kind, &f
-			}
-			return metrics.Timeout, &f
-		case <-ctx.Done():
-			e.stop()
-			f := platformFailure(inv.ID)
-			if answered {
-				f.document = nil
-				return kind, f
-			}
+		case given = <-x.Answer(): // posted just before the end: it counts
+		default:
 			return f.kind, f
 		}
+	}
+	answer(given)
+	kind := metrics.NoError
+	switch given.ErrorType {
+	case "":
+	case "Function.ResponseSizeTooLarge":
+		kind = metrics.ResponseTooLarge
+	default:
+		kind = metrics.Handler
+	}
+	if f == nil {
+		f = await(e, ctx, inv.ID, limit, x.Idle(), new(struct{}))
+	}
+	if f == nil {
+		e.state = Idle
+		return kind, nil
+	}
+	f.document = nil // the caller has an answer
+	return kind, f
+}
+
+// await waits for the runtime to say something. If it ends, or its time does,
+// there is no runtime any more and the failure says why.
+func await[T any](e *Environment, ctx context.Context, id lambda.RequestID, limit <-chan time.Time, said <-chan T, to *T) *failure {
+	p := e.process
+	select {
+	case *to = <-said:
+		return nil
+	case <-p.Done():
+		e.stop()
+		f := exited(id, p.Exit())
+		return &f
+	case <-limit:
+		e.stop()
+		f := timedOut(id, e.function.Settings.Timeout, time.Now())
+		return &f
+	case <-ctx.Done():
+		e.stop()
+		return platformFailure(id)
 	}
 }
 

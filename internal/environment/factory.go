@@ -13,6 +13,7 @@ import (
 
 	"kiln/internal/bootstrap"
 	"kiln/internal/lambda"
+	"kiln/internal/runtimeapi"
 	"kiln/internal/sandbox"
 )
 
@@ -43,7 +44,9 @@ type Factory struct {
 	// Endpoint serves Kiln's AWS endpoint on the listener inside an environment
 	// until the listener is closed.
 	Endpoint func(net.Listener) error
-	Log      *slog.Logger
+	// Room bounds the bytes of answers in flight.
+	Room runtimeapi.Room
+	Log  *slog.Logger
 }
 
 // New makes an environment in which no runtime runs yet. The error is the

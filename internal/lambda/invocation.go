@@ -42,6 +42,17 @@ type Result struct {
 	FunctionError   string
 	ExecutedVersion Qualifier
 	LogTail         []byte // the last MaxTailLog bytes, when asked for
+	// Release gives back the room that the payload takes among the bytes in
+	// flight; nil where it takes none. Whoever gets the result calls it once,
+	// when the payload is no longer needed.
+	Release func()
+}
+
+// Free calls Release, if there is one.
+func (r *Result) Free() {
+	if r.Release != nil {
+		r.Release()
+	}
 }
 
 // ErrorDocument is the JSON that a caller gets for an error that the platform,

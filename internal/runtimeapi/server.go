@@ -7,6 +7,7 @@
 package runtimeapi
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -17,9 +18,6 @@ import (
 
 	"kiln/internal/lambda"
 )
-
-// maxErrorBody bounds an error document; AWS takes as much as an answer.
-const maxErrorBody = lambda.MaxResponsePayload
 
 // maxHeader bounds the request line and headers: runtime clients put an X-Ray
 // cause of up to 1 MiB into one.
@@ -34,7 +32,7 @@ const maxHeader = 2 << 20
 //	initFailed
 //
 // A next while started or answered makes the runtime ready; one while running is
-// refused, as is an init/error after the first next.
+// refused, as is an init/error after the first next. Close ends all.
 type state int
 
 const (
@@ -43,10 +41,11 @@ const (
 	ready
 	running
 	answered
+	ended
 )
 
 func (s state) String() string {
-	return [...]string{"Started", "InitError", "Ready", "Running", "InvocationResponse"}[s]
+	return [...]string{"Started", "InitError", "Ready", "Running", "InvocationResponse", "Ended"}[s]
 }
 
 // Report is an error document that the runtime posted.
@@ -61,12 +60,19 @@ type Answer struct {
 	ContentType string
 	// ErrorType is "" for a response; else the payload is an error document.
 	ErrorType string
+	// Release gives back the payload's room; nil where it takes none.
+	Release func()
 }
+
+// Room waits for room for so many bytes of an answer, among all that are in
+// flight. It fails only when ctx ends.
+type Room func(ctx context.Context, bytes int64) (release func(), err error)
 
 // Server is the Runtime API of one environment. Serve once, Close once; the
 // other methods are safe for concurrent use, but invocations go one at a time.
 type Server struct {
 	http *http.Server
+	room Room
 	log  *slog.Logger
 
 	ready  chan struct{} // closed by the first next
@@ -88,8 +94,9 @@ type exchange struct {
 }
 
 // New returns a server that nothing talks to yet.
-func New(log *slog.Logger) *Server {
+func New(room Room, log *slog.Logger) *Server {
 	s := &Server{
+		room:   room,
 		log:    log,
 		ready:  make(chan struct{}),
 		failed: make(chan Report, 1),
@@ -115,6 +122,9 @@ func (s *Server) Serve(l net.Listener) error {
 // Close ends every request and wakes every waiter.
 func (s *Server) Close() error {
 	s.stop.Do(func() { close(s.closed) })
+	s.mu.Lock()
+	s.state = ended // no answer counts from here on
+	s.mu.Unlock()
 	return s.http.Close()
 }
 
@@ -187,7 +197,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 func (s *Server) next(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	from := s.state
-	if from == running || from == initFailed {
+	if from == running || from == initFailed || from == ended {
 		s.mu.Unlock()
 		refuseTransition(w, from, ready)
 		return
@@ -253,7 +263,10 @@ func (s *Server) response(w http.ResponseWriter, r *http.Request, id lambda.Requ
 		refuse(w, http.StatusBadRequest, "InvalidFunctionResponseMode", "Invalid function response mode")
 		return
 	}
-	body, size, err := readBody(r, lambda.MaxResponsePayload)
+	body, size, release, err := s.readAnswer(r)
+	if err != nil {
+		release()
+	}
 	switch {
 	case errors.Is(err, errTooLarge):
 		s.finish(x, platformError("Function.ResponseSizeTooLarge",
@@ -264,8 +277,9 @@ func (s *Server) response(w http.ResponseWriter, r *http.Request, id lambda.Requ
 		s.finish(x, platformError("Runtime.TruncatedResponse", "The runtime's response ended early: "+err.Error()))
 		refuse(w, http.StatusBadRequest, "TruncatedHTTPRequest", "HTTP request detected as truncated")
 	default:
-		answer := Answer{Payload: body, ContentType: r.Header.Get("Content-Type")}
+		answer := Answer{Payload: body, ContentType: r.Header.Get("Content-Type"), Release: release}
 		if t := r.Trailer.Get("Lambda-Runtime-Function-Error-Type"); t != "" {
+			release()
 			answer = Answer{Payload: trailerBody(r.Trailer.Get("Lambda-Runtime-Function-Error-Body")), ErrorType: sanitiseErrorType(t)}
 		}
 		s.conclude(w, x, answer)
@@ -277,17 +291,19 @@ func (s *Server) invocationError(w http.ResponseWriter, r *http.Request, id lamb
 	if !ok {
 		return
 	}
-	report, err := readReport(r)
+	report, release, err := s.readReport(r)
 	if err != nil {
+		release()
 		s.finish(x, platformError("Runtime.TruncatedResponse", "The runtime's error document ended early or is too large: "+err.Error()))
 		refuse(w, http.StatusBadRequest, "TruncatedHTTPRequest", "HTTP request detected as truncated")
 		return
 	}
-	s.conclude(w, x, Answer{Payload: report.Payload, ContentType: "application/json", ErrorType: report.Type})
+	s.conclude(w, x, Answer{Payload: report.Payload, ContentType: "application/json", ErrorType: report.Type, Release: release})
 }
 
 func (s *Server) initError(w http.ResponseWriter, r *http.Request) {
-	report, err := readReport(r)
+	report, release, err := s.readReport(r)
+	defer release() // what an init leaves is small or wrong, and there is one
 	if err != nil {
 		refuse(w, http.StatusBadRequest, "TruncatedHTTPRequest", "HTTP request detected as truncated")
 		return
@@ -322,6 +338,9 @@ func (s *Server) conclude(w http.ResponseWriter, x *exchange, a Answer) {
 	if s.finish(x, a) {
 		accept(w)
 	} else {
+		if a.Release != nil {
+			a.Release()
+		}
 		refuse(w, http.StatusBadRequest, "InvalidRequestID", "Invalid request ID")
 	}
 }

@@ -37,17 +37,30 @@ func readBody(r *http.Request, limit int) (body []byte, size int, err error) {
 	return body, len(body), nil
 }
 
+// readAnswer reads an answer once there is room for it. release is never nil.
+func (s *Server) readAnswer(r *http.Request) (body []byte, size int, release func(), err error) {
+	want := r.ContentLength
+	if want < 0 || want > lambda.MaxResponsePayload {
+		want = lambda.MaxResponsePayload
+	}
+	if release, err = s.room(r.Context(), want); err != nil {
+		return nil, 0, func() {}, err
+	}
+	body, size, err = readBody(r, lambda.MaxResponsePayload)
+	return body, size, release, err
+}
+
 const errorCause = "application/vnd.aws.lambda.error.cause+json"
 
-func readReport(r *http.Request) (Report, error) {
-	body, _, err := readBody(r, maxErrorBody)
+func (s *Server) readReport(r *http.Request) (Report, func(), error) {
+	body, _, release, err := s.readAnswer(r)
 	if err != nil {
-		return Report{}, err
+		return Report{}, release, err
 	}
 	if strings.HasPrefix(r.Header.Get("Content-Type"), errorCause) {
 		body = splitCause(body)
 	}
-	return Report{Type: sanitiseErrorType(r.Header.Get("Lambda-Runtime-Function-Error-Type")), Payload: body}, nil
+	return Report{Type: sanitiseErrorType(r.Header.Get("Lambda-Runtime-Function-Error-Type")), Payload: body}, release, nil
 }
 
 // splitCause takes the error document out of a body that carries X-Ray causes too.

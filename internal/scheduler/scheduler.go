@@ -143,6 +143,7 @@ func (s *Scheduler) Invoke(ctx context.Context, fn *lambda.Function, inv *lambda
 	case r := <-answer:
 		return r, nil
 	case <-ctx.Done():
+		s.work.Go(func() { r := <-answer; r.Free() }) // run always answers
 		return lambda.Result{}, context.Cause(ctx)
 	}
 }

@@ -22,6 +22,8 @@ type Call struct {
 	// Header, if not nil, is added to a successful answer. The service may still
 	// change it until it returns.
 	Header http.Header
+	// Done, if not nil, is called once the answer is written, or given up.
+	Done func()
 }
 
 // Handler serves the Lambda API over HTTP. For each request it finds the
@@ -66,6 +68,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, op *Operation, p
 	if err != nil {
 		drain(r, op)
 		return err
+	}
+	if call.Done != nil {
+		defer call.Done()
 	}
 	limit := op.limit(r)
 	if r.ContentLength > limit {

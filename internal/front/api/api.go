@@ -54,7 +54,7 @@ func (d *Door) Handler(inside bool) http.Handler {
 			c := &call{door: d, caller: caller, operation: op, id: lambda.RequestID(requestID), header: http.Header{}}
 			c.base = "http://" + r.Host
 			c.trace = r.Header.Get("X-Amzn-Trace-Id")
-			return lambdaapi.Call{Service: c, Verify: caller.Verify, Header: c.header}, nil
+			return lambdaapi.Call{Service: c, Verify: caller.Verify, Header: c.header, Done: c.finish}, nil
 		},
 		Fault: d.fault,
 		Admit: d.Admit,
@@ -72,6 +72,13 @@ type call struct {
 	base      string // of the URLs that lead back here
 	trace     string
 	header    http.Header // of the answer
+	done      func()      // once it is written; or nil
+}
+
+func (c *call) finish() {
+	if c.done != nil {
+		c.done()
+	}
 }
 
 // fault is how an error looks to the caller. What the caller did not cause is

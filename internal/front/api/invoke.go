@@ -42,6 +42,7 @@ func (c *call) Invoke(ctx context.Context, in *lambdaapi.InvokeInput) (*lambdaap
 	if err != nil {
 		return nil, err
 	}
+	c.done = result.Free
 	if kind == lambda.DryRun {
 		return &lambdaapi.InvokeOutput{StatusCode: new(http.StatusNoContent)}, nil
 	}
