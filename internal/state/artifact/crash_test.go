@@ -1,3 +1,120 @@
 package artifact_test
 
-func addForever(string) {}
+import (
+	"archive/zip"
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"kiln/internal/state/artifact"
+	"kiln/internal/state/jetstream"
+)
+
+// addForever adds packages until it is killed, and says each one that is stored.
+func addForever(dir string) {
+	ctx := context.Background()
+	e := jetstream.New(jetstream.Config{Dir: dir, Node: "n1"})
+	s := artifact.New(e.Blob(), filepath.Join(dir, "code"), artifact.Config{MaxCache: 10 << 20})
+	err := e.Open(ctx)
+	if err == nil {
+		err = s.Open(ctx)
+	}
+	fmt.Println("open")
+	for i := 0; err == nil; i++ {
+		var b bytes.Buffer
+		w := zip.NewWriter(&b)
+		seed := rand.Uint64()
+		for j := range 20 {
+			f, _ := w.Create(fmt.Sprintf("d/f%d", j))
+			fmt.Fprint(f, strings.Repeat(fmt.Sprint(seed, j), 1000))
+		}
+		w.Close()
+		var p artifact.Package
+		if p, err = s.Add(ctx, b.Bytes()); err == nil {
+			fmt.Println("added", p.Digest, seed)
+		}
+	}
+	fmt.Println("error", err)
+	os.Exit(1)
+}
+
+// TestKill kills a process that adds packages: each one that was acknowledged is
+// whole afterwards, and no half tree is taken for a whole one.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	ctx, dir := context.Background(), t.TempDir()
+	added := map[string]uint64{}
+	rounds := 15
+	if testing.Short() {
+		rounds = 3
+	}
+	for range rounds {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), "KILN_TEST_ADD="+dir)
+		cmd.Stderr = t.Output()
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		var timer *time.Timer
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			var what, digest string
+			var seed uint64
+			fmt.Sscan(lines.Text(), &what, &digest, &seed)
+			switch what {
+			case "open":
+				timer = time.AfterFunc(rand.N(60*time.Millisecond), func() { cmd.Process.Kill() })
+			case "added":
+				added[digest] = seed
+			default:
+				t.Errorf("the other process says %s", lines.Text())
+			}
+		}
+		cmd.Wait()
+		if timer == nil {
+			t.Fatal("the other process did not start")
+		}
+		timer.Stop()
+		e := jetstream.New(jetstream.Config{Dir: dir, Node: "n1"})
+		if err := e.Open(ctx); err != nil {
+			t.Fatal(err)
+		}
+		s := openStore(t, e.Blob(), filepath.Join(dir, "code"), artifact.Config{})
+		nothingLeft(t, filepath.Join(dir, "code"))
+		entries, err := os.ReadDir(filepath.Join(dir, "code"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, entry := range entries {
+			if err := s.Check(ctx, entry.Name()); err != nil {
+				t.Errorf("a tree without its package: %v", err)
+			}
+		}
+		for digest, seed := range added {
+			path, release := dirOf(t, s, digest)
+			got := tree(t, path)
+			release()
+			if len(got) != 21 || got["d/f7"] != "-rw-r--r-- "+strings.Repeat(fmt.Sprint(seed, 7), 1000) {
+				t.Errorf("%s has %d entries", digest, len(got))
+			}
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(added) < rounds {
+		t.Errorf("only %d packages were added", len(added))
+	}
+	t.Logf("%d kills, %d packages", rounds, len(added))
+}

@@ -135,10 +135,10 @@ func (b *Blob) Delete(ctx context.Context, key string) error {
 		err = b.name(ctx, object{Name: key, Bucket: bucket, ID: o.ID, Deleted: true})
 	}
 	if err == nil {
-		err = b.engine.purge(ctx, blobStream, chunkPrefix+o.ID)
+		err = b.engine.purge(ctx, blobStream, chunkPrefix+o.ID, 0)
 	}
 	if err == nil {
-		err = b.engine.purge(ctx, blobStream, metaSubject(key))
+		err = b.engine.purge(ctx, blobStream, metaSubject(key), 0)
 	}
 	if err != nil {
 		return fmt.Errorf("delete the blob %s: %w", key, err)
@@ -202,7 +202,7 @@ func (b *Blob) name(ctx context.Context, o object) error {
 
 // dropChunks needs no success: chunks without a name are swept at a later start.
 func (b *Blob) dropChunks(ctx context.Context, id string) {
-	if err := b.engine.purge(ctx, blobStream, chunkPrefix+id); err != nil {
+	if err := b.engine.purge(ctx, blobStream, chunkPrefix+id, 0); err != nil {
 		b.engine.cfg.Log.Warn("a blob's chunks stay until they are swept", "chunks", id, "error", err)
 	}
 }
@@ -233,14 +233,14 @@ func (b *Blob) sweep(ctx context.Context, before time.Time) error {
 			continue
 		}
 		if err == nil {
-			err = b.engine.purge(ctx, blobStream, subject)
+			err = b.engine.purge(ctx, blobStream, subject, 0)
 		}
 		if err != nil {
 			return fmt.Errorf("sweep the blobs: %w", err)
 		}
 	}
 	for _, subject := range deleted {
-		if err := b.engine.purge(ctx, blobStream, subject); err != nil {
+		if err := b.engine.purge(ctx, blobStream, subject, 0); err != nil {
 			return fmt.Errorf("sweep the blobs: %w", err)
 		}
 	}

@@ -1,3 +1,182 @@
 package jetstream_test
 
-func crashWorker() bool { return false }
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+	"time"
+
+	"kiln/internal/state"
+	"kiln/internal/state/jetstream"
+)
+
+// counts is how far a worker is with each kind of write. Single, batch and blob
+// hold the number written last; events counts those published.
+type counts struct{ single, batch, blob, events int }
+
+// crashWorker writes for ever when this binary runs as the victim of TestKill. It
+// says what it found at its start, and then each write once it was acknowledged.
+func crashWorker() bool {
+	dir := os.Getenv("KILN_TEST_WRITE")
+	if dir == "" {
+		return false
+	}
+	if err := write(dir); err != nil {
+		fmt.Println("error", err)
+	}
+	return true
+}
+
+func write(dir string) error {
+	ctx := context.Background()
+	e := jetstream.New(jetstream.Config{Dir: dir, Node: "n1"})
+	if err := e.Open(ctx); err != nil {
+		return err
+	}
+	records, err := e.State().All(ctx, "n")
+	if err != nil {
+		return err
+	}
+	value, at := map[string]int{}, map[string]state.Revision{}
+	for _, r := range records {
+		n, err := strconv.Atoi(string(r.Value))
+		if err != nil {
+			return err
+		}
+		value[r.Key] = n
+		at[r.Key] = r.Revision
+	}
+	// The marked record exists exactly while the batch's number is odd.
+	_, marked := at["n.mark"]
+	if a := value["n.a"]; a != value["n.b"] || a != value["n.c"] || marked != (a%2 == 1) {
+		return fmt.Errorf("half a batch: %v, marked %v", value, marked)
+	}
+	c := counts{single: value["n.single"], batch: value["n.a"]}
+	if r, err := e.Blob().Get(ctx, "blob"); err == nil {
+		b, err := io.ReadAll(r)
+		if err != nil {
+			return err
+		}
+		c.blob = len(b) - blobBase
+		if !bytes.Equal(b, blobOf(c.blob)) {
+			return fmt.Errorf("blob %d came back changed", c.blob)
+		}
+	}
+	n, err := e.Queue().Waiting(ctx, subject)
+	if err != nil {
+		return err
+	}
+	c.events = int(n)
+	fmt.Println("have", c.single, c.batch, c.blob, c.events)
+	for {
+		c.single++
+		r, err := e.State().Commit(ctx, state.Change{Key: "n.single", Value: fmt.Append(nil, c.single), Expect: at["n.single"]})
+		if err != nil {
+			return err
+		}
+		at["n.single"] = r[0]
+		fmt.Println("single", c.single)
+
+		c.batch++
+		v := fmt.Append(nil, c.batch)
+		mark := state.Change{Key: "n.mark", Value: v, Expect: at["n.mark"]}
+		if c.batch%2 == 0 {
+			mark.Value = nil
+		}
+		r, err = e.State().Commit(ctx, state.Change{Key: "n.a", Value: v, Expect: at["n.a"]}, mark,
+			state.Change{Key: "n.b", Value: v, Expect: at["n.b"]}, state.Change{Key: "n.c", Value: v, Expect: at["n.c"]})
+		if err != nil {
+			return err
+		}
+		at["n.a"], at["n.mark"], at["n.b"], at["n.c"] = r[0], r[1], r[2], r[3]
+		fmt.Println("batch", c.batch)
+
+		if err := e.Queue().Publish(ctx, subject, v); err != nil {
+			return err
+		}
+		c.events++
+		fmt.Println("events", c.events)
+
+		c.blob++
+		if err := e.Blob().Put(ctx, "blob", bytes.NewReader(blobOf(c.blob))); err != nil {
+			return err
+		}
+		fmt.Println("blob", c.blob)
+	}
+}
+
+// blobBase makes blobs of several chunks.
+const blobBase = 2<<20 + 10
+
+func blobOf(n int) []byte { return bytes.Repeat([]byte{byte(n)}, blobBase+n) }
+
+// TestKill kills a writer at random moments, over and over: what was acknowledged
+// is there afterwards, and each write whole or not at all.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var acked counts
+	rounds := 40
+	if testing.Short() {
+		rounds = 5
+	}
+	for round := range rounds {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), "KILN_TEST_WRITE="+dir)
+		cmd.Stderr = t.Output()
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		var timer *time.Timer
+		for lines.Scan() {
+			var what string
+			var n int
+			fmt.Sscan(lines.Text(), &what, &n)
+			switch what {
+			case "have":
+				var got counts
+				fmt.Sscan(lines.Text(), &what, &got.single, &got.batch, &got.blob, &got.events)
+				// One write of each may have been made without its answer having come.
+				if between(acked.single, got.single) && between(acked.batch, got.batch) && between(acked.blob, got.blob) && between(acked.events, got.events) {
+					acked = got
+				} else {
+					t.Errorf("round %d: acknowledged %+v, found %+v", round, acked, got)
+				}
+				timer = time.AfterFunc(rand.N(60*time.Millisecond), func() { cmd.Process.Kill() })
+			case "single":
+				acked.single = n
+			case "batch":
+				acked.batch = n
+			case "blob":
+				acked.blob = n
+			case "events":
+				acked.events = n
+			default:
+				t.Errorf("round %d: the writer says %s", round, lines.Text())
+			}
+		}
+		cmd.Wait()
+		if timer == nil || t.Failed() {
+			t.FailNow()
+		}
+		timer.Stop()
+	}
+	if acked.single < rounds/2 || acked.blob == 0 {
+		t.Errorf("the writer was killed too early to test anything: %+v", acked)
+	}
+	t.Logf("%d kills, %+v", rounds, acked)
+}
+
+func between(acked, found int) bool { return found == acked || found == acked+1 }

@@ -231,10 +231,9 @@ func (e *Engine) createStreams(ctx context.Context) error {
 		{
 			Name:               stateStream,
 			Subjects:           []string{statePrefix + ">"},
-			MaxMsgsPerSubject:  1,
 			AllowAtomicPublish: true,
+			AllowRollup:        true,
 			AllowDirect:        true,
-			DenyPurge:          true,
 		},
 		{
 			Name:        queueStream,
@@ -250,10 +249,6 @@ func (e *Engine) createStreams(ctx context.Context) error {
 		},
 	} {
 		cfg.Storage = jetstream.FileStorage
-		cfg.Discard = jetstream.DiscardNew
-		if cfg.MaxMsgsPerSubject > 0 {
-			cfg.Discard = jetstream.DiscardOld
-		}
 		// A second message with the same id is no concern of Kiln's, and remembering
 		// two minutes of ids would cost memory.
 		cfg.Duplicates = 100 * time.Millisecond

@@ -135,19 +135,16 @@ func (e *Engine) last(ctx context.Context, stream, subject string) (message, err
 	}
 }
 
-// remove deletes one message by its sequence.
-func (e *Engine) remove(ctx context.Context, stream string, sequence uint64) error {
-	return e.api(ctx, "STREAM.MSG.DELETE."+stream, struct {
-		Sequence uint64 `json:"seq"`
-		NoErase  bool   `json:"no_erase"`
-	}{sequence, true}, nil)
-}
-
-// purge deletes all messages of a subject.
-func (e *Engine) purge(ctx context.Context, stream, subject string) error {
-	return e.api(ctx, "STREAM.PURGE."+stream, struct {
+// purge deletes the messages of a subject up to a sequence, 0 for all.
+func (e *Engine) purge(ctx context.Context, stream, subject string, upTo uint64) error {
+	request := struct {
 		Filter string `json:"filter"`
-	}{subject}, nil)
+		Before uint64 `json:"seq,omitempty"`
+	}{Filter: subject}
+	if upTo > 0 {
+		request.Before = upTo + 1
+	}
+	return e.api(ctx, "STREAM.PURGE."+stream, request, nil)
 }
 
 // api calls the server's management interface.

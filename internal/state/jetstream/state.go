@@ -33,7 +33,10 @@ const (
 )
 
 // State keeps each record as the one message of its subject. The message's
-// sequence in the stream is the record's revision.
+// sequence in the stream is the record's revision. Each message rolls its subject
+// up, which removes its predecessors by a note in the file. A limit of one message
+// per subject would do the same without a note: then, after a crash, a record that
+// was deleted is there again.
 //
 // A record is deleted by a message that marks it so: like this a deletion can be
 // part of a batch and expect a revision. The marker is taken away once the commit
@@ -60,19 +63,20 @@ func (s *State) All(ctx context.Context, prefix string) ([]state.Record, error) 
 	defer s.reading.Unlock()
 	latest := map[string]int{} // key to its place in records
 	var records []state.Record
-	var markers []uint64
+	markers := map[string]uint64{}
 	err := s.engine.read(ctx, stateStream, filter, func(m message) error {
 		key := strings.TrimPrefix(m.subject, statePrefix)
 		if !strings.HasPrefix(key, prefix) {
 			return nil
 		}
-		// A key comes twice when it was changed between two pages.
+		// A key comes twice when it was changed between two pages, or when a crash
+		// came before its predecessor was removed.
 		if i, ok := latest[key]; ok {
 			records[i].Key = ""
 			delete(latest, key)
 		}
 		if m.header.Get(deletedHeader) != "" {
-			markers = append(markers, m.sequence)
+			markers[key] = m.sequence
 			return nil
 		}
 		latest[key] = len(records)
@@ -82,8 +86,8 @@ func (s *State) All(ctx context.Context, prefix string) ([]state.Record, error) 
 	if err != nil {
 		return nil, fmt.Errorf("read the records of %q: %w", prefix, err)
 	}
-	for _, sequence := range markers {
-		s.removeMarker(ctx, sequence)
+	for key, sequence := range markers {
+		s.removeMarker(ctx, key, sequence)
 	}
 	kept := records[:0]
 	for _, r := range records {
@@ -135,7 +139,7 @@ func (s *State) revisions(ctx context.Context, changes []state.Change, first uin
 			list[i] = state.Revision(sequence)
 		} else {
 			s.reading.RLock()
-			s.removeMarker(context.WithoutCancel(ctx), sequence)
+			s.removeMarker(context.WithoutCancel(ctx), c.Key, sequence)
 			s.reading.RUnlock()
 		}
 	}
@@ -158,6 +162,7 @@ func (s *State) publish(ctx context.Context, changes []state.Change, expect []ui
 	for i, c := range changes {
 		m := nats.NewMsg(statePrefix + c.Key)
 		m.Data = c.Value
+		m.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
 		m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(expect[i], 10))
 		if c.Value == nil {
 			m.Header.Set(deletedHeader, "1")
@@ -209,10 +214,12 @@ func (s *State) expectMarkers(ctx context.Context, changes []state.Change, expec
 	return changed, nil
 }
 
-// removeMarker is safe to repeat, and needs no success: what stays is found by All.
-func (s *State) removeMarker(ctx context.Context, sequence uint64) {
-	if err := s.engine.remove(ctx, stateStream, sequence); err != nil {
-		s.engine.cfg.Log.Debug("a deleted record's marker stays until the next read", "sequence", sequence, "error", err)
+// removeMarker removes a deleted record's marker, and what a crash has left
+// before it. It is safe to repeat, leaves a record alone that was made again, and
+// needs no success: what stays is found by All.
+func (s *State) removeMarker(ctx context.Context, key string, sequence uint64) {
+	if err := s.engine.purge(ctx, stateStream, statePrefix+key, sequence); err != nil {
+		s.engine.cfg.Log.Debug("a deleted record's marker stays until the next read", "key", key, "error", err)
 	}
 }
 
