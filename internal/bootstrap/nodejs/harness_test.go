@@ -114,9 +114,10 @@ type function struct {
 	code     files
 	handler  string // index.handler if empty
 	vars     map[string]string
-	layer    files  // in /opt
-	unframed bool   // logs go to standard output
-	api      string // another server than the harness's own
+	layer    files    // in /opt
+	stdout   *os.File // for an unframed one, instead of a buffer
+	unframed bool     // logs go to standard output
+	api      string   // another server than the harness's own
 }
 
 // process is a running client with its Runtime API.
@@ -179,7 +180,7 @@ func start(t testing.TB, f function) *process {
 	write(t, layout.Task, f.code)
 	write(t, layout.Opt, f.layer)
 
-	p := &process{t: t, api: runtimeapi.New(slog.New(slog.DiscardHandler)), task: layout.Task, exited: make(chan struct{})}
+	p := &process{t: t, api: runtimeapi.New(plenty, slog.New(slog.DiscardHandler)), task: layout.Task, exited: make(chan struct{})}
 	p.grown = sync.NewCond(&p.mu)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -221,6 +222,9 @@ func start(t testing.TB, f function) *process {
 	p.cmd = exec.Command(launch.Path, launch.Args[1:]...)
 	p.cmd.Dir = launch.Dir
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	if f.stdout != nil {
+		p.cmd.Stdout = f.stdout
+	}
 	if !f.unframed {
 		r, w, err := os.Pipe()
 		if err != nil {
@@ -253,6 +257,9 @@ func start(t testing.TB, f function) *process {
 	})
 	return p
 }
+
+// plenty is room for any answer.
+func plenty(context.Context, int64) (func(), error) { return func() {}, nil }
 
 func (p *process) readFrames(r io.ReadCloser) {
 	defer r.Close()

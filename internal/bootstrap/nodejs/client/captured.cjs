@@ -30,12 +30,14 @@ module.exports = {
   split: method(String.prototype.split),
   trim: method(String.prototype.trim),
   toLowerCase: method(String.prototype.toLowerCase),
+  replace: method(String.prototype.replace),
   replaceAll: method(String.prototype.replaceAll),
   encodeURIComponent,
 
   PromiseResolve: method(Promise.resolve).bind(null, Promise),
   then: method(Promise.prototype.then),
   setImmediate,
+  process,
   exit: process.exit.bind(process),
   cwd: process.cwd.bind(process),
 
@@ -45,4 +47,6 @@ module.exports = {
   copy: method(Buffer.prototype.copy),
   find: method(Buffer.prototype.indexOf),
   utf8: method(Buffer.prototype.utf8Slice),
+  base64: method(Buffer.prototype.base64Slice),
+  writeUInt32BE: method(Buffer.prototype.writeUInt32BE),
 };

@@ -3,7 +3,7 @@
 // The context object of an invocation.
 // https://docs.aws.amazon.com/lambda/latest/dg/nodejs-context.html
 
-const { Error, Number, String, now, parse } = require('./captured.cjs');
+const { Error, Number, String, now, parse, process } = require('./captured.cjs');
 
 const env = process.env;
 

@@ -3,12 +3,15 @@
 // Errors in the form in which the Runtime API and X-Ray take them.
 
 const util = require('node:util');
-const { String, bufferFrom, cwd, replaceAll, split, stringify } = require('./captured.cjs');
+const captured = require('./captured.cjs');
+const { String, bufferFrom, cwd, replace, replaceAll, slice, split, stringify } = captured;
 
 const { isNativeError } = util.types;
 
 // Larger causes are left out of the header, as AWS's client does.
 const MAX_CAUSE = 1 << 20;
+// No name of an error or content type is that long in earnest.
+const MAX_VALUE = 1024;
 
 // RuntimeError is an error that the client itself raises; name is its errorType.
 class RuntimeError extends Error {
@@ -97,11 +100,12 @@ function frame(text) {
 
 // headerValue makes any text fit for a header.
 function headerValue(text) {
-  return String(text).replace(/[^\x20-\x7e]/g, '?').slice(0, 1024);
+  return slice(replace(String(text), /[^\x20-\x7e]/g, '?'), 0, MAX_VALUE);
 }
 
 function base64(text) {
-  return bufferFrom(text, 'utf8').toString('base64');
+  const bytes = bufferFrom(text, 'utf8');
+  return captured.base64(bytes, 0, bytes.length);
 }
 
 module.exports = { RuntimeError, UnhandledPromiseRejection, errorDocument, errorCause, headerValue, base64 };

@@ -5,7 +5,7 @@
 
 const { UnhandledPromiseRejection, errorDocument } = require('./errors.cjs');
 const { complain, logError } = require('./log.cjs');
-const { exit } = require('./captured.cjs');
+const { exit, setImmediate } = require('./captured.cjs');
 
 // AWS's exit codes.
 const UNHANDLED_REJECTION = 128;
@@ -32,7 +32,9 @@ class Lifecycle {
     process.on('beforeExit', () => {
       const idle = this.whenIdle;
       this.whenIdle = null;
-      if (idle !== null) idle();
+      if (idle === null) return;
+      idle();
+      setImmediate(() => {}); // another turn: this may only have said what is to happen when idle again
     });
   }
 

@@ -5,11 +5,14 @@
 
 const fs = require('node:fs');
 const util = require('node:util');
-const { Date, Error, assign, bufferFrom, allocate, replaceAll, split, stringify, toISOString, String } = require('./captured.cjs');
+const {
+  Date, Error, String, allocate, assign, bufferFrom, copy, replaceAll, split, stringify, toISOString, writeUInt32BE,
+} = require('./captured.cjs');
 
 const { writeSync } = fs;
 const { format } = util;
 const { wait } = Atomics;
+const { floor } = Math;
 
 // A frame on the telemetry descriptor: type, length, time in microseconds, text.
 const FRAME_HEADER = 16;
@@ -64,12 +67,12 @@ function writeAll(fd, bytes) {
 function writeFrame(level, date, text) {
   const body = bufferFrom(text, 'utf8');
   const frame = allocate(FRAME_HEADER + body.length);
-  frame.writeUInt32BE(((asJSON ? FRAME_JSON : FRAME_TEXT) | level.mask) >>> 0, 0);
-  frame.writeUInt32BE(body.length, 4);
+  writeUInt32BE(frame, ((asJSON ? FRAME_JSON : FRAME_TEXT) | level.mask) >>> 0, 0);
+  writeUInt32BE(frame, body.length, 4);
   const micros = date.getTime() * 1000;
-  frame.writeUInt32BE(Math.floor(micros / 2 ** 32), 8);
-  frame.writeUInt32BE(micros % 2 ** 32, 12);
-  frame.set(body, FRAME_HEADER);
+  writeUInt32BE(frame, floor(micros / 2 ** 32), 8);
+  writeUInt32BE(frame, micros % 2 ** 32, 12);
+  copy(body, frame, FRAME_HEADER, 0, body.length);
   writeAll(descriptor, frame); // one write, so that no other process's frame lands inside
 }
 
