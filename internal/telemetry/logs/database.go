@@ -69,6 +69,15 @@ func openDatabase(ctx context.Context, path string) (*database, error) {
 	// are small because reading is sequential and the daemon should be.
 	const pragmas = "?_pragma=auto_vacuum(incremental)&_pragma=journal_mode(wal)&_pragma=synchronous(normal)&_pragma=busy_timeout(5000)&_pragma=cache_size(-256)&_pragma=journal_size_limit(4194304)"
 	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + pragmas
+	// SQLite would make it readable by all; what functions log is for the owner.
+	// The files beside it take its mode.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
 	write, err := sql.Open("sqlite", dsn)
 	if err != nil {
 		return nil, err

@@ -106,6 +106,7 @@ type Store struct {
 	dirty   []*Stream           // guarded by mu: streams with something to write
 	queued  int64               // guarded by mu: bytes waiting or being written
 	seq     int64               // guarded by mu: of the event appended last
+	taken   int64               // guarded by mu: every event up to this one was taken to be written
 	written int64               // guarded by mu: every event up to this one is in the database or dropped
 	stats   Stats               // guarded by mu
 	closed  bool                // guarded by mu
@@ -171,7 +172,7 @@ func Open(ctx context.Context, path string, cfg Config) (*Store, error) {
 	// Sequences go on where they ended, and never go back even if the newest
 	// events were deleted or the database was replaced: cursors stay valid.
 	s.seq = max(last, time.Now().UnixMicro())
-	s.written = s.seq
+	s.taken, s.written = s.seq, s.seq
 	go s.run()
 	return s, nil
 }

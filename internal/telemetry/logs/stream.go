@@ -12,7 +12,11 @@ import (
 
 const (
 	// recordBytes is what a waiting event costs in memory beside its message.
-	recordBytes = 32
+	recordBytes = 40
+	// Messages are copied into blocks, which grow from one size to the other, so
+	// that a quiet stream takes little and nothing long is copied under the lock.
+	minBlock = 512
+	maxBlock = 64 << 10
 	// urgentBytes waiting are written at once.
 	urgentBytes = 1 << 20
 )
@@ -25,18 +29,18 @@ type Stream struct {
 	name  string
 
 	records []record // guarded by store.mu: waiting
-	text    []byte   // guarded by store.mu: their messages, one after the other
+	block   []byte   // guarded by store.mu: holds the last of their messages, and has room
+	bytes   int64    // guarded by store.mu: of their messages
 	lost    loss     // guarded by store.mu: not said yet
 	dirty   bool     // guarded by store.mu: in store.dirty
 
 	open openChunk // guarded by store.writing
 }
 
-// record is an event whose message ends at end of some text and begins where
-// the one before ended.
+// record is an event that waits; its message is part of a block.
 type record struct {
 	seq, time int64
-	end       int
+	message   []byte
 }
 
 // loss is what a stream lost since it last said so.
@@ -95,13 +99,23 @@ func (st *Stream) Append(at time.Time, message []byte) {
 		return
 	}
 	s.seq++
-	st.text = append(st.text, message...)
-	st.records = append(st.records, record{seq: s.seq, time: when, end: len(st.text)})
+	st.bytes += int64(len(message))
+	st.records = append(st.records, record{seq: s.seq, time: when, message: st.copyLocked(message)})
 	g.queued += size
 	s.queued += size
 	if s.queued >= urgentBytes {
 		signal(s.urgent)
 	}
+}
+
+func (st *Stream) copyLocked(message []byte) []byte {
+	if len(st.block)+len(message) > cap(st.block) {
+		size := min(max(2*cap(st.block), minBlock), maxBlock)
+		st.block = make([]byte, 0, max(size, len(message)))
+	}
+	begin := len(st.block)
+	st.block = append(st.block, message...)
+	return st.block[begin:len(st.block):len(st.block)]
 }
 
 func (s *Store) loseLocked(st *Stream, events, bytes, when int64, reason string) {
@@ -117,8 +131,8 @@ func (s *Store) loseLocked(st *Stream, events, bytes, when int64, reason string)
 type batch struct {
 	stream  *Stream
 	records []record
-	text    []byte
-	lost    loss  // said by the last record
+	lost    loss  // said by one more record, the last
+	bytes   int64 // of the messages, without that of lost
 	size    int64 // what it takes of the queue
 }
 
@@ -128,18 +142,18 @@ func (s *Store) take() []batch {
 	defer s.mu.Unlock()
 	batches := make([]batch, 0, len(s.dirty))
 	for _, st := range s.dirty {
-		b := batch{stream: st, records: st.records, text: st.text, lost: st.lost}
-		b.size = int64(len(b.text)) + recordBytes*int64(len(b.records))
+		b := batch{stream: st, records: st.records, lost: st.lost, bytes: st.bytes}
+		b.size = b.bytes + recordBytes*int64(len(b.records))
 		if b.lost.events > 0 {
-			b.text = fmt.Appendf(b.text, "[kiln] %d log events (%d bytes) were dropped: %s", b.lost.events, b.lost.bytes, b.lost.reason)
 			s.seq++
-			b.records = append(b.records, record{seq: s.seq, time: b.lost.time, end: len(b.text)})
+			b.records = append(b.records, record{seq: s.seq, time: b.lost.time,
+				message: fmt.Appendf(nil, "[kiln] %d log events (%d bytes) were dropped: %s", b.lost.events, b.lost.bytes, b.lost.reason)})
 		}
-		st.records, st.text, st.lost, st.dirty = nil, nil, loss{}, false
+		st.records, st.block, st.bytes, st.lost, st.dirty = nil, nil, 0, loss{}, false
 		batches = append(batches, b)
 	}
 	s.dirty = nil
-	s.written = s.seq
+	s.taken = s.seq
 	return batches
 }
 
@@ -147,22 +161,19 @@ func (s *Store) take() []batch {
 func (s *Store) settle(batches []batch, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.written = s.taken // not earlier: a list ends here, and what is not yet readable would be lost to it
 	for _, b := range batches {
 		st, g := b.stream, b.stream.group
 		s.queued -= b.size
 		g.queued -= b.size
 		if n := len(b.records); err != nil && n > 0 {
-			events, bytes := int64(n), int64(len(b.text))
+			events := int64(n)
 			if b.lost.events > 0 { // its last record spoke of an earlier loss, which is told again
-				own := int64(0)
-				if n > 1 {
-					own = int64(b.records[n-2].end)
-				}
-				events, bytes = events-1, own
+				events--
 				st.lost.events += b.lost.events
 				st.lost.bytes += b.lost.bytes
 			}
-			s.loseLocked(st, events, bytes, b.records[n-1].time, lostToDisk)
+			s.loseLocked(st, events, b.bytes, b.records[n-1].time, lostToDisk)
 			continue
 		}
 		g.written = s.written

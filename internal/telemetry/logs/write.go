@@ -237,7 +237,6 @@ func (c *commit) writeStream(ctx context.Context, b batch, open *openChunk) erro
 	}
 	*open = b.stream.open
 	var events, bytes int64
-	start := 0 // of the next message
 	for i := 0; i < len(b.records); {
 		if open.db != c.db || !open.accepts(b.records[i].time) {
 			r := b.records[i]
@@ -248,13 +247,12 @@ func (c *commit) writeStream(ctx context.Context, b batch, open *openChunk) erro
 		n := i
 		for ; n < len(b.records); n++ {
 			r := b.records[n]
-			if n > i && (base.raw+len(c.raw)+r.end-start > chunkBytes || !open.spans(r.time)) {
+			if n > i && (base.raw+len(c.raw)+len(r.message) > chunkBytes || !open.spans(r.time)) {
 				break
 			}
-			c.raw = appendEvent(c.raw, r.seq-open.lastSq, r.time-open.lastTime, b.text[start:r.end])
+			c.raw = appendEvent(c.raw, r.seq-open.lastSq, r.time-open.lastTime, r.message)
 			open.lastSq, open.lastTime = r.seq, r.time
 			open.first, open.last = min(open.first, r.time), max(open.last, r.time)
-			start = r.end
 		}
 		c.packed = c.store.encoder.EncodeAll(c.raw, c.packed[:0])
 		added, err := c.writeFrame(ctx, g.id, stream, base, open, n-i)
@@ -450,6 +448,6 @@ func (s *Store) deleteGroup(ctx context.Context, scope lambda.Scope, name string
 		return err
 	}
 	g.id, g.bytes = 0, 0
-	s.shrinking = true
+	s.shrinking, s.unsynced = true, true
 	return nil
 }
