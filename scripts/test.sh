@@ -6,6 +6,7 @@ cd "$root"
 
 need_go
 need_aws
+need_boto3
 need_nodes
 need_js_sdk
 need_browser

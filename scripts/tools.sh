@@ -9,6 +9,7 @@ cache=$root/.cache
 mkdir -p "$cache"
 
 AWSCLI_VERSION=1.46.3
+BOTO3_VERSION=1.44.5
 JS_SDK_VERSION=3.1164.0
 NODE_22_VERSION=22
 NODE_24_VERSION=24
@@ -77,6 +78,9 @@ need_aws() {
 	need_pip "awscli==$AWSCLI_VERSION"
 	AWS=$cache/venv/bin/aws
 }
+
+# need_boto3 makes sure that the Python SDK is there, in the same environment.
+need_boto3() { need_pip "boto3==$BOTO3_VERSION"; }
 
 # node_major prints the major version of a Node.js, or nothing.
 node_major() { "$1" -p 'process.versions.node.split(".")[0]' 2>/dev/null || true; }
