@@ -14,9 +14,12 @@ import (
 // BenchmarkColdStart is the whole way to a program's end: Create, Listen, Exec.
 // Destroy is not in the figures. It reports medians.
 func BenchmarkColdStart(b *testing.B) {
-	for _, network := range []string{linux.NetworkNone, linux.NetworkHost} {
-		b.Run("network="+network, func(b *testing.B) {
-			d := newDriver(b, func(c *linux.Config) { c.Network = network })
+	for _, v := range []struct {
+		network string
+		spares  int
+	}{{linux.NetworkNone, 0}, {linux.NetworkNone, 2}, {linux.NetworkHost, 0}} {
+		b.Run(fmt.Sprintf("network=%s,spares=%d", v.network, v.spares), func(b *testing.B) {
+			d := newDriver(b, func(c *linux.Config) { c.Network, c.Spares = v.network, v.spares })
 			null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 			if err != nil {
 				b.Fatal(err)
@@ -25,6 +28,9 @@ func BenchmarkColdStart(b *testing.B) {
 			var create, listen, exec, total, destroy []time.Duration
 			task := b.TempDir()
 			for i := 0; b.Loop(); i++ {
+				if v.spares > 0 {
+					time.Sleep(40 * time.Millisecond) // for the spares to be ready again
+				}
 				t0 := time.Now()
 				s, err := d.Create(b.Context(), sandbox.Spec{
 					ID: fmt.Sprintf("b-%d", i), Group: "000000000000/us-east-1/benchmark", Task: task, MemoryBytes: 128 << 20,

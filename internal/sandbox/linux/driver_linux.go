@@ -38,6 +38,7 @@ type Driver struct {
 	live    map[string]*box      // guarded by mu; by id
 	idle    map[string]time.Time // guarded by mu; groups whose last sandbox went, and when
 	starter *starter             // guarded by mu; made by the first Create
+	spares  *spares              // guarded by mu; likewise
 	making  sync.WaitGroup       // Creates under way; added to under mu
 }
 
@@ -152,39 +153,40 @@ func (d *Driver) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbox
 		return nil, err
 	}
 	b := newBox(d, spec)
-	st, err := d.register(b)
-	if err != nil {
+	if err := d.register(b); err != nil {
 		return nil, err
 	}
 	defer d.making.Done()
-	if err := b.make(ctx, st); err != nil {
+	if err := b.make(ctx); err != nil {
 		err = fmt.Errorf("create sandbox %s: %w", spec.ID, explain(err))
 		return nil, errors.Join(err, b.Destroy(context.WithoutCancel(ctx)))
 	}
 	return b, nil
 }
 
-// register reserves the id and returns the starter.
-func (d *Driver) register(b *box) (*starter, error) {
+// register reserves the id, and makes what the first Create makes.
+func (d *Driver) register(b *box) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
-		return nil, errors.New("linux driver: closed")
+		return errors.New("linux driver: closed")
 	}
 	if d.live[b.spec.ID] != nil {
-		return nil, fmt.Errorf("linux driver: sandbox %s exists", b.spec.ID)
+		return fmt.Errorf("linux driver: sandbox %s exists", b.spec.ID)
 	}
 	if d.starter == nil {
 		st, err := newStarter(d.root, d.uids == nil)
 		if err != nil {
-			return nil, fmt.Errorf("linux driver: %w", explain(err))
+			return fmt.Errorf("linux driver: %w", explain(err))
 		}
 		d.starter = st
+		d.spares = newSpares(d.cfg.Spares, func() (*firstProcess, error) { return d.startFirst(st) })
 	}
 	d.live[b.spec.ID] = b
 	delete(d.idle, b.spec.Group)
 	d.making.Add(1)
-	return d.starter, nil
+	b.starter, b.spares = d.starter, d.spares
+	return nil
 }
 
 // Sweep implements sandbox.Driver. What an earlier daemon started ended with
@@ -246,10 +248,11 @@ func (d *Driver) Close() error {
 	err := g.Wait()
 	d.mu.Lock()
 	d.prune(0)
-	st := d.starter
-	d.starter = nil
+	st, sp := d.starter, d.spares
+	d.starter, d.spares = nil, nil
 	d.mu.Unlock()
 	if st != nil {
+		sp.close() // it uses the starter
 		st.close() // last: the inits die with its thread
 	}
 	return err

@@ -20,7 +20,10 @@ import (
 )
 
 // daemonDir makes the test binary a daemon over that directory, to be killed.
-const daemonDir = "KILN_TEST_DAEMON"
+const (
+	daemonDir = "KILN_TEST_DAEMON"
+	daemonIDs = "KILN_TEST_DAEMON_IDS" // what the ids of its sandboxes begin with
+)
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == linux.InitArg {
@@ -63,6 +66,12 @@ func TestConformance(t *testing.T) {
 		d := newDriver(t, nil)
 		t.Logf("missing: %q", d.Describe().Missing)
 		return d
+	})
+}
+
+func TestConformanceWithSpares(t *testing.T) {
+	sandboxtest.Run(t, func(t *testing.T) sandbox.Driver {
+		return newDriver(t, func(c *linux.Config) { c.Spares = 3 })
 	})
 }
 
@@ -122,7 +131,7 @@ func beDaemon(dir string) string {
 		return "skip " + err.Error()
 	}
 	ctx := context.Background()
-	for i, id := range []string{"t-running", "t-frozen"} {
+	for i, id := range []string{os.Getenv(daemonIDs) + "running", os.Getenv(daemonIDs) + "frozen"} {
 		s, err := d.Create(ctx, sandbox.Spec{ID: id, Group: "000000000000/us-east-1/conformance", Task: "/usr"})
 		if err != nil {
 			return "skip " + err.Error()
@@ -144,7 +153,7 @@ func TestSweepAfterKill(t *testing.T) {
 	before := sandboxtest.Snapshot(t)
 	dir := filepath.Join(sandboxtest.Dir(t), "sandboxes")
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = []string{daemonDir + "=" + dir}
+	cmd.Env = []string{daemonDir + "=" + dir, daemonIDs + "=" + sandboxtest.ID("")}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -217,7 +226,7 @@ func living(pid string) bool {
 // TestInitKilled kills a sandbox's first process from outside.
 func TestInitKilled(t *testing.T) {
 	d := newDriver(t, nil)
-	s, err := d.Create(t.Context(), sandbox.Spec{ID: "t-orphan", Group: "000000000000/us-east-1/conformance", Task: "/usr"})
+	s, err := d.Create(t.Context(), sandbox.Spec{ID: sandboxtest.ID("orphan"), Group: "000000000000/us-east-1/conformance", Task: "/usr"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +264,7 @@ func TestInitKilled(t *testing.T) {
 
 func TestHostNetwork(t *testing.T) {
 	d := newDriver(t, func(c *linux.Config) { c.Network = linux.NetworkHost })
-	s, err := d.Create(t.Context(), sandbox.Spec{ID: "t-host", Group: "000000000000/us-east-1/conformance", Task: "/usr"})
+	s, err := d.Create(t.Context(), sandbox.Spec{ID: sandboxtest.ID("host"), Group: "000000000000/us-east-1/conformance", Task: "/usr"})
 	if err != nil {
 		t.Fatal(err)
 	}

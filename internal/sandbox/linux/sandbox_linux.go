@@ -35,6 +35,8 @@ type box struct {
 	cg   *cgroup
 	uid  int // of the functions
 
+	starter *starter
+	spares  *spares
 	ownUID  bool
 	initPID int
 	control *control
@@ -71,7 +73,7 @@ func newBox(d *Driver, spec sandbox.Spec) *box {
 }
 
 // make builds the sandbox. What it made before an error is undone by Destroy.
-func (b *box) make(ctx context.Context, st *starter) error {
+func (b *box) make(ctx context.Context) error {
 	if b.d.uids != nil {
 		uid, err := b.d.uids.Take()
 		if err != nil {
@@ -82,25 +84,55 @@ func (b *box) make(ctx context.Context, st *starter) error {
 	if err := errors.Join(b.d.users.describe(b.uid), b.makeTree()); err != nil {
 		return err
 	}
-	conn, theirs, err := controlPair()
+	if f := b.spares.take(); f != nil {
+		err := b.enter(ctx, f)
+		if !errors.Is(err, errInitGone) {
+			return err
+		}
+		// Somebody killed the spare while it waited: start another.
+		b.leave()
+	}
+	f, err := b.d.startFirst(b.starter)
 	if err != nil {
 		return err
 	}
-	defer theirs.Close()
-	b.control = newControl(conn, b.exited)
-	b.waits.Go(b.watch)
-	p, err := st.start(b.d.cfg.InitCommand, b.d.initAttr(theirs))
-	_ = theirs.Close() // or its end would never be seen
-	if err != nil {
-		return fmt.Errorf("start its first process: %w", err)
-	}
-	b.init, b.initPID = p, p.Pid
-	if _, err := b.control.call(ctx, b.setup()...); errors.Is(err, errInitGone) {
+	if err := b.enter(ctx, f); errors.Is(err, errInitGone) {
 		return fmt.Errorf("its first process ended before it was ready: does this program call linux.Init first when its first argument is %s?", InitArg)
 	} else if err != nil {
 		return err
 	}
 	return nil
+}
+
+// enter makes f the sandbox's first process and has it set up.
+func (b *box) enter(ctx context.Context, f *firstProcess) error {
+	b.init, b.initPID = f.p, f.p.Pid
+	b.control = newControl(f.conn, b.exited)
+	b.waits.Go(b.watch)
+	_, err := b.control.call(ctx, b.setup()...)
+	return err
+}
+
+// leave ends the first process and everything below it. It returns when the
+// kernel has ended every process of the namespace, and with the last its mounts.
+func (b *box) leave() {
+	if b.init == nil {
+		return
+	}
+	// Killed first and thawed then, or its processes would run once more. The
+	// kill also ends an Exec or KillAll that waits for an answer under the lock;
+	// a Freeze under way ends by itself, and without the lock would outlive the thaw.
+	_ = b.init.Kill()
+	b.lifecycle.Lock()
+	defer b.lifecycle.Unlock()
+	if b.frozen.Load() {
+		ctx, cancel := context.WithTimeout(context.Background(), cgroupTimeout)
+		defer cancel()
+		_ = b.cg.freeze(ctx, false)
+	}
+	_, _ = b.init.Wait()
+	_ = b.control.conn.Close()
+	b.waits.Wait()
 }
 
 // makeTree makes the sandbox's directory, which is its /tmp, and its cgroup.
@@ -420,23 +452,8 @@ func (b *box) destroy() error {
 	b.listeners = nil
 	b.mu.Unlock()
 
-	ctx, cancel := context.WithTimeout(context.Background(), destroyTimeout)
-	defer cancel()
-	if b.init != nil {
-		// Killed first and thawed then, or its processes would run once more.
-		_ = b.init.Kill()
-		if b.cg.freezer != "" {
-			_ = b.cg.freeze(ctx, false)
-		}
-		// Returns when the kernel has ended every process of the namespace,
-		// and with the last one its mounts.
-		_, _ = b.init.Wait()
-	}
-	if b.control != nil {
-		_ = b.control.conn.Close()
-		b.waits.Wait()
-	}
-	err := b.cg.remove(ctx)
+	b.leave()
+	err := b.cg.remove(context.Background())
 	err = errors.Join(err, sandbox.RemoveTree(b.dir))
 	if b.ownUID {
 		b.d.uids.Put(b.uid)
@@ -446,9 +463,6 @@ func (b *box) destroy() error {
 	}
 	return nil
 }
-
-// destroyTimeout bounds the waits for the kernel within Destroy.
-const destroyTimeout = 30 * time.Second
 
 // proc is one process.
 type proc struct {

@@ -69,9 +69,8 @@ func look() map[string][]string {
 		}
 		_, rest, _ := strings.Cut(string(stat), ") ")
 		env, _ := os.ReadFile(p + "/environ")
-		if f := strings.Fields(rest); len(f) > 1 && f[1] == self || strings.Contains(string(env), "KILN_SANDBOX=t-") {
+		if f := strings.Fields(rest); len(f) > 1 && f[1] == self || strings.Contains(string(env), "KILN_SANDBOX="+ID("")) {
 			add("process", string(stat[:min(len(stat), 40)]))
-			// Only namespaces of our own children: other tests have theirs.
 			if ns, err := os.Readlink(p + "/ns/net"); err == nil {
 				add("network namespace", ns)
 			}
@@ -84,7 +83,7 @@ func look() map[string][]string {
 	cgroups, _ := filepath.Glob("/sys/fs/cgroup/*/kiln/000000000000/*/conformance/*")
 	more, _ := filepath.Glob("/sys/fs/cgroup/kiln/000000000000/*/conformance/*")
 	for _, c := range append(cgroups, more...) {
-		if st, err := os.Stat(c); err == nil && st.IsDir() {
+		if st, err := os.Stat(c); err == nil && st.IsDir() && strings.HasPrefix(filepath.Base(c), ID("")) {
 			add("cgroup", c)
 		}
 	}

@@ -44,6 +44,10 @@ func Dir(t testing.TB) string {
 	return dir
 }
 
+// ID makes a sandbox id that tells this test process's sandboxes from those of
+// others, which may run at the same time.
+func ID(name string) string { return fmt.Sprintf("t-%d-%s", os.Getpid(), name) }
+
 // bench is a driver under test and what its sandboxes are made of.
 type bench struct {
 	sandbox.Driver
@@ -78,7 +82,7 @@ func newBench(t *testing.T, newDriver New) *bench {
 // spec is a sandbox of 256 MiB with everything but an interpreter of its own.
 func (b *bench) spec() sandbox.Spec {
 	return sandbox.Spec{
-		ID:    fmt.Sprintf("t-%08x", rand.Uint32()),
+		ID:    ID(fmt.Sprintf("%08x", rand.Uint32())),
 		Group: "000000000000/us-east-1/conformance",
 		Task:  b.code, Opt: b.layers, Runtime: b.client,
 		MemoryBytes: 256 << 20,

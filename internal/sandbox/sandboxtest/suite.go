@@ -1,6 +1,7 @@
 package sandboxtest
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"net"
@@ -39,6 +40,7 @@ func Run(t *testing.T, newDriver New) {
 			{"descendants", testDescendants},
 			{"killAll", testKillAll},
 			{"destroy", testDestroy},
+			{"concurrent", testConcurrent},
 			{"hostileTree", testHostileTree},
 			{"usage", testUsage},
 			{"freeze", testFreeze},
@@ -365,6 +367,61 @@ func testDestroy(t *testing.T, b *bench) {
 	}
 	if err := c.Signal(syscall.SIGTERM); err != nil {
 		t.Errorf("signal after Destroy: %v", err)
+	}
+}
+
+// testConcurrent does everything at once and destroys amid it: nothing may hang.
+func testConcurrent(t *testing.T, b *bench) {
+	for range 5 {
+		s := b.create(t)
+		null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer null.Close()
+		var all sync.WaitGroup
+		enough := make(chan struct{}, 1)
+		loop := func(f func()) {
+			all.Go(func() {
+				for range 20 {
+					f()
+				}
+				select {
+				case enough <- struct{}{}:
+				default:
+				}
+			})
+		}
+		for range 2 {
+			loop(func() {
+				p, err := s.Exec(t.Context(), sandbox.Command{
+					Path: "/bin/sleep", Args: []string{"sleep", "0.001"}, Dir: "/", Stdout: null, Stderr: null,
+				})
+				if err == nil {
+					_ = p.Signal(syscall.SIGTERM)
+				}
+			})
+		}
+		loop(func() { _ = s.KillAll(t.Context()) })
+		loop(func() { _, _ = s.Usage(t.Context()) })
+		loop(func() {
+			if l, err := s.Listen(t.Context(), 9001); err == nil {
+				_ = l.Close()
+			}
+		})
+		if f, ok := s.Sandbox.(sandbox.Freezer); ok {
+			loop(func() {
+				_ = f.Freeze(t.Context())
+				_ = f.Thaw(t.Context())
+			})
+		}
+		<-enough
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		if err := s.Destroy(ctx); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		all.Wait()
 	}
 }
 

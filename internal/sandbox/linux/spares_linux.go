@@ -1,0 +1,120 @@
+package linux
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"time"
+)
+
+// spareDelay is how long after a spare was taken the next is started: starting
+// one costs 2–4 ms of a processor, which the function that begins now needs more.
+const spareDelay = 20 * time.Millisecond
+
+// firstProcess is an init that runs in its new namespaces, and waits for its setup.
+type firstProcess struct {
+	conn *net.UnixConn
+	p    *os.Process
+}
+
+func (d *Driver) startFirst(st *starter) (*firstProcess, error) {
+	conn, theirs, err := controlPair()
+	if err != nil {
+		return nil, err
+	}
+	p, err := st.start(d.cfg.InitCommand, d.initAttr(theirs))
+	_ = theirs.Close() // or its end would never be seen
+	if err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("start its first process: %w", err)
+	}
+	return &firstProcess{conn, p}, nil
+}
+
+// end kills one that was not used.
+func (f *firstProcess) end() {
+	_ = f.conn.Close()
+	_ = f.p.Kill()
+	_, _ = f.p.Wait()
+}
+
+// spares keeps first processes ready that belong to no sandbox yet: they have
+// seen nothing of any function, so any sandbox may have one.
+type spares struct {
+	start func() (*firstProcess, error)
+	ready chan *firstProcess
+	taken chan struct{}
+	stop  chan struct{}
+	done  chan struct{}
+}
+
+func newSpares(n int, start func() (*firstProcess, error)) *spares {
+	s := &spares{
+		start: start,
+		ready: make(chan *firstProcess, n),
+		taken: make(chan struct{}, 1),
+		stop:  make(chan struct{}),
+		done:  make(chan struct{}),
+	}
+	go s.refill() // ends by close, which waits
+	return s
+}
+
+// take returns a spare, or nil when none is ready.
+func (s *spares) take() *firstProcess {
+	select {
+	case s.taken <- struct{}{}:
+	default:
+	}
+	select {
+	case f := <-s.ready:
+		return f
+	default:
+		return nil
+	}
+}
+
+func (s *spares) refill() {
+	defer close(s.done)
+	for {
+		for len(s.ready) < cap(s.ready) && !s.stopped() {
+			f, err := s.start()
+			if err != nil {
+				break // the next Create meets the error itself, and tells
+			}
+			s.ready <- f // only this goroutine sends: there is room
+		}
+		select {
+		case <-s.taken:
+		case <-s.stop:
+			return
+		}
+		for quiet := false; !quiet; {
+			select {
+			case <-s.taken:
+			case <-time.After(spareDelay):
+				quiet = true
+			case <-s.stop:
+				return
+			}
+		}
+	}
+}
+
+func (s *spares) stopped() bool {
+	select {
+	case <-s.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *spares) close() {
+	close(s.stop)
+	<-s.done
+	close(s.ready)
+	for f := range s.ready {
+		f.end()
+	}
+}
