@@ -64,7 +64,10 @@ class RuntimeAPI:
 
     def _post(self, path, body, headers):
         headers += b"Content-Length: %d\r\n" % len(body)
-        status, _, answer = self._exchange(self._head("POST", path, headers), body)
+        try:
+            status, _, answer = self._exchange(self._head("POST", path, headers), body)
+        except OSError:
+            return  # asking for the next event shows whether the API is still there
         # 400: answered before, by a request whose acknowledgement was lost, or
         # given up by the platform. 413: it has told the caller. Both end this
         # invocation and no other.
@@ -92,11 +95,18 @@ class RuntimeAPI:
         if self._sock is None:
             self._connect()
         sock = self._sock
-        if len(body) <= JOIN:
-            sock.sendall(head + body)
-        else:
-            sock.sendall(head)
-            sock.sendall(body)
+        try:
+            if len(body) <= JOIN:
+                sock.sendall(head + body)
+            else:
+                sock.sendall(head)
+                sock.sendall(body)
+        except OSError:
+            # A body that is too large is refused before it is read, and the
+            # connection closed: the answer may be here already.
+            answer = self._answer()
+            self._disconnect()
+            return answer
         return self._answer()
 
     def _answer(self):

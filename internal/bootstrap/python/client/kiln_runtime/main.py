@@ -73,7 +73,6 @@ class Runtime:
                 body, content_type = encode(self._call(handler, event))
             except Exception as e:
                 self._fail(event, e)
-                del e
             else:
                 flush()
                 self._stay_parent()
@@ -84,7 +83,9 @@ class Runtime:
 
     def _call(self, handler, event):
         context = LambdaContext(event.headers, self.function, self.log_context)
-        return handler(decode(event.body, event.headers.get("content-type", "application/json")), context)
+        value = decode(event.body, event.headers.get("content-type", "application/json"))
+        event.body = None  # 6 MB that the handler's own copy replaces
+        return handler(value, context)
 
     def _fail(self, event, error):
         from kiln_runtime import errors

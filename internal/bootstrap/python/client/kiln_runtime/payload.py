@@ -6,13 +6,21 @@ namedtuple an object, bytes a string. Most results have nothing of that; they ar
 recognised at C speed and encoded in one go, all others by slowjson.
 """
 import _json
-from sys import version_info
+import os
 
 JSON = b"application/json"
 RAW = b"application/unknown"
 
-# AWS's client escapes all but ASCII up to 3.11.
-ASCII = version_info < (3, 12)
+
+
+def _escapes(runtime):
+    """Whether all but ASCII is escaped, as AWS does up to python3.11. It is the
+    function's runtime that decides, not the interpreter that stands in for it."""
+    minor = runtime[len("AWS_Lambda_python3."):]
+    return not (runtime.startswith("AWS_Lambda_python3.") and minor.isdigit() and int(minor) >= 12)
+
+
+ASCII = _escapes(os.environ.get("AWS_EXECUTION_ENV", ""))
 
 
 class Fault(Exception):
@@ -69,14 +77,17 @@ def _not_plain(value):
 _quote = _json.encode_basestring_ascii if ASCII else _json.encode_basestring
 _dump = _json.make_encoder(None, _not_plain, _quote, None, ": ", ", ", False, False, True)
 
+# Deeper results are rare, and circular ones never end: slowjson tells which.
+MAX_PLAIN_DEPTH = 100
 _SCALARS = frozenset((str, int, float, bool, type(None)))
 _CONTAINERS = frozenset((dict, list, tuple))
 _KEYS = frozenset((str,))
 
 
-def _plain(value, *, type=type, map=map, set=set):
+def _plain(value, depth):
     """Whether a container holds nothing in which json and simplejson differ. The
-    types of a container's members are compared as sets, which is C code."""
+    types of a container's members are compared as sets, which is C code. Python
+    3.13.0 fails to bound this recursion by itself, so depth does."""
     if type(value) is dict:
         if not _KEYS.issuperset(map(type, value)):
             return False
@@ -84,10 +95,10 @@ def _plain(value, *, type=type, map=map, set=set):
     types = set(map(type, value)) - _SCALARS
     if not types:
         return True
-    if not types <= _CONTAINERS:
+    if depth == 0 or not types <= _CONTAINERS:
         return False
     for member in value:
-        if type(member) in _CONTAINERS and not _plain(member):
+        if type(member) in _CONTAINERS and not _plain(member, depth - 1):
             return False
     return True
 
@@ -104,10 +115,7 @@ def encode(result):
 
 def _encode(result):
     kind = type(result)
-    try:
-        if kind in _SCALARS or kind in _CONTAINERS and _plain(result):
-            return "".join(_dump(result, 0)).encode()
-    except RecursionError:
-        pass  # circular, or too deep: slowjson tells which
+    if kind in _SCALARS or kind in _CONTAINERS and _plain(result, MAX_PLAIN_DEPTH):
+        return "".join(_dump(result, 0)).encode()
     from kiln_runtime.slowjson import dumps
     return dumps(result, _quote).encode()

@@ -1,0 +1,140 @@
+package python_test
+
+import (
+	"strings"
+	"testing"
+
+	"kiln/internal/bootstrap"
+)
+
+func TestExceptions(t *testing.T) {
+	document := func(message, kind, stack string) string {
+		return `{"errorMessage": "` + message + `", "errorType": "` + kind + `", "requestId": "` + requestID + `", "stackTrace": [` + stack + `]}`
+	}
+	cases := []struct{ name, app, want string }{
+		{"own", "def handler(event, context):\n    f(event)\n\ndef f(e):\n    raise ValueError('bad ' + e['k'])",
+			document("bad v", "ValueError", `"  File \"/var/task/app.py\", line 2, in handler\n    f(event)\n", "  File \"/var/task/app.py\", line 5, in f\n    raise ValueError('bad ' + e['k'])\n"`)},
+		{"no message", "def handler(event, context):\n    raise ValueError",
+			document("", "ValueError", `"  File \"/var/task/app.py\", line 2, in handler\n    raise ValueError\n"`)},
+		{"nested class", "class A:\n    class B(Exception): pass\ndef handler(event, context):\n    raise A.B('q')",
+			document("q", "B", `"  File \"/var/task/app.py\", line 4, in handler\n    raise A.B('q')\n"`)},
+		{"chained", "def handler(event, context):\n    try: 1/0\n    except Exception as e: raise KeyError('k') from e",
+			document("'k'", "KeyError", `"  File \"/var/task/app.py\", line 3, in handler\n    except Exception as e: raise KeyError('k') from e\n"`)},
+		{"compiled", "def handler(event, context):\n    exec('1/0')",
+			document("division by zero", "ZeroDivisionError", `"  File \"/var/task/app.py\", line 2, in handler\n    exec('1/0')\n", "  File \"<string>\", line 1, in <module>\n"`)},
+		{"unprintable", "class X(Exception):\n    def __str__(self): raise RuntimeError('no')\ndef handler(event, context):\n    raise X()",
+			document("<exception str() failed>", "X", `"  File \"/var/task/app.py\", line 4, in handler\n    raise X()\n"`)},
+	}
+	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
+		for _, c := range cases {
+			r := start(t, rt, code(c.app))
+			for range 2 { // an error ends an invocation, not the process
+				if got := r.answer(`{"k": "v"}`); got != c.want {
+					t.Errorf("%s\n got %s\nwant %s", c.name, got, c.want)
+				}
+			}
+		}
+	})
+}
+
+func TestUnusualExceptionsLeaveTheRuntimeAlive(t *testing.T) {
+	cases := []struct{ name, body, contains string }{
+		{"recursion", "return handler(event, context)", `"errorType": "RecursionError"`},
+		{"too many arguments", "return len()", `"errorType": "TypeError"`},
+		{"large", "raise ValueError('x' * 3000000)", `"errorType": "ValueError"`},
+	}
+	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
+		for _, c := range cases {
+			r := start(t, rt, code("def handler(event, context):\n    if event == 1: return 1\n    "+c.body))
+			if got := r.answer(`0`); !strings.Contains(got, c.contains) {
+				t.Errorf("%s: got %.300s", c.name, got)
+			}
+			if got := r.answer(`1`); got != `1` {
+				t.Errorf("%s: then %s", c.name, got)
+			}
+		}
+		if minor(rt) >= 11 {
+			r := start(t, rt, code("def handler(event, context):\n    raise ExceptionGroup('g', [ValueError(1)])"))
+			if got := r.answer(`0`); !strings.Contains(got, `"errorMessage": "g (1 sub-exception)", "errorType": "ExceptionGroup"`) {
+				t.Errorf("group: got %s", got)
+			}
+		}
+	})
+}
+
+func TestExit(t *testing.T) {
+	cases := []struct {
+		body   string
+		status int
+	}{
+		{"import sys; sys.exit(0)", 0},
+		{"import sys; sys.exit('last words')", 1},
+		{"import os; os._exit(7)", 7},
+		{"raise GeneratorExit", 1},
+	}
+	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
+		for _, c := range cases {
+			r := start(t, rt, code("def handler(event, context):\n    print('printed')\n    "+c.body))
+			if a, err := r.try(event(`{}`)); err == nil {
+				t.Fatalf("%s: answered %s", c.body, a.Payload)
+			}
+			<-r.exited
+			if got := r.cmd.ProcessState.ExitCode(); got != c.status {
+				t.Errorf("%s: exit status %d, want %d", c.body, got, c.status)
+			}
+			if !strings.Contains(r.output.String(), "printed\n") {
+				t.Errorf("%s: output is %q", c.body, r.output.String())
+			}
+		}
+	})
+}
+
+func TestInitErrors(t *testing.T) {
+	cases := []struct {
+		name, handler, app string
+		kind, message      string
+		stack              string // what the document's stackTrace must hold; "" for an empty one
+	}{
+		{"no dot", "app", "", "Runtime.MalformedHandlerName", "Bad handler 'app': not enough values to unpack (expected 2, got 1)", ""},
+		{"built in", "sys.exit", "", "Runtime.BuiltInModuleConflict", "Cannot use built-in module sys as a handler module", ""},
+		{"no module", "nope.handler", "", "Runtime.ImportModuleError", "Unable to import module 'nope': No module named 'nope'", ""},
+		{"its import", "", "import nope", "Runtime.ImportModuleError", "Unable to import module 'app': No module named 'nope'", ""},
+		{"syntax", "", "def handler(:\n  pass", "Runtime.UserCodeSyntaxError", "Syntax error in module 'app': invalid syntax (app.py, line 1)", `"  File \"/var/task/app.py\" Line 1\n    def handler(:\n"`},
+		{"no handler", "", "x = 1", "Runtime.HandlerNotFound", "Handler 'handler' missing on module 'app'", ""},
+		{"raises", "", "def f():\n    raise ValueError('at import')\nf()", "ValueError", "at import", `"  File \"/var/task/app.py\", line 3, in <module>\n    f()\n", "  File \"/var/task/app.py\", line 2, in f\n    raise ValueError('at import')\n"]`},
+		{"with threads", "", "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\n1/0", "ZeroDivisionError", "division by zero", `<module>\n    1/0\n"]`},
+	}
+	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
+		for _, c := range cases {
+			f := code(c.app)
+			f.handler = c.handler
+			r := start(t, rt, f)
+			report := r.initError()
+			want := `{"errorMessage": "` + c.message + `", "errorType": "` + c.kind + `", "requestId": "", "stackTrace": [`
+			if c.stack == "" {
+				want += "]}"
+			}
+			if got := string(report.Payload); !strings.HasPrefix(got, want) || !strings.Contains(got, c.stack) {
+				t.Errorf("%s:\n got %s\nwant %s … %s", c.name, got, want, c.stack)
+			}
+			if strings.Contains(string(report.Payload), "kiln_runtime") {
+				t.Errorf("%s: the client's own frames are in %s", c.name, report.Payload)
+			}
+			_, frames := r.logged()
+			if len(frames) != 2 || !strings.HasPrefix(frames[0].text, "[WARNING]\t") || !strings.Contains(frames[0].text, "\t\tLAMBDA_WARNING: Unhandled exception.") ||
+				!strings.HasPrefix(frames[1].text, "[ERROR] "+c.kind+": "+c.message+"\nTraceback (most recent call last):") {
+				t.Errorf("%s: logged %+v", c.name, frames)
+			}
+		}
+	})
+}
+
+func TestExitAtImport(t *testing.T) {
+	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
+		r := start(t, rt, code("import sys\nprint('bye')\nsys.exit(4)"))
+		<-r.exited
+		if got := r.cmd.ProcessState.ExitCode(); got != 4 || r.output.String() != "bye\n" {
+			t.Errorf("exit status %d, output %q", got, r.output.String())
+		}
+	})
+}
