@@ -4,8 +4,12 @@
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 
 const { Connection } = require('./connection.cjs');
-const { byteLength, encodeURIComponent, stringify } = require('./captured.cjs');
+const { bufferFrom, byteLength, encodeURIComponent, stringify } = require('./captured.cjs');
 const { base64, headerValue } = require('./errors.cjs');
+
+// Below this a body is joined to its head, for one write; above, encoded by itself,
+// because joining would copy it and measuring it would take as long as encoding.
+const JOINED = 64 << 10;
 
 const VERSION = '/2018-06-01/runtime/';
 
@@ -118,11 +122,13 @@ class RuntimeAPI {
     return `${VERSION}invocation/${encodeURIComponent(id)}/${verb}`;
   }
 
-  #post(path, headers, body, done) {
+  #post(path, headers, text, done) {
+    const body = text.length < JOINED ? text : bufferFrom(text, 'utf8');
+    const length = typeof body === 'string' ? byteLength(body) : body.length;
     this.#unanswered++;
     this.#connection.ref();
     this.#connection.send({
-      head: `POST ${path}${this.#host}${headers}Content-Length: ${byteLength(body)}\r\n\r\n`,
+      head: `POST ${path}${this.#host}${headers}Content-Length: ${length}\r\n\r\n`,
       body,
       wants: false,
       open: false,

@@ -12,8 +12,6 @@ const { AsyncResource } = require('node:async_hooks');
 const { Number, allocate, copy, find, indexOf, slice, toLowerCase, trim, utf8 } = require('./captured.cjs');
 
 const READ_BUFFER = 64 << 10;
-// Above this a body is written apart from its head, because joining would copy it.
-const JOINED = 64 << 10;
 const MAX_HEAD = 2 << 20;
 // How often one request is sent when connections end without an answer to it.
 const ATTEMPTS = 3;
@@ -82,7 +80,7 @@ class Connection {
     if (this.#socket !== null) this.#socket.unref();
   }
 
-  // send sends {head, body, done}; done(status, headers, text) is called once,
+  // send sends {head, body, wants, open, done}, body being text or bytes; done(status, headers, text) is called once,
   // with status 0 when there was no answer. wants says that text is wanted, open
   // that more of the body follows through write.
   send(request) {
@@ -117,11 +115,11 @@ class Connection {
     const { head, body } = request;
     request.attempts++;
     request.socket = this.#socket;
-    if (body.length < JOINED) {
+    if (typeof body === 'string') {
       this.#socket.write(head + body, 'utf8');
     } else {
       this.#socket.write(head, 'latin1');
-      this.#socket.write(body, 'utf8');
+      this.#socket.write(body);
     }
   }
 
