@@ -75,6 +75,7 @@ type Daemon struct {
 
 	t    testing.TB
 	args []string
+	env  []string // of the daemon, besides this process's
 	cmd  *exec.Cmd
 	done chan struct{}
 	code int // after done
@@ -85,6 +86,15 @@ type Daemon struct {
 func Start(t testing.TB, args ...string) *Daemon {
 	t.Helper()
 	return StartIn(t, filepath.Join(t.TempDir(), "data"), args...)
+}
+
+// StartEnv is Start with further variables in the daemon's environment.
+func StartEnv(t testing.TB, env []string, args ...string) *Daemon {
+	t.Helper()
+	d := &Daemon{t: t, Data: filepath.Join(t.TempDir(), "data"), args: args, env: env, Log: &Buffer{}}
+	d.Start()
+	t.Cleanup(d.Stop)
+	return d
 }
 
 // StartIn is Start with a data directory that is there.
@@ -105,6 +115,7 @@ func (d *Daemon) Start() {
 	d.cmd = exec.Command(Binary(d.t), args...)
 	d.cmd.Stderr = d.Log
 	d.cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=")
+	d.cmd.Env = append(d.cmd.Env, d.env...)
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := d.cmd.StdoutPipe()
 	if err != nil {
@@ -278,4 +289,34 @@ func createInput(name, runtimeID, handler string, code []byte) *lambda.CreateFun
 		Role:         aws.String(Role),
 		Code:         &types.FunctionCode{ZipFile: code},
 	}
+}
+
+// Terminate asks the daemon to end and does not wait.
+func (d *Daemon) Terminate() { _ = d.cmd.Process.Signal(syscall.SIGTERM) }
+
+// Wait waits for the daemon's end and returns its exit code.
+func (d *Daemon) Wait() int {
+	d.t.Helper()
+	select {
+	case <-d.done:
+		return d.code
+	case <-time.After(stopTimeout):
+		d.Kill()
+		d.t.Fatalf("kiln did not end within %v:\n%s", stopTimeout, d.Log)
+		return -1
+	}
+}
+
+// Run runs the program to its end, with AWS_ENDPOINT_URL unset, and returns its
+// exit code and everything that it printed.
+func Run(t testing.TB, args ...string) (code int, output string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, Binary(t), args...)
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), string(out)
 }
