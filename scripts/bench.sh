@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# make bench: measures Kiln beside bare servers, in the same run. ARGS are the
+# flags of test/bench, such as ARGS="-requests 500 -rounds 1".
+set -euo pipefail
+. "$(dirname "$0")/tools.sh"
+cd "$root"
+need_go
+need_python
+need_node
+CGO_ENABLED=0 go build -trimpath -o bin/kiln ./cmd/kiln
+CGO_ENABLED=0 go run ./test/bench "$@"

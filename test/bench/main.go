@@ -1,0 +1,341 @@
+// Command bench measures Kiln beside what it is compared with, in the same run and
+// in turn: a bare HTTP server of the same language, and that server behind a bare
+// Go reverse proxy. It prints Markdown tables of times and ratios; times vary from
+// machine to machine, ratios less. It talks to loopback addresses only.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+)
+
+var (
+	requests = flag.Int("requests", 2000, "warm requests of one round and client count")
+	rounds   = flag.Int("rounds", 3, "rounds; the figures are of all together")
+	colds    = flag.Int("colds", 30, "cold starts of each language")
+	program  = flag.String("kiln", "bin/kiln", "the program to measure")
+	driver   = flag.String("driver", "auto", "its driver")
+)
+
+// warmup is how many requests each server answers before any is timed.
+const warmup = 200
+
+// event is about 1 KB of JSON.
+var event = []byte(`{"name":"` + strings.Repeat("k", 1000) + `"}`)
+
+// language is what is compared: the function, the bare server, and the bare start.
+type language struct {
+	name, runtime, handler string
+	files                  map[string]string // of the package; a path for what is built
+	server                 []string
+	start                  []string // a command that only starts the interpreter
+
+	bare, proxied, kiln string // URLs
+}
+
+func main() {
+	log.SetFlags(0)
+	flag.Parse()
+	if err := run(); err != nil {
+		log.Fatal("bench: ", err)
+	}
+}
+
+func run() error {
+	work, err := os.MkdirTemp("", "kiln-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	b := &bench{work: work}
+	defer b.stop()
+
+	goServer, err := b.build("./test/bench/server", "server")
+	if err != nil {
+		return err
+	}
+	goFunction, err := b.build("./test/bench/function", "bootstrap")
+	if err != nil {
+		return err
+	}
+	// The function runs on the very interpreter that the bare server runs on.
+	node, err := version("node", "-p", "process.versions.node.split('.')[0]")
+	if err != nil {
+		return err
+	}
+	python, err := version("python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
+	if err != nil {
+		return err
+	}
+	languages := []*language{
+		{name: "Node.js", runtime: "nodejs" + node + ".x", handler: "index.handler",
+			files:  map[string]string{"index.mjs": "export const handler = async (event) => event;\n"},
+			server: []string{"node", "test/bench/server/server.mjs"}, start: []string{"node", "-e", "0"}},
+		{name: "Python", runtime: "python" + python, handler: "app.handler",
+			files:  map[string]string{"app.py": "def handler(event, context):\n    return event\n"},
+			server: []string{"python3", "test/bench/server/server.py"}, start: []string{"python3", "-c", "pass"}},
+		{name: "Go", runtime: "provided.al2023", handler: "bootstrap",
+			files:  map[string]string{"bootstrap": goFunction},
+			server: []string{goServer}, start: []string{goFunction}},
+	}
+	began := time.Now()
+	endpoint, pid, err := b.serve(*program, "up", "--listen", "127.0.0.1:0", "--data", filepath.Join(work, "data"), "--any-runtime", "--driver", *driver, "--log-level", "error")
+	if err != nil {
+		return err
+	}
+	started := time.Since(began)
+	time.Sleep(time.Second) // the discovery of interpreters is over
+	idle := rss(pid)
+	for _, l := range languages {
+		if l.bare, _, err = b.serve(l.server[0], l.server[1:]...); err != nil {
+			return err
+		}
+		if l.proxied, _, err = b.serve(goServer, l.bare); err != nil {
+			return err
+		}
+		if err := b.deploy(endpoint, l); err != nil {
+			return err
+		}
+		l.kiln = endpoint + "/2015-03-31/functions/" + functionName(l) + "/invocations"
+	}
+
+	fmt.Printf("# Benchmark\n\n%s, %d requests a round, %d rounds, events of %d bytes. Start to ready %d ms, idle %.1f MiB resident.\n",
+		time.Now().UTC().Format("2006-01-02"), *requests, *rounds, len(event), started.Milliseconds(), float64(idle)/(1<<20))
+	for _, clients := range []int{1, 8} {
+		if err := warm(languages, clients); err != nil {
+			return err
+		}
+	}
+	return b.cold(endpoint, languages)
+}
+
+func version(name string, args ...string) (string, error) {
+	out, err := exec.Command(name, args...).Output()
+	if err != nil {
+		return "", fmt.Errorf("ask %s for its version: %w", name, err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+func functionName(l *language) string {
+	return "bench-" + strings.ToLower(strings.ReplaceAll(l.name, ".", ""))
+}
+
+// warm compares servers that are running. Their rounds take turns.
+func warm(languages []*language, clients int) error {
+	fmt.Printf("\n## Warm, %d client(s)\n\n", clients)
+	fmt.Println("| language | server | p50 ms | p99 ms | requests/s | p50 ÷ bare | p50 ÷ proxied | requests/s ÷ proxied |")
+	fmt.Println("|---|---|---|---|---|---|---|---|")
+	for _, l := range languages {
+		targets := []struct{ name, url string }{{"bare", l.bare}, {"proxied", l.proxied}, {"kiln", l.kiln}}
+		times := make([][]time.Duration, len(targets))
+		spent := make([]time.Duration, len(targets))
+		for round := range *rounds {
+			for i, t := range targets {
+				if round == 0 {
+					if _, _, err := load(t.url, clients, warmup); err != nil {
+						return fmt.Errorf("%s, %s: %w", l.name, t.name, err)
+					}
+				}
+				d, took, err := load(t.url, clients, *requests)
+				if err != nil {
+					return fmt.Errorf("%s, %s: %w", l.name, t.name, err)
+				}
+				times[i] = append(times[i], d...)
+				spent[i] += took
+			}
+		}
+		p50 := func(i int) float64 { return milliseconds(percentile(times[i], 50)) }
+		rate := func(i int) float64 { return float64(len(times[i])) / spent[i].Seconds() }
+		for i, t := range targets {
+			fmt.Printf("| %s | %s | %.3f | %.3f | %.0f | %.2f | %.2f | %.2f |\n", l.name, t.name,
+				p50(i), milliseconds(percentile(times[i], 99)), rate(i), p50(i)/p50(0), p50(i)/p50(1), rate(i)/rate(1))
+		}
+	}
+	return nil
+}
+
+// load sends n requests from several clients, each with one connection.
+func load(url string, clients, n int) ([]time.Duration, time.Duration, error) {
+	var (
+		mu    sync.Mutex
+		times []time.Duration
+		first error
+		wg    sync.WaitGroup
+	)
+	began := time.Now()
+	for range clients {
+		wg.Go(func() {
+			client := &http.Client{Transport: &http.Transport{}}
+			defer client.CloseIdleConnections()
+			mine := make([]time.Duration, 0, n/clients)
+			var err error
+			for range n / clients {
+				var d time.Duration
+				if d, err = request(client, url); err != nil {
+					break
+				}
+				mine = append(mine, d)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			times = append(times, mine...)
+			if first == nil {
+				first = err
+			}
+		})
+	}
+	wg.Wait()
+	return times, time.Since(began), first
+}
+
+func request(client *http.Client, url string) (time.Duration, error) {
+	r, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(event))
+	if err != nil {
+		return 0, err
+	}
+	now := time.Now().UTC()
+	r.Header.Set("X-Amz-Date", now.Format("20060102T150405Z"))
+	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=bench/"+now.Format("20060102")+"/us-east-1/lambda/aws4_request, SignedHeaders=host;x-amz-date, Signature=0")
+	began := time.Now()
+	answer, err := client.Do(r)
+	if err != nil {
+		return 0, err
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	took := time.Since(began)
+	if err != nil {
+		return 0, err
+	}
+	if answer.StatusCode != http.StatusOK || answer.Header.Get("X-Amz-Function-Error") != "" || len(body) < len(event) {
+		return 0, fmt.Errorf("%s answered %s: %.200s", url, answer.Status, body)
+	}
+	return took, nil
+}
+
+// cold compares the first request of an environment with the bare start of its
+// interpreter. No environment is held ready: each change of the function retires
+// those there are.
+func (b *bench) cold(endpoint string, languages []*language) error {
+	fmt.Printf("\n## Cold start, none held ready, 1 client, %d starts\n\n", *colds)
+	fmt.Println("| language | p50 ms | p99 ms | bare start p50 ms | (p50 − 5 ms) ÷ bare start |")
+	fmt.Println("|---|---|---|---|---|")
+	api := client(endpoint)
+	for _, l := range languages {
+		var starts, bare []time.Duration
+		for i := range *colds {
+			if err := retire(api, functionName(l), i); err != nil {
+				return err
+			}
+			d, err := request(http.DefaultClient, l.kiln)
+			if err != nil {
+				return err
+			}
+			starts = append(starts, d)
+			began := time.Now()
+			_ = exec.Command(l.start[0], l.start[1:]...).Run() // the Go one ends with an error: it has no Runtime API
+			bare = append(bare, time.Since(began))
+		}
+		p50, base := milliseconds(percentile(starts, 50)), milliseconds(percentile(bare, 50))
+		fmt.Printf("| %s | %.1f | %.1f | %.1f | %.2f |\n", l.name, p50, milliseconds(percentile(starts, 99)), base, (p50-5)/base)
+	}
+	return nil
+}
+
+func retire(api *lambda.Client, name string, i int) error {
+	ctx := context.Background()
+	if _, err := api.UpdateFunctionConfiguration(ctx, &lambda.UpdateFunctionConfigurationInput{FunctionName: &name, Description: aws.String(fmt.Sprint(i))}); err != nil {
+		return err
+	}
+	return lambda.NewFunctionUpdatedV2Waiter(api, func(o *lambda.FunctionUpdatedV2WaiterOptions) {
+		o.MinDelay, o.MaxDelay = time.Millisecond, 10*time.Millisecond
+	}).Wait(ctx, &lambda.GetFunctionInput{FunctionName: &name}, time.Minute)
+}
+
+func client(endpoint string) *lambda.Client {
+	return lambda.New(lambda.Options{Region: "us-east-1", BaseEndpoint: &endpoint, Credentials: credentials.NewStaticCredentialsProvider("bench", "bench", "")})
+}
+
+// bench is what runs, until stop.
+type bench struct {
+	work     string
+	commands []*exec.Cmd
+}
+
+func (b *bench) build(pkg, name string) (string, error) {
+	path := filepath.Join(b.work, name)
+	cmd := exec.Command("go", "build", "-o", path, pkg)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build %s: %w\n%s", pkg, err, out)
+	}
+	return path, nil
+}
+
+// serve starts a server and returns the first URL that it prints.
+func (b *bench) serve(name string, args ...string) (url string, pid int, err error) {
+	cmd := exec.Command(name, args...)
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return "", 0, err
+	}
+	if err := cmd.Start(); err != nil {
+		return "", 0, err
+	}
+	b.commands = append(b.commands, cmd)
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if i := strings.Index(lines.Text(), "http://"); i >= 0 {
+			url, _, _ = strings.Cut(lines.Text()[i:], " ")
+			go func() { _, _ = io.Copy(io.Discard, out) }() // ends with the program
+			return url, cmd.Process.Pid, nil
+		}
+	}
+	return "", 0, fmt.Errorf("%s ended before it served", name)
+}
+
+func (b *bench) stop() {
+	for _, cmd := range slices.Backward(b.commands) {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait() // killed by us
+	}
+}
+
+func (b *bench) deploy(endpoint string, l *language) error {
+	zip, err := pack(l.files)
+	if err != nil {
+		return err
+	}
+	name := functionName(l)
+	api := client(endpoint)
+	if _, err := api.CreateFunction(context.Background(), &lambda.CreateFunctionInput{
+		FunctionName: &name, Runtime: types.Runtime(l.runtime), Handler: &l.handler, MemorySize: aws.Int32(512),
+		Role: aws.String("arn:aws:iam::000000000000:role/bench"), Code: &types.FunctionCode{ZipFile: zip},
+	}); err != nil {
+		return err
+	}
+	return lambda.NewFunctionActiveV2Waiter(api, func(o *lambda.FunctionActiveV2WaiterOptions) { o.MinDelay = 10 * time.Millisecond }).
+		Wait(context.Background(), &lambda.GetFunctionInput{FunctionName: &name}, time.Minute)
+}
