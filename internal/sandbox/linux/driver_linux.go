@@ -195,21 +195,28 @@ func (d *Driver) Sweep(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, cgroupTimeout)
 	defer cancel()
 	var failed error
+	var groups []string
 	err := filepath.WalkDir(d.runs(), func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		group, id, ok := splitRun(d.runs(), path)
 		if !ok {
+			if path != d.runs() {
+				groups = append(groups, filepath.Join(group, e.Name()))
+			}
 			return nil
 		}
 		c := d.cgroups.at(group, id)
 		if err := errors.Join(c.kill(ctx), c.remove(ctx), sandbox.RemoveTree(path)); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("sweep sandbox %s: %w", id, err))
 		}
-		d.removeGroup(group)
 		return filepath.SkipDir
 	})
+	// Groups are kept for a while without sandboxes: theirs are swept as well.
+	for _, g := range slices.Backward(groups) {
+		d.removeGroup(g)
+	}
 	return errors.Join(failed, err)
 }
 
