@@ -128,6 +128,9 @@ func unsettled(f *lambda.Function) bool {
 // Resolve returns what an invocation of the ARN runs. A function that is being
 // created is waited for: that takes the time of one write.
 func (r *Registry) Resolve(ctx context.Context, arn lambda.FunctionARN) (*lambda.Function, error) {
+	if arn.Qualifier == "" {
+		arn.Qualifier = lambda.Latest // which Invoke, unlike others, also says of a function that is missing
+	}
 	e, err := r.lookup(arn)
 	if err != nil {
 		return nil, err
@@ -324,6 +327,17 @@ func (r *Registry) Uses(sha256 string) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.codes[sha256] > 0
+}
+
+// Sweep removes those of the packages that no function has: what a crash left. A
+// function may come to have one meanwhile.
+func (r *Registry) Sweep(ctx context.Context, packages []lambda.Code) {
+	for _, c := range packages {
+		if ctx.Err() != nil {
+			return
+		}
+		r.discard(&c)
+	}
 }
 
 func (r *Registry) discard(c *lambda.Code) {
