@@ -47,11 +47,15 @@ func TestAnswers(t *testing.T) {
 		{name: "reject text", handler: `() => Promise.reject("text")`, fails: `string text`},
 		{name: "reject number", handler: `() => Promise.reject(4)`, fails: `number 4`},
 		{name: "reject object", handler: `() => Promise.reject({a: 1})`, fails: `object [object Object]`},
-		{name: "reject nothing", handler: `() => Promise.reject()`, fails: `string handled`},
-		{name: "reject null", handler: `() => Promise.reject(null)`, fails: `string handled`},
+		{name: "reject nothing", handler: `() => Promise.reject()`, fails: `string handled`, last: upTo22},
+		{name: "reject null", handler: `() => Promise.reject(null)`, fails: `string handled`, last: upTo22},
+		{name: "reject nothing", handler: `() => Promise.reject()`, fails: `undefined undefined`, first: from24},
+		{name: "reject null", handler: `() => Promise.reject(null)`, fails: `object null`, first: from24},
 		{name: "reject like an error", handler: `() => Promise.reject({name: "N", message: "m", stack: "s"})`, fails: `N m`},
 		{name: "reject from another realm", handler: `() => Promise.reject(require("vm").runInNewContext("new EvalError('x')"))`, fails: `EvalError x`},
-		{name: "throw undefined", handler: `() => { throw undefined }`, fails: `string handled`},
+		{name: "throw undefined", handler: `() => { throw undefined }`, want: `null`, last: upTo22},
+		{name: "throw undefined", handler: `() => { throw undefined }`, fails: `undefined undefined`, first: from24},
+		{name: "this", handler: `async function () { "use strict"; return typeof this === "object" && this !== globalThis }`, want: `true`},
 		{name: "error with a throwing getter", handler: `async () => { throw Object.defineProperty(new Error("x"), "message", {get() { throw 1 }}) }`, fails: `handled ` + unreadable},
 		{name: "error without stack", handler: `async () => { const e = new Error("x"); e.stack = undefined; throw e }`, fails: `handled ` + unreadable},
 		{name: "symbol", handler: `async () => { throw Symbol("s") }`, fails: `symbol Symbol(s)`},
@@ -109,6 +113,9 @@ func TestErrorDocument(t *testing.T) {
 		d := p.wantError(`{}`, "TypeError", "a\nb")
 		if len(d.Trace) < 3 || d.Trace[0] != "TypeError: a" || d.Trace[1] != "b" || !strings.Contains(d.Trace[2], "index.js:2:") {
 			t.Errorf("trace %q", d.Trace)
+		}
+		if n := len(d.Trace); n > 9 {
+			t.Errorf("%d lines of the trace are not the function's: %q", n-3, d.Trace)
 		}
 		line := p.awaitLog("Invoke Error")
 		_, object, _ := strings.Cut(line, "Invoke Error \t")
@@ -289,6 +296,13 @@ func TestUncaught(t *testing.T) {
 		t.Run("rejection while a module loads", func(t *testing.T) {
 			p := start(t, function{node: node, code: files{"index.mjs": `Promise.reject(new Error("x")); await new Promise((r) => setTimeout(r, 1000)); export const handler = 1`}})
 			if d := p.initError(); d.Type != "Runtime.UnhandledPromiseRejection" || d.Message != "Error: x" {
+				t.Errorf("init failed with %+v", d)
+			}
+			p.wantExit(128)
+		})
+		t.Run("rejection left by a module", func(t *testing.T) {
+			p := start(t, function{node: node, code: files{"index.js": `Promise.reject(); exports.handler = async () => 1`}})
+			if d := p.initError(); d.Type != "Runtime.UnhandledPromiseRejection" || d.Message != "" {
 				t.Errorf("init failed with %+v", d)
 			}
 			p.wantExit(128)

@@ -36,6 +36,7 @@ module.exports = {
 
   PromiseResolve: method(Promise.resolve).bind(null, Promise),
   then: method(Promise.prototype.then),
+  queueMicrotask,
   setImmediate,
   process,
   exit: process.exit.bind(process),

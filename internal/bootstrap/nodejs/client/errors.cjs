@@ -23,7 +23,7 @@ class RuntimeError extends Error {
 
 class UnhandledPromiseRejection extends Error {
   constructor(reason, promise) {
-    super(String(reason));
+    super(reason === undefined ? '' : String(reason));
     this.reason = reason;
     this.promise = promise;
   }
@@ -51,7 +51,7 @@ function errorDocument(error) {
         trace: split(withoutDelete(checked(error.stack)), '\n'),
       };
     }
-    return { errorType: typeof error, errorMessage: checked(error.toString()), trace: [] };
+    return { errorType: typeof error, errorMessage: String(error), trace: [] };
   } catch {
     return {
       errorType: 'handled',

@@ -70,7 +70,8 @@ async function main() {
       checkSignature(handler, contract);
       begin = buffered(handler, contract);
     }
-    new Runtime(api, lifecycle, contract, begin).run();
+    const runtime = new Runtime(api, lifecycle, contract, begin);
+    setImmediate(() => runtime.run()); // what the module left for this turn can still fail the init
   } catch (error) {
     lifecycle.die(contract >= FIRST_WITHOUT_CALLBACKS ? 'Init Error' : 'Uncaught Exception', error, UNCAUGHT_EXCEPTION);
   }

@@ -2,8 +2,7 @@
 
 // The loop: take an event, call the handler, post what came of it.
 
-const { AsyncResource } = require('node:async_hooks');
-const { Error, PromiseResolve, TypeError, exit, parse, setImmediate, stringify, then } = require('./captured.cjs');
+const { Error, PromiseResolve, TypeError, apply, exit, parse, queueMicrotask, setImmediate, stringify, then } = require('./captured.cjs');
 const { RuntimeError, errorCause, errorDocument } = require('./errors.cjs');
 const { fillContext } = require('./context.cjs');
 const { LEVELS, complain, log, logError, setRequest } = require('./log.cjs');
@@ -11,6 +10,8 @@ const { LEVELS, complain, log, logError, setRequest } = require('./log.cjs');
 const NEVER_SETTLED =
   'The Lambda runtime client detected an unexpected Node.js exit code. This is most commonly caused by a Promise ' +
   'that was never settled. For more information, see https://nodejs.org/docs/latest/api/process.html#exit-codes';
+// What handlers have as this: an object of the runtime's, and never the global one.
+const RECEIVER = {};
 const ANSWERED_TWICE =
   'Invocation has already been reported as done. Cannot call complete more than once per invocation.';
 
@@ -52,9 +53,10 @@ class Runtime {
       }
       const id = headers['lambda-runtime-aws-request-id'];
       setRequest(id, headers['lambda-runtime-aws-tenant-id']);
-      // A context of its own per invocation: what the handler stores in
-      // AsyncLocalStorage does not reach the next one.
-      new AsyncResource('Invocation').runInAsyncScope(this.#begin, null, this, id, headers, body);
+      // A microtask has an asynchronous context of its own, so that what the
+      // handler stores in AsyncLocalStorage does not reach the next invocation, and
+      // a short stack, so that the ten lines of an error's trace are the function's.
+      queueMicrotask(() => this.#begin(this, id, headers, body));
     });
   }
 }
@@ -94,30 +96,28 @@ class Invocation {
 
   // start calls the handler as the contract of 24 has it.
   start(handler, headers, body) {
-    this.#guard(() => {
+    try {
       const event = parse(body);
-      const result = handler(event, fillContext({}, headers, this.#runtime.contract));
+      const context = fillContext({}, headers, this.#runtime.contract);
+      const result = apply(handler, RECEIVER, [event, context]);
       if (isThenable(result)) this.#follow(result);
       else this.#settle(null, result);
-    });
+    } catch (error) {
+      this.#reject(error);
+    }
   }
 
   // startWithCallback calls it as up to 22, where a plain result does not count.
   startWithCallback(handler, headers, body) {
-    this.#guard(() => {
-      const event = parse(body);
-      const context = this.#callbackContext();
-      const callback = (error, result) => this.#called(error, result, context.waits());
-      const result = handler(event, fillContext(context.object, headers, this.#runtime.contract), callback);
-      if (isThenable(result)) this.#follow(result);
-    });
-  }
-
-  #guard(call) {
+    const { object, waits } = this.#callbackContext();
+    const callback = (error, result) => this.#called(error, result, waits());
     try {
-      call();
+      const event = parse(body);
+      const context = fillContext(object, headers, this.#runtime.contract);
+      const result = apply(handler, RECEIVER, [event, context, callback]);
+      if (isThenable(result)) this.#follow(result);
     } catch (error) {
-      this.#settle(error === undefined || error === null ? 'handled' : error, undefined);
+      callback(error); // so that throwing null succeeds, as on AWS
     }
   }
 
@@ -126,7 +126,7 @@ class Invocation {
     then(
       PromiseResolve(promise),
       (result) => this.#settle(null, result),
-      (error) => this.#settle(error === undefined || error === null ? 'handled' : error, undefined),
+      (error) => this.#reject(error),
     );
   }
 
@@ -140,10 +140,20 @@ class Invocation {
         waits = value;
       },
       succeed: (result) => this.#settle(null, result),
-      fail: (error) => this.#settle(error === undefined || error === null ? 'handled' : error, undefined),
+      fail: (error) => this.#reject(error),
       done: (error, result) => this.#settle(error, result),
     };
     return { object, waits: () => waits };
+  }
+
+  // reject is a failure whose reason may be nothing.
+  #reject(error) {
+    if (this.#runtime.contract < 24) {
+      this.#settle(error === undefined || error === null ? 'handled' : error, undefined);
+    } else if (!this.#decided && !this.#answered) {
+      this.#decided = true;
+      this.#fail(error);
+    }
   }
 
   // called is the callback: its result waits for an empty event loop unless told otherwise.
@@ -217,4 +227,4 @@ function buffered(handler, contract) {
   return (runtime, id, headers, body) => new Invocation(runtime, id).startWithCallback(handler, headers, body);
 }
 
-module.exports = { Runtime, buffered, isThenable, NEVER_SETTLED };
+module.exports = { NEVER_SETTLED, RECEIVER, Runtime, buffered, isThenable };

@@ -5,11 +5,11 @@
 // https://docs.aws.amazon.com/lambda/latest/dg/configuration-response-streaming.html
 
 const { Writable } = require('node:stream');
-const { Error, PromiseResolve, parse, stringify, then } = require('./captured.cjs');
+const { Error, PromiseResolve, apply, parse, stringify, then } = require('./captured.cjs');
 const { RuntimeError, errorDocument, headerValue } = require('./errors.cjs');
 const { LEVELS, log, logError } = require('./log.cjs');
 const { fillContext } = require('./context.cjs');
-const { NEVER_SETTLED, isThenable } = require('./runtime.cjs');
+const { NEVER_SETTLED, RECEIVER, isThenable } = require('./runtime.cjs');
 
 // ResponseStream is what a handler writes its answer to. Nothing is sent before
 // the first write, so that the content type can still be chosen.
@@ -101,7 +101,7 @@ class StreamedInvocation {
   start(handler, headers, body) {
     try {
       const context = fillContext(this.#context(), headers, this.#runtime.contract);
-      const result = handler(parse(body), this.#stream, context);
+      const result = apply(handler, RECEIVER, [parse(body), this.#stream, context]);
       if (!isThenable(result)) {
         this.#fail(this.#complaint('Streaming does not support non-async handlers.'));
         return;
