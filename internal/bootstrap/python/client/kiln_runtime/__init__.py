@@ -11,3 +11,9 @@ something out of the ordinary. Whatever runs between two invocations is bound
 early, so that a function which patches json, socket or builtins breaks itself
 and not the next invocation.
 """
+
+import builtins
+
+# Every module takes this copy as its own: what a function does to builtins, it
+# does to itself.
+BUILTINS = dict(vars(builtins))

@@ -5,6 +5,8 @@ the API needs of HTTP/1.1 is a request head, Content-Length, and chunks.
 """
 import _socket
 
+from kiln_runtime import BUILTINS as __builtins__
+
 # One read takes a small event whole, head and body.
 CHUNK = 64 * 1024
 # Above this, joining head and body costs more than a second system call.

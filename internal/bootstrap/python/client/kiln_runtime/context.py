@@ -4,6 +4,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/python-context.html
 """
 from time import time
 
+from kiln_runtime import BUILTINS as __builtins__
 from kiln_runtime.payload import Fault, parse
 
 

@@ -1,8 +1,9 @@
 """Error documents: what a caller gets for an exception, and what the log says."""
 from time import gmtime, strftime
 
+from kiln_runtime import BUILTINS as __builtins__
 from kiln_runtime import logs
-from kiln_runtime.payload import ASCII, Fault
+from kiln_runtime.payload import Fault, legible
 
 NBSP = "\u00a0"  # log viewers drop leading spaces
 
@@ -48,18 +49,12 @@ def _stack(trace):
         return []
 
 
-def body(document):
-    """The document as it is posted. A lone surrogate becomes its escape."""
-    from json import dumps
-    return dumps(document, ensure_ascii=ASCII).encode("utf-8", "backslashreplace")
-
-
 def log(document, settings, sink):
     """Writes an unhandled error to the function's log, as one event."""
     if settings.json:
         fields = {"timestamp": strftime("%Y-%m-%dT%H:%M:%SZ", gmtime()), "level": "ERROR"}
         fields.update(document)
-        sink.log(logs.to_json(fields) + ("" if sink.framed else "\n"), logs.OBJECT | logs.ERROR)
+        sink.log(legible(fields) + ("" if sink.framed else "\n"), logs.OBJECT | logs.ERROR)
         return
     first = "[ERROR] " + document["errorType"]
     if document["errorMessage"]:

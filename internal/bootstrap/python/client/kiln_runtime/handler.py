@@ -1,6 +1,7 @@
 """Finds the function's handler."""
 import sys
 
+from kiln_runtime import BUILTINS as __builtins__
 from kiln_runtime.payload import Fault
 
 

@@ -3,6 +3,7 @@ logging, so that a function which does not log does not wait for it."""
 import logging
 import time
 
+from kiln_runtime import BUILTINS as __builtins__
 from kiln_runtime import logs, payload
 
 _DATE = "%Y-%m-%dT%H:%M:%S"
@@ -74,7 +75,7 @@ class JsonFormatter(logging.Formatter):
         for name, value in record.__dict__.items():
             if name not in _STANDARD and name not in fields:
                 fields[name] = value
-        return logs.to_json(fields) + "\n"
+        return payload.legible(fields) + "\n"
 
 
 def _json_level(number):

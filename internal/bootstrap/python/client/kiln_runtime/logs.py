@@ -8,6 +8,8 @@ import os
 import sys
 from time import time_ns
 
+from kiln_runtime import BUILTINS as __builtins__
+
 TEXT = 0xA55A0003
 OBJECT = 0xA55A0002  # JSON
 
@@ -22,12 +24,6 @@ def level_bits(number):
         if number >= least:
             return bits
     return 0
-
-
-def to_json(fields):
-    """JSON as it appears in logs: unescaped, and str() of what JSON lacks."""
-    from json import dumps
-    return dumps(fields, ensure_ascii=False, default=str)
 
 
 class Settings:
@@ -52,8 +48,11 @@ class Frames:
         body = text.encode("utf-8", "backslashreplace")
         frame = memoryview(kind.to_bytes(4, "big") + len(body).to_bytes(4, "big")
                            + (time_ns() // 1000).to_bytes(8, "big") + body)
-        while frame:
-            frame = frame[self._write(self._descriptor, frame):]
+        try:
+            while frame:
+                frame = frame[self._write(self._descriptor, frame):]
+        except OSError:
+            pass  # a handler closed it; a lost record is no reason to fail its caller
 
 
 class Output:

@@ -2,11 +2,12 @@
 import os
 import sys
 
+from kiln_runtime import BUILTINS as __builtins__
 from kiln_runtime import logs, modules
 from kiln_runtime.api import RuntimeAPI
 from kiln_runtime.context import LambdaContext
 from kiln_runtime.handler import load
-from kiln_runtime.payload import decode, encode
+from kiln_runtime.payload import decode, encode, encode_document
 
 
 class Function:
@@ -59,7 +60,7 @@ class Runtime:
             errors.log(document, self.settings, self.sink)
         finally:
             flush()
-            self.api.fail_init(errors.body(document), document["errorType"])
+            self.api.fail_init(encode_document(document), document["errorType"])
         # Threads that the module started before it failed would keep us here.
         os._exit(1) if "threading" in sys.modules and sys.modules["threading"].active_count() > 1 else sys.exit(1)
 
@@ -93,7 +94,7 @@ class Runtime:
         errors.log(document, self.settings, self.sink)
         flush()
         self._stay_parent()
-        self.api.fail(event.id, errors.body(document), document["errorType"])
+        self.api.fail(event.id, encode_document(document), document["errorType"])
 
     def _stay_parent(self):
         """A child that a handler forked and that came back from it must not

@@ -10,6 +10,8 @@ import os
 import sys
 from _frozen_importlib_external import PathFinder
 
+from kiln_runtime import BUILTINS as __builtins__
+
 _TAKEN = frozenset((
     "abc", "codecs", "collections", "concurrent", "contextlib", "copyreg", "decimal", "enum", "functools",
     "heapq", "importlib", "io", "json", "keyword", "linecache", "logging", "math", "numbers", "operator",

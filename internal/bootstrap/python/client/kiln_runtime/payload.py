@@ -8,6 +8,8 @@ recognised at C speed and encoded in one go, all others by slowjson.
 import _json
 import os
 
+from kiln_runtime import BUILTINS as __builtins__
+
 JSON = b"application/json"
 RAW = b"application/unknown"
 
@@ -70,12 +72,26 @@ def decode(body, content_type):
         raise Fault("Runtime.UnmarshalError", "Unable to unmarshal input: %s" % (e,)) from None
 
 
+_encoder = _json.make_encoder
+
+
 def _not_plain(value):
     raise TypeError
 
 
-_quote = _json.encode_basestring_ascii if ASCII else _json.encode_basestring
-_dump = _json.make_encoder(None, _not_plain, _quote, None, ": ", ", ", False, False, True)
+_unescaped = _json.encode_basestring
+_quote = _json.encode_basestring_ascii if ASCII else _unescaped
+_dump = _encoder(None, _not_plain, _quote, None, ": ", ", ", False, False, True)
+
+
+def encode_document(value):
+    """The body of an error document. A lone surrogate becomes its escape."""
+    return "".join(_dump(value, 0)).encode("utf-8", "backslashreplace")
+
+
+def legible(value):
+    """JSON as it appears in logs: unescaped, and str() of what JSON lacks."""
+    return "".join(_encoder({}, str, _unescaped, None, ": ", ", ", False, False, True)(value, 0))
 
 # Deeper results are rare, and circular ones never end: slowjson tells which.
 MAX_PLAIN_DEPTH = 100

@@ -1,4 +1,5 @@
 """JSON of results that are more than plain values, as simplejson writes it."""
+from kiln_runtime import BUILTINS as __builtins__
 
 
 def dumps(value, quote):
