@@ -32,6 +32,8 @@ func testIsolation(t *testing.T, b *bench) {
 
 	for what, script := range map[string]string{
 		"sees a file of the host":         "cat " + secret,
+		"sees the old root above its own": "cat /.." + secret,
+		"has the old root mounted":        "[ $(grep -c ' / rw\\| / ro' /proc/self/mountinfo) -gt 1 ]",
 		"sees the host's /root":           "ls /root",
 		"sees the host's /sys":            "ls /sys/fs/cgroup | grep .",
 		"sees another's /tmp":             "cat $TMP/hidden",
@@ -53,7 +55,6 @@ func testIsolation(t *testing.T, b *bench) {
 		"may gain privileges":             "grep 'NoNewPrivs:.*0' /proc/self/status",
 		"writes a kernel setting":         "echo 1 >/proc/sys/vm/drop_caches",
 		"writes to the root":              "mkdir /x || touch /usr/x || touch /home/x || touch /dev/x",
-		"sees the old root":               "ls /.old /old_root /oldroot",
 	} {
 		if c := s.sh(script); c.wait().Code == 0 {
 			t.Errorf("a process %s: %s", what, c.all())
@@ -71,6 +72,24 @@ func testIsolation(t *testing.T, b *bench) {
 		t.Error("the root is empty")
 	} else {
 		t.Logf("the root: %s", strings.ReplaceAll(got, "\n", " "))
+	}
+
+	// Read-only is not a matter of modes.
+	open := b.spec()
+	for _, dir := range []*string{&open.Task, &open.Opt, &open.Runtime} {
+		*dir = filepath.Join(Dir(t), "open")
+		if err := os.Mkdir(*dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(*dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := b.createSpec(t, open)
+	for _, dir := range []string{"$TASK", "$OPT", "$CLIENT"} {
+		if c := o.sh("touch " + dir + "/new"); c.wait().Code == 0 {
+			t.Errorf("%s can be written", dir)
+		}
 	}
 
 	// What must work.
