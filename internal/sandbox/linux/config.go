@@ -35,7 +35,7 @@ type Config struct {
 	// Default: this executable with InitArg.
 	InitCommand []string
 	// Spares is how many first processes wait, in their new namespaces, for a
-	// Create to come: it then takes a quarter of the time. Each costs 1.5 MB, and
+	// Create to come: it then takes a third of the time. Each costs 1.5 MB, and
 	// the first are started by the first Create. Default: 0.
 	Spares int
 	// Network is NetworkNone or NetworkHost. Default: NetworkNone.
