@@ -6,9 +6,10 @@ import (
 	"errors"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
 
 	"kiln/internal/lambda"
 )
@@ -131,8 +132,10 @@ type pipe struct {
 
 	mu   sync.Mutex
 	rest []byte // guarded by mu; what is no whole event yet
-	buf  []byte // guarded by mu
 }
+
+// buffers are shared: an environment that is silent keeps none.
+var buffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 
 // run reads until the writers are gone or the file is closed.
 func (p *pipe) run() {
@@ -176,24 +179,31 @@ func (p *pipe) split(data []byte) (rest []byte) {
 
 // take reads what is there and reports whether the pipe has ended.
 func (p *pipe) take(fd int) (ended bool) {
-	if p.buf == nil {
-		p.buf = make([]byte, readSize)
+	if ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}; !readable(ready) {
+		return false
 	}
+	buf := buffers.Get().(*[readSize]byte)
+	defer buffers.Put(buf)
 	for {
-		n, err := syscall.Read(fd, p.buf)
+		n, err := unix.Read(fd, buf[:])
 		switch {
-		case errors.Is(err, syscall.EINTR):
-		case errors.Is(err, syscall.EAGAIN):
-			p.buf = nil // an idle environment keeps no buffer
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EAGAIN):
 			return false
 		case err != nil || n == 0:
 			return true
 		case len(p.rest) == 0:
-			p.rest = bytes.Clone(p.split(p.buf[:n]))
+			p.rest = bytes.Clone(p.split(buf[:n]))
 		default:
-			p.rest = p.split(append(p.rest, p.buf[:n]...))
+			p.rest = p.split(append(p.rest, buf[:n]...))
 		}
 	}
+}
+
+// readable asks without waiting. Most often nothing is there, and asking is all it takes.
+func readable(fds []unix.PollFd) bool {
+	n, err := unix.Poll(fds, 0)
+	return n > 0 || err != nil
 }
 
 // splitLines makes each line an event. Without flush the last, unfinished line is returned.
