@@ -151,7 +151,8 @@ func (Family) Adjust(l bootstrap.Launch, vars map[string]string) bootstrap.Launc
 	}
 	options := vars["NODE_OPTIONS"]
 	args := []string{l.Args[0]}
-	if memory, err := strconv.Atoi(vars["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]); err == nil && !strings.Contains(options, "-space-size") && !strings.Contains(options, "_space_size") {
+	memory, err := strconv.Atoi(vars["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"])
+	if err == nil && !strings.Contains(strings.ReplaceAll(options, "_", "-"), "-space-size") {
 		young := memory / 10
 		args = append(args,
 			"--max-semi-space-size="+strconv.Itoa(young/2),
