@@ -2,8 +2,10 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 
 	"kiln/internal/config"
@@ -15,10 +17,22 @@ import (
 
 func (d *Daemon) driver(ctx context.Context, dir *datadir.Dir) (sandbox.Driver, error) {
 	driver, reason, err := Driver(ctx, d.config, filepath.Join(dir.Run(), "sandboxes"), d.log)
-	if err == nil && reason != "" {
+	if err != nil {
+		return nil, err
+	}
+	if reason != "" {
 		d.log.Warn("functions run without isolation", "driver", driver.Name(), "reason", reason)
 	}
-	return driver, err
+	if driver.Name() == "process" && os.Getuid() == 0 {
+		// Functions get users of their own, who must find their code and their
+		// folders. What else is here is closed to them itself.
+		for _, path := range []string{dir.Path(), dir.Run(), dir.Code()} {
+			if err := os.Chmod(path, 0o711); err != nil {
+				return nil, errors.Join(err, driver.Close())
+			}
+		}
+	}
+	return driver, nil
 }
 
 // Driver makes the driver that the configuration asks for. With driver = auto it

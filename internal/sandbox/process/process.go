@@ -217,17 +217,41 @@ func (b *box) reachable() error {
 		return nil
 	}
 	for _, p := range []string{b.dir, b.spec.Task, b.spec.Opt, b.spec.Runtime, b.spec.Lang} {
-		for ; p != "" && p != "/"; p = filepath.Dir(p) {
-			st, err := os.Stat(p)
-			if err != nil {
-				return err
-			}
-			if st.IsDir() && st.Mode()&0o001 == 0 {
-				return fmt.Errorf("user %d may not enter %s: chmod o+x it, keep the data directory elsewhere, or keep the daemon's user", b.uid, p)
-			}
+		switch closed, err := closedFolder(p); {
+		case err != nil:
+			return err
+		case closed != "":
+			return fmt.Errorf("user %d may not enter %s: chmod o+x it, keep the data directory elsewhere, or keep the daemon's user", b.uid, closed)
 		}
 	}
 	return nil
+}
+
+// Usable refuses a program that the users of sandboxes may not reach, such as an
+// interpreter in root's home folder.
+func (d *Driver) Usable(path string) error {
+	if d.uids == nil {
+		return nil
+	}
+	closed, err := closedFolder(path)
+	if err == nil && closed != "" {
+		err = fmt.Errorf("the users that functions get may not enter %s: chmod o+x it, or install the interpreter elsewhere", closed)
+	}
+	return err
+}
+
+// closedFolder returns the first folder on the way up that is closed to others, or "".
+func closedFolder(path string) (string, error) {
+	for ; path != "" && path != "/"; path = filepath.Dir(path) {
+		st, err := os.Stat(path)
+		if err != nil {
+			return "", err
+		}
+		if st.IsDir() && st.Mode()&0o001 == 0 {
+			return path, nil
+		}
+	}
+	return "", nil
 }
 
 func (b *box) home() string { return filepath.Join(b.dir, "home") }
