@@ -85,13 +85,18 @@ type Daemon struct {
 // a check of its exit code, when the test ends.
 func Start(t testing.TB, args ...string) *Daemon {
 	t.Helper()
-	return StartIn(t, filepath.Join(t.TempDir(), "data"), args...)
+	return StartEnv(t, nil, args...)
 }
 
 // StartEnv is Start with further variables in the daemon's environment.
 func StartEnv(t testing.TB, env []string, args ...string) *Daemon {
 	t.Helper()
-	d := &Daemon{t: t, Data: filepath.Join(t.TempDir(), "data"), args: args, env: env, Log: &Buffer{}}
+	dir := t.TempDir()
+	// Functions of the process driver have users of their own, who must get in.
+	if err := os.Chmod(filepath.Dir(dir), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	d := &Daemon{t: t, Data: filepath.Join(dir, "data"), args: args, env: env, Log: &Buffer{}}
 	d.Start()
 	t.Cleanup(d.Stop)
 	return d

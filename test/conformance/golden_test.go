@@ -1,0 +1,83 @@
+package conformance
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"kiln/test/kiln"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// changing are the parts of an answer that differ from run to run.
+var changing = []struct {
+	pattern *regexp.Regexp
+	with    string
+}{
+	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`), "<uuid>"},
+	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+0000`), "<time>"},
+	{regexp.MustCompile(`runtime:[0-9a-f]{64}`), "runtime:<digest>"},
+	{regexp.MustCompile(`"Location": "http://127\.0\.0\.1:\d+/[^"]*"`), `"Location": "<link>"`},
+	{regexp.MustCompile(`"(x86_64|arm64)"`), `"<architecture>"`},
+}
+
+// TestGolden compares whole answers, member by member, with what AWS answers to a
+// minimal function and to one with an OS-only runtime.
+func TestGolden(t *testing.T) {
+	t.Parallel()
+	d := kiln.Start(t, "--any-runtime")
+	code := base64.StdEncoding.EncodeToString(kiln.Zip(map[string]string{"bootstrap!": "#!/bin/sh\n"}))
+	const functions = "/2015-03-31/functions"
+	for _, step := range []struct{ name, method, path, body string }{
+		{"create_python", "POST", functions, `{"FunctionName":"python","Runtime":"python3.12","Handler":"f.handler","Role":"` + kiln.Role + `","Code":{"ZipFile":"` + code + `"}}`},
+		{"create_provided", "POST", functions, `{"FunctionName":"provided","Runtime":"provided.al2023","Handler":"f","Role":"` + kiln.Role + `","Code":{"ZipFile":"` + code + `"},"Environment":{"Variables":{"KEY":"value"}},"Tags":{"team":"red"}}`},
+		{"get_python", "GET", functions + "/python", ""},
+		{"get_provided", "GET", functions + "/provided", ""},
+		{"get_configuration", "GET", functions + "/python/configuration", ""},
+		{"list", "GET", functions, ""},
+		{"not_found", "GET", functions + "/absent", ""},
+		{"conflict", "POST", functions, `{"FunctionName":"python","Runtime":"python3.12","Handler":"f.handler","Role":"` + kiln.Role + `","Code":{"ZipFile":"` + code + `"}}`},
+	} {
+		if step.name == "get_python" {
+			for _, name := range []string{"python", "provided"} {
+				if f := (goSDK{}).wait(anyKey(d), "FunctionActiveV2", name); f != nil {
+					t.Fatal(f)
+				}
+			}
+		}
+		status, answer := send(t, step.method, d.URL+step.path, step.body, date())
+		answer["status"] = status
+		got, err := json.MarshalIndent(answer, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = bytes.ReplaceAll(got, []byte(`\u0026`), []byte("&"))
+		for _, c := range changing {
+			got = c.pattern.ReplaceAll(got, []byte(c.with))
+		}
+		got = append(got, '\n')
+		file := filepath.Join("testdata", "golden", step.name+".json")
+		if *update {
+			if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, got, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s:\n got %s\nwant %s", step.name, got, want)
+		}
+	}
+}
