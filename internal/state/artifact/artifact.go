@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -195,6 +196,23 @@ func (s *Store) Zip(ctx context.Context, digest string) (io.ReadCloser, int64, e
 		return nil, 0, fmt.Errorf("read the package %s: %w", digest, err)
 	}
 	return io.NopCloser(bytes.NewReader(b)), int64(len(b)), nil
+}
+
+// Keys lists the packages that are stored, and those of which only a tree is left
+// in the cache: a crash within Remove leaves such a one.
+func (s *Store) Keys(ctx context.Context) ([]string, error) {
+	keys, err := s.blob.Keys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for digest, t := range s.trees {
+		if t.bytes > 0 && !slices.Contains(keys, digest) {
+			keys = append(keys, digest)
+		}
+	}
+	return keys, nil
 }
 
 // Remove forgets a package. Its tree goes when its last user has released it.

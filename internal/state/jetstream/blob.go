@@ -3,7 +3,7 @@ package jetstream
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,15 +14,14 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"kiln/internal/state"
 )
 
 const (
-	// chunkPrefix and metaPrefix are an Object Store's subjects.
-	chunkPrefix = "$O." + bucket + ".C."
-	metaPrefix  = "$O." + bucket + ".M."
+	// chunkPrefix begins the subject of a blob's bytes, namePrefix that of its name.
+	chunkPrefix = "chunk."
+	namePrefix  = "blob."
 	// chunkSize is how much of a blob one message holds, in bytes. Each is synced:
 	// a 50 MiB package costs 50 syncs.
 	chunkSize = 1 << 20
@@ -31,28 +30,20 @@ const (
 	orphanAge = time.Hour
 )
 
-// Blob stores each blob as an Object Store does (ADR-20: chunks under a subject
-// of their own, then one message that names it), so that NATS's tools can read it.
-// nats.go's Object Store is not used: it writes the name before it knows that all
-// chunks are on disk, reads without a deadline of its own past five seconds, and
-// waits for chunks that are gone.
+// Blob stores a blob as an Object Store does (ADR-20): chunks under a subject of
+// their own, then one message that names it. NATS's own Object Store is not used.
+// Its client names an object before it knows that all chunks are on disk, gives a
+// whole read five seconds, and waits for chunks that are gone; and it keeps names
+// among the chunks, where a deleted one comes back after a crash (see State). Here
+// names are kept as records are.
 type Blob struct{ engine *Engine }
 
 // object is the content of the message that names a blob.
 type object struct {
-	Name    string    `json:"name"`
-	Options options   `json:"options"`
-	Bucket  string    `json:"bucket"`
-	ID      string    `json:"nuid"` // names the chunks; another one for each Put
-	Size    uint64    `json:"size"`
-	ModTime time.Time `json:"mtime"`
-	Chunks  uint32    `json:"chunks"`
-	Digest  string    `json:"digest,omitempty"`
-	Deleted bool      `json:"deleted,omitempty"`
-}
-
-type options struct {
-	ChunkSize uint32 `json:"max_chunk_size"`
+	ID     string `json:"id"` // names the chunks; another one for each Put
+	Size   uint64 `json:"size"`
+	Chunks uint32 `json:"chunks"`
+	Digest string `json:"sha256"` // hexadecimal
 }
 
 // Put stores r's bytes and returns once they are on disk. A reader of the key
@@ -65,14 +56,11 @@ func (b *Blob) Put(ctx context.Context, key string, r io.Reader) error {
 }
 
 func (b *Blob) put(ctx context.Context, key string, r io.Reader) (err error) {
-	if !isBlobKey(key) {
-		return fmt.Errorf("the key %q is not made of [a-z0-9-]", key)
-	}
 	old, err := b.find(ctx, key)
 	if err != nil && !errors.Is(err, state.ErrNotFound) {
 		return err
 	}
-	o := object{Name: key, Bucket: bucket, ID: uuid.NewString(), Options: options{chunkSize}}
+	o := object{ID: uuid.NewString()}
 	named := false
 	defer func() {
 		if err != nil && !named {
@@ -100,10 +88,10 @@ func (b *Blob) put(ctx context.Context, key string, r io.Reader) (err error) {
 			break
 		}
 	}
-	o.Digest = formatDigest(digest)
+	o.Digest = hex.EncodeToString(digest.Sum(nil))
 	// From here the blob may be named even if an error comes back.
 	named = true
-	if err := b.name(ctx, o); err != nil {
+	if err := b.name(ctx, key, &o); err != nil {
 		return err
 	}
 	if old.ID != "" {
@@ -120,7 +108,7 @@ func (b *Blob) Get(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the blob %s: %w", key, err)
 	}
-	return &reader{ctx: ctx, blob: b, object: o, digest: sha256.New(), from: 1}, nil
+	return &reader{ctx: ctx, blob: b, key: key, object: o, digest: sha256.New(), from: 1}, nil
 }
 
 // Delete frees the blob's space. A key that is not there is no error.
@@ -130,15 +118,10 @@ func (b *Blob) Delete(ctx context.Context, key string) error {
 		return nil
 	}
 	if err == nil {
-		// The synced marker comes before the purges, which are not synced: after a
-		// power failure the key must not come back without its bytes.
-		err = b.name(ctx, object{Name: key, Bucket: bucket, ID: o.ID, Deleted: true})
+		err = b.name(ctx, key, nil)
 	}
 	if err == nil {
-		err = b.engine.purge(ctx, blobStream, chunkPrefix+o.ID, 0)
-	}
-	if err == nil {
-		err = b.engine.purge(ctx, blobStream, metaSubject(key), 0)
+		b.dropChunks(context.WithoutCancel(ctx), o.ID)
 	}
 	if err != nil {
 		return fmt.Errorf("delete the blob %s: %w", key, err)
@@ -147,56 +130,66 @@ func (b *Blob) Delete(ctx context.Context, key string) error {
 }
 
 // Keys lists the blobs, oldest first.
-func (b *Blob) Keys(ctx context.Context) ([]string, error) {
-	var keys []string
-	err := b.each(ctx, func(o object, _ message) {
-		if !o.Deleted {
-			keys = append(keys, o.Name)
-		}
-	})
+func (b *Blob) Keys(ctx context.Context) (keys []string, err error) {
+	err = b.each(ctx, func(key string, _ object) { keys = append(keys, key) })
 	if err != nil {
 		return nil, fmt.Errorf("list the blobs: %w", err)
 	}
 	return keys, nil
 }
 
-func (b *Blob) each(ctx context.Context, f func(object, message)) error {
-	return b.engine.read(ctx, blobStream, metaPrefix+"*", func(m message) error {
-		var o object
-		if err := json.Unmarshal(m.data, &o); err != nil {
-			return fmt.Errorf("the blob at %s is damaged: %w", m.subject, err)
+func (b *Blob) each(ctx context.Context, f func(key string, o object)) error {
+	return b.engine.read(ctx, stateStream, namePrefix+"*", func(m message) error {
+		o, err := parseObject(m)
+		if err == nil {
+			f(strings.TrimPrefix(m.subject, namePrefix), o)
 		}
-		f(o, m)
-		return nil
+		if errors.Is(err, state.ErrNotFound) {
+			return nil
+		}
+		return err
 	})
 }
 
 func (b *Blob) find(ctx context.Context, key string) (object, error) {
-	m, err := b.engine.last(ctx, blobStream, metaSubject(key))
+	if !isBlobKey(key) {
+		return object{}, fmt.Errorf("the key %q is not made of [a-z0-9-]", key)
+	}
+	m, err := b.engine.last(ctx, stateStream, namePrefix+key)
 	if err != nil {
 		return object{}, err
 	}
-	var o object
-	if err := json.Unmarshal(m.data, &o); err != nil {
-		return object{}, fmt.Errorf("its description is damaged: %w", err)
+	return parseObject(m)
+}
+
+// parseObject fails with state.ErrNotFound when the message marks a deletion.
+func parseObject(m message) (o object, err error) {
+	if m.header.Get(deletedHeader) != "" {
+		return o, state.ErrNotFound
 	}
-	if o.Deleted {
-		return object{}, state.ErrNotFound
+	if err := json.Unmarshal(m.data, &o); err != nil {
+		return o, fmt.Errorf("read what %s is: %w", m.subject, err)
 	}
 	return o, nil
 }
 
-// name writes the message that makes the blob what it is, in place of the one before.
-func (b *Blob) name(ctx context.Context, o object) error {
-	o.ModTime = time.Now().UTC()
-	data, err := json.Marshal(o)
-	if err != nil {
-		return err
+// name writes the message that makes the blob what it is, in place of the one
+// before; nil deletes it.
+func (b *Blob) name(ctx context.Context, key string, o *object) error {
+	m := nats.NewMsg(namePrefix + key)
+	if o == nil {
+		m.Header.Set(deletedHeader, "1")
+	} else {
+		data, err := json.Marshal(o)
+		if err != nil {
+			return err
+		}
+		m.Data = data
 	}
-	m := nats.NewMsg(metaSubject(o.Name))
-	m.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
-	m.Data = data
-	_, err = b.engine.store(ctx, m)
+	_, err := b.engine.store(ctx, m)
+	if err == nil && o == nil {
+		b.engine.state.marked(ctx)
+	}
 	return err
 }
 
@@ -208,15 +201,10 @@ func (b *Blob) dropChunks(ctx context.Context, id string) {
 }
 
 // sweep removes what interrupted Puts and Deletes have left: chunks that no blob
-// refers to and that are older than the time given, and deletion markers.
+// refers to and that are older than the time given.
 func (b *Blob) sweep(ctx context.Context, before time.Time) error {
-	used, deleted := map[string]bool{}, []string{}
-	err := b.each(ctx, func(o object, m message) {
-		if o.Deleted && m.time.Before(before) {
-			deleted = append(deleted, m.subject)
-		}
-		used[chunkPrefix+o.ID] = !o.Deleted
-	})
+	used := map[string]bool{}
+	err := b.each(ctx, func(_ string, o object) { used[chunkPrefix+o.ID] = true })
 	if err != nil {
 		return fmt.Errorf("sweep the blobs: %w", err)
 	}
@@ -236,11 +224,6 @@ func (b *Blob) sweep(ctx context.Context, before time.Time) error {
 			err = b.engine.purge(ctx, blobStream, subject, 0)
 		}
 		if err != nil {
-			return fmt.Errorf("sweep the blobs: %w", err)
-		}
-	}
-	for _, subject := range deleted {
-		if err := b.engine.purge(ctx, blobStream, subject, 0); err != nil {
 			return fmt.Errorf("sweep the blobs: %w", err)
 		}
 	}
@@ -276,6 +259,7 @@ func (b *Blob) subjects(ctx context.Context) (list []string, err error) {
 type reader struct {
 	ctx    context.Context
 	blob   *Blob
+	key    string
 	object object
 	digest hash.Hash
 	chunks [][]byte
@@ -301,8 +285,8 @@ func (r *reader) Read(p []byte) (int, error) {
 // more reads a page, or says why there is none.
 func (r *reader) more() error {
 	if r.seen == r.object.Chunks {
-		if got := formatDigest(r.digest); got != r.object.Digest {
-			return fmt.Errorf("the blob %s is damaged: its bytes have the digest %s, not %s", r.object.Name, got, r.object.Digest)
+		if got := hex.EncodeToString(r.digest.Sum(nil)); got != r.object.Digest {
+			return fmt.Errorf("the blob %s is damaged: its bytes have the digest %s, not %s", r.key, got, r.object.Digest)
 		}
 		return io.EOF
 	}
@@ -314,7 +298,7 @@ func (r *reader) more() error {
 	})
 	if err == nil && next == r.from || errors.Is(err, errUnreadable) {
 		err = fmt.Errorf("the blob %s is damaged or was replaced meanwhile: it has %d chunks, %d can be read",
-			r.object.Name, r.object.Chunks, r.seen)
+			r.key, r.object.Chunks, r.seen)
 	}
 	r.from = next
 	return err
@@ -326,14 +310,6 @@ func (r *reader) Size() int64 { return int64(r.object.Size) }
 func (r *reader) Close() error {
 	r.chunks, r.err = nil, errors.New("read of a closed blob")
 	return nil
-}
-
-func formatDigest(h hash.Hash) string {
-	return "SHA-256=" + base64.URLEncoding.EncodeToString(h.Sum(nil))
-}
-
-func metaSubject(key string) string {
-	return metaPrefix + base64.URLEncoding.EncodeToString([]byte(key))
 }
 
 func isBlobKey(s string) bool {

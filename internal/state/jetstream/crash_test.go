@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -18,8 +19,9 @@ import (
 )
 
 // counts is how far a worker is with each kind of write. Single, batch and blob
-// hold the number written last; events counts those published.
-type counts struct{ single, batch, blob, events int }
+// hold the number written last; events counts those published; there is 1 while a
+// second blob is put and deleted, and else 0.
+type counts struct{ single, batch, blob, events, there int }
 
 // crashWorker writes for ever when this binary runs as the victim of TestKill. It
 // says what it found at its start, and then each write once it was acknowledged.
@@ -74,8 +76,25 @@ func write(dir string) error {
 		return err
 	}
 	c.events = int(n)
-	fmt.Println("have", c.single, c.batch, c.blob, c.events)
+	if r, err := e.Blob().Get(ctx, "there"); err == nil {
+		c.there = 1
+		if _, err := io.Copy(io.Discard, r); err != nil {
+			return err
+		}
+	} else if !errors.Is(err, state.ErrNotFound) {
+		return err
+	}
+	fmt.Println("have", c.single, c.batch, c.blob, c.events, c.there)
 	for {
+		fmt.Println("there", 1)
+		if err := e.Blob().Put(ctx, "there", bytes.NewReader(blobOf(0))); err != nil {
+			return err
+		}
+		if err := e.Blob().Delete(ctx, "there"); err != nil {
+			return err
+		}
+		fmt.Println("there", 0)
+
 		c.single++
 		r, err := e.State().Commit(ctx, state.Change{Key: "n.single", Value: fmt.Append(nil, c.single), Expect: at["n.single"]})
 		if err != nil {
@@ -147,9 +166,9 @@ func TestKill(t *testing.T) {
 			switch what {
 			case "have":
 				var got counts
-				fmt.Sscan(lines.Text(), &what, &got.single, &got.batch, &got.blob, &got.events)
+				fmt.Sscan(lines.Text(), &what, &got.single, &got.batch, &got.blob, &got.events, &got.there)
 				// One write of each may have been made without its answer having come.
-				if between(acked.single, got.single) && between(acked.batch, got.batch) && between(acked.blob, got.blob) && between(acked.events, got.events) {
+				if between(acked.single, got.single) && between(acked.batch, got.batch) && between(acked.blob, got.blob) && between(acked.events, got.events) && got.there <= acked.there {
 					acked = got
 				} else {
 					t.Errorf("round %d: acknowledged %+v, found %+v", round, acked, got)
@@ -163,6 +182,8 @@ func TestKill(t *testing.T) {
 				acked.blob = n
 			case "events":
 				acked.events = n
+			case "there":
+				acked.there = n
 			default:
 				t.Errorf("round %d: the writer says %s", round, lines.Text())
 			}

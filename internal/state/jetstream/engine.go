@@ -144,6 +144,9 @@ func (e *Engine) Open(ctx context.Context) (err error) {
 	if err := e.blob.sweep(ctx, time.Now().Add(-orphanAge)); err != nil {
 		return err
 	}
+	if err := e.state.sweep(ctx); err != nil {
+		return err
+	}
 	return e.renewWitness(ctx, before)
 }
 
@@ -220,31 +223,32 @@ func (e *Engine) stop() {
 
 // names of the streams; renaming one loses its content.
 const (
-	stateStream = "STATE"
+	stateStream = "STATE" // records, and the names of blobs
 	queueStream = "QUEUE"
-	bucket      = "artifacts"
-	blobStream  = "OBJ_" + bucket
+	blobStream  = "ARTIFACTS" // the bytes of blobs
 )
 
 func (e *Engine) createStreams(ctx context.Context) error {
 	for _, cfg := range []jetstream.StreamConfig{
 		{
 			Name:               stateStream,
-			Subjects:           []string{statePrefix + ">"},
+			Subjects:           []string{statePrefix + ">", namePrefix + ">"},
+			MaxMsgsPerSubject:  1,
+			Discard:            jetstream.DiscardOld,
 			AllowAtomicPublish: true,
-			AllowRollup:        true,
 			AllowDirect:        true,
 		},
 		{
 			Name:        queueStream,
 			Subjects:    []string{queuePrefix + ">"},
 			Retention:   jetstream.WorkQueuePolicy,
+			Discard:     jetstream.DiscardNew,
 			AllowDirect: true,
 		},
-		{ // as an Object Store has it, so that NATS's own tools can read it
+		{
 			Name:        blobStream,
-			Subjects:    []string{chunkPrefix + ">", metaPrefix + ">"},
-			AllowRollup: true,
+			Subjects:    []string{chunkPrefix + ">"},
+			Discard:     jetstream.DiscardNew,
 			AllowDirect: true,
 		},
 	} {

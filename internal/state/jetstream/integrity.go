@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"hash/maphash"
 	"io/fs"
 	"maps"
 	"os"
@@ -247,23 +248,30 @@ func (e *Engine) examineBlock(stream string, b block, torn bool) (last uint64, e
 	}
 	h := recordHash(stream + "-" + strconv.Itoa(b.index))
 	for at := 0; at < len(content); {
-		size, sequence := readRecord(content[at:], h)
+		r, size := readRecord(content[at:], h)
 		if size == 0 {
 			if torn && !recordFollows(content[at+1:], last, h) {
 				return last, nil
 			}
 			return 0, e.damage(stream, "the file %s has a damaged record at byte %d", filepath.Base(b.path), at)
 		}
-		last = max(last, sequence)
+		last = max(last, r.sequence)
 		at += size
 	}
 	return last, nil
 }
 
-// readRecord returns the size of the record that b begins with, or 0 when it is damaged.
-func readRecord(b []byte, h hash.Hash64) (size int, sequence uint64) {
+// record is what a file holds of a message. Its subject and header point into the
+// file's content, and are empty where it only says that a message is gone.
+type record struct {
+	sequence        uint64
+	subject, header []byte
+}
+
+// readRecord returns the record that b begins with and its size, 0 when it is damaged.
+func readRecord(b []byte, h hash.Hash64) (r record, size int) {
 	if len(b) < recordHead+recordSum {
-		return 0, 0
+		return r, 0
 	}
 	length := binary.LittleEndian.Uint32(b)
 	size = int(length &^ headerBit)
@@ -273,16 +281,64 @@ func readRecord(b []byte, h hash.Hash64) (size int, sequence uint64) {
 		rest += 4
 	}
 	if size > len(b) || size > maxRecord || rest+recordSum > size {
-		return 0, 0
+		return r, 0
 	}
 	h.Reset()
 	h.Write(b[4:20])
 	h.Write(b[recordHead:body])
 	h.Write(b[rest : size-recordSum])
 	if !bytes.Equal(h.Sum(nil), b[size-recordSum:size]) {
-		return 0, 0
+		return r, 0
 	}
-	return size, binary.LittleEndian.Uint64(b[4:]) &^ goneBits
+	sequence := binary.LittleEndian.Uint64(b[4:])
+	r.sequence = sequence &^ goneBits
+	if r.sequence != sequence {
+		return r, size
+	}
+	r.subject = b[recordHead:body]
+	if rest > body {
+		end := rest + int(binary.LittleEndian.Uint32(b[body:]))
+		r.header = b[rest:min(end, size-recordSum)]
+	}
+	return r, size
+}
+
+// loneMarkers lists the deletion markers of a stream, by subject, whose subjects
+// have no other message in its files, neither one that is there nor one that is
+// removed in memory only.
+func (e *Engine) loneMarkers(stream string) (map[string]uint64, error) {
+	blocks, err := e.blocks(stream)
+	if err != nil {
+		return nil, err
+	}
+	// Subjects are counted by their hashes: two that collide keep their markers.
+	seed, count, markers := maphash.MakeSeed(), map[uint64]int{}, map[string]uint64{}
+	for i, b := range blocks {
+		content, err := os.ReadFile(b.path)
+		if err != nil {
+			return nil, err // a file that the server has just removed: another time
+		}
+		h := recordHash(stream + "-" + strconv.Itoa(b.index))
+		for at := 0; at < len(content); {
+			r, size := readRecord(content[at:], h)
+			if size == 0 && i < len(blocks)-1 {
+				return nil, fmt.Errorf("the file %s has a damaged record at byte %d", b.path, at)
+			}
+			if size == 0 {
+				break // it is being written
+			}
+			at += size
+			if len(r.subject) == 0 {
+				continue
+			}
+			count[maphash.Bytes(seed, r.subject)]++
+			if bytes.Contains(r.header, []byte("\r\n"+deletedHeader+":")) {
+				markers[string(r.subject)] = r.sequence
+			}
+		}
+	}
+	maps.DeleteFunc(markers, func(subject string, _ uint64) bool { return count[maphash.String(seed, subject)] > 1 })
+	return markers, nil
 }
 
 // recordFollows looks for a good record at any offset. The sequence is compared
@@ -293,7 +349,7 @@ func recordFollows(b []byte, last uint64, h hash.Hash64) bool {
 		if sequence == 0 || sequence > last+maxAhead {
 			continue
 		}
-		if size, _ := readRecord(b, h); size > 0 {
+		if _, size := readRecord(b, h); size > 0 {
 			return true
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
@@ -27,28 +28,33 @@ const (
 	MaxKey = 1024
 	// maxOpenBatches bounds the batches under way; the engine rejects the 51st.
 	maxOpenBatches = 16
+	// sweepInterval is after how many deletions the markers are swept, and maxSwept
+	// how many are then, at most: about 0.3 ms each, and more than come in.
+	sweepInterval = 256
+	maxSwept      = 2 * sweepInterval
 	// maxAttempts bounds how often a commit is tried again because a removed
 	// record's message was in its way.
 	maxAttempts = 8
 )
 
 // State keeps each record as the one message of its subject. The message's
-// sequence in the stream is the record's revision. Each message rolls its subject
-// up, which removes its predecessors by a note in the file. A limit of one message
-// per subject would do the same without a note: then, after a crash, a record that
-// was deleted is there again.
+// sequence in the stream is the record's revision.
 //
 // A record is deleted by a message that marks it so: like this a deletion can be
-// part of a batch and expect a revision. The marker is taken away once the commit
-// is done, and by All where a crash came between, so that markers do not
-// accumulate; while one is there, a commit that expects no record expects the marker.
+// part of a batch and expect a revision. A commit that expects no record expects
+// the marker, where there is one. The marker must outlive its predecessors in the
+// files: the server removes what a newer message replaces in memory only, and
+// when the marker goes first, a crash brings the record back. So markers are swept
+// once no file holds an older message of their subject, which is when the server
+// has compacted them.
 type State struct {
 	engine  *Engine
 	batches chan struct{} // holds a token for each batch under way
+	markers atomic.Int64  // made since the last sweep
 
-	// reading is held by All against the removal of markers: a reader of several
-	// pages that saw a record must not miss that it was deleted meanwhile.
-	reading sync.RWMutex
+	// sweeping is held against All: a reader of several pages that saw a record
+	// must not miss that it was deleted meanwhile.
+	sweeping sync.RWMutex
 }
 
 // All returns every record whose key begins with prefix, in the order of their
@@ -59,24 +65,21 @@ func (s *State) All(ctx context.Context, prefix string) ([]state.Record, error) 
 	}
 	// Subjects are matched by whole tokens; the rest of the prefix is compared here.
 	filter := statePrefix + prefix[:strings.LastIndexByte(prefix, '.')+1] + ">"
-	s.reading.Lock()
-	defer s.reading.Unlock()
+	s.sweeping.RLock()
+	defer s.sweeping.RUnlock()
 	latest := map[string]int{} // key to its place in records
 	var records []state.Record
-	markers := map[string]uint64{}
 	err := s.engine.read(ctx, stateStream, filter, func(m message) error {
 		key := strings.TrimPrefix(m.subject, statePrefix)
 		if !strings.HasPrefix(key, prefix) {
 			return nil
 		}
-		// A key comes twice when it was changed between two pages, or when a crash
-		// came before its predecessor was removed.
+		// A key comes twice when it was changed between two pages.
 		if i, ok := latest[key]; ok {
 			records[i].Key = ""
 			delete(latest, key)
 		}
 		if m.header.Get(deletedHeader) != "" {
-			markers[key] = m.sequence
 			return nil
 		}
 		latest[key] = len(records)
@@ -85,9 +88,6 @@ func (s *State) All(ctx context.Context, prefix string) ([]state.Record, error) 
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the records of %q: %w", prefix, err)
-	}
-	for key, sequence := range markers {
-		s.removeMarker(ctx, key, sequence)
 	}
 	kept := records[:0]
 	for _, r := range records {
@@ -131,19 +131,28 @@ func (s *State) Commit(ctx context.Context, changes ...state.Change) ([]state.Re
 	}
 }
 
-// revisions lists what a commit made, and takes its markers away.
+// revisions lists what a commit made.
 func (s *State) revisions(ctx context.Context, changes []state.Change, first uint64) []state.Revision {
 	list := make([]state.Revision, len(changes))
 	for i, c := range changes {
-		if sequence := first + uint64(i); c.Value != nil {
-			list[i] = state.Revision(sequence)
+		if c.Value != nil {
+			list[i] = state.Revision(first + uint64(i))
 		} else {
-			s.reading.RLock()
-			s.removeMarker(context.WithoutCancel(ctx), c.Key, sequence)
-			s.reading.RUnlock()
+			s.marked(ctx)
 		}
 	}
 	return list
+}
+
+// marked counts a marker that was made, and sweeps from time to time.
+func (s *State) marked(ctx context.Context) {
+	if s.markers.Add(1)%sweepInterval > 0 {
+		return
+	}
+	// What was committed is committed, whether ctx ends or the sweep fails.
+	if err := s.sweep(context.WithoutCancel(ctx)); err != nil {
+		s.engine.cfg.Log.Warn("the markers of deleted records stay", "error", err)
+	}
 }
 
 // publish sends the changes and returns the first one's sequence; the others follow it.
@@ -162,7 +171,6 @@ func (s *State) publish(ctx context.Context, changes []state.Change, expect []ui
 	for i, c := range changes {
 		m := nats.NewMsg(statePrefix + c.Key)
 		m.Data = c.Value
-		m.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
 		m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(expect[i], 10))
 		if c.Value == nil {
 			m.Header.Set(deletedHeader, "1")
@@ -214,13 +222,25 @@ func (s *State) expectMarkers(ctx context.Context, changes []state.Change, expec
 	return changed, nil
 }
 
-// removeMarker removes a deleted record's marker, and what a crash has left
-// before it. It is safe to repeat, leaves a record alone that was made again, and
-// needs no success: what stays is found by All.
-func (s *State) removeMarker(ctx context.Context, key string, sequence uint64) {
-	if err := s.engine.purge(ctx, stateStream, statePrefix+key, sequence); err != nil {
-		s.engine.cfg.Log.Debug("a deleted record's marker stays until the next read", "key", key, "error", err)
+// sweep removes markers that have outlived what they mark, some at a time.
+func (s *State) sweep(ctx context.Context) error {
+	alone, err := s.engine.loneMarkers(stateStream)
+	if err != nil {
+		return fmt.Errorf("sweep the deleted records: %w", err)
 	}
+	s.sweeping.Lock()
+	defer s.sweeping.Unlock()
+	swept := 0
+	for subject, sequence := range alone {
+		if swept++; swept > maxSwept {
+			break
+		}
+		// Up to its sequence: the record may have been made again.
+		if err := s.engine.purge(ctx, stateStream, subject, sequence); err != nil {
+			return fmt.Errorf("sweep the deleted records: %w", err)
+		}
+	}
+	return nil
 }
 
 // acknowledgement is the server's answer to a message or to the last of a batch.
