@@ -85,6 +85,12 @@ type Preparer interface {
 	Prepare(ctx context.Context, in Installation, dir string) error
 }
 
+// Adjuster is an optional capability of a Family: it fits a launch to the
+// variables that the function gets, its own and the platform's.
+type Adjuster interface {
+	Adjust(l Launch, vars map[string]string) Launch
+}
+
 // Runtime is an identifier resolved on this machine. It is immutable.
 type Runtime struct {
 	ID           lambda.RuntimeID
@@ -102,6 +108,14 @@ type Runtime struct {
 
 // Launch is how the runtime is started in a sandbox of that layout.
 func (r *Runtime) Launch(l Layout) Launch { return r.Family.Launch(r.ID, r.Installation, l) }
+
+// Adjust fits the launch to the variables, where the family does that.
+func (r *Runtime) Adjust(l Launch, vars map[string]string) Launch {
+	if a, ok := r.Family.(Adjuster); ok {
+		return a.Adjust(l, vars)
+	}
+	return l
+}
 
 // VersionARN is the runtime's RuntimeVersionArn, or "" for provided runtimes.
 func (r *Runtime) VersionARN(region lambda.Region) string {

@@ -175,8 +175,8 @@ func (e *Environment) boot(ctx context.Context, id lambda.RequestID) (*process, 
 		Task: paths.Task, Opt: paths.Opt, Runtime: paths.Runtime, Lang: paths.Lang, Tmp: paths.Tmp,
 		HostTask: e.code,
 	})
-	env := variables(e.function, launch, paths, e.stream, e.credentials, listener.Addr().String(), e.endpoint)
-	cmd := command(e.function, launch, env)
+	vars := variables(e.function, launch, paths, e.stream, e.credentials, listener.Addr().String(), e.endpoint)
+	cmd := command(e.function, e.runtime.Adjust(launch, vars), vars)
 	cmd.Stdout, cmd.Stderr = p.pipes.writers[0], p.pipes.writers[1]
 	if !launch.OSOnly {
 		cmd.Telemetry = p.pipes.writers[2]

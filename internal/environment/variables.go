@@ -19,7 +19,7 @@ type Credentials struct {
 
 // variables are the environment of a runtime process. A function's own settings
 // win over defaults; what the platform reserves wins over everything.
-func variables(fn *lambda.Function, launch bootstrap.Launch, paths sandbox.Paths, stream string, c Credentials, api, endpoint string) []string {
+func variables(fn *lambda.Function, launch bootstrap.Launch, paths sandbox.Paths, stream string, c Credentials, api, endpoint string) map[string]string {
 	env := map[string]string{}
 	for _, v := range paths.Env {
 		name, value, _ := strings.Cut(v, "=")
@@ -52,16 +52,16 @@ func variables(fn *lambda.Function, launch bootstrap.Launch, paths sandbox.Paths
 	if !launch.OSOnly {
 		env["_LAMBDA_TELEMETRY_LOG_FD"] = "3"
 	}
-	list := make([]string, 0, len(env))
-	for _, name := range slices.Sorted(maps.Keys(env)) {
-		list = append(list, name+"="+env[name])
-	}
-	return list
+	return env
 }
 
 // command is the process that starts the runtime: the launch itself, or the
 // wrapper script that the function's owner put before it.
-func command(fn *lambda.Function, launch bootstrap.Launch, env []string) sandbox.Command {
+func command(fn *lambda.Function, launch bootstrap.Launch, vars map[string]string) sandbox.Command {
+	env := make([]string, 0, len(vars))
+	for _, name := range slices.Sorted(maps.Keys(vars)) {
+		env = append(env, name+"="+vars[name])
+	}
 	wrapper := fn.Settings.Environment["AWS_LAMBDA_EXEC_WRAPPER"]
 	wrapped := launch.Wrapped(wrapper)
 	cmd := sandbox.Command{Path: wrapped.Path, Args: wrapped.Args, Dir: launch.Dir, Env: env}
