@@ -17,11 +17,16 @@ func ProcessMemory(pids []int) Usage {
 		if err != nil {
 			continue
 		}
-		s := statusBytes(b)
-		u.CurrentBytes += s.anon + s.shmem
-		u.PeakBytes += max(s.peak-s.file, s.anon+s.shmem)
+		u.Add(b)
 	}
 	return u
+}
+
+// Add adds one process, by the content of its /proc/<pid>/status.
+func (u *Usage) Add(processStatus []byte) {
+	s := statusBytes(processStatus)
+	u.CurrentBytes += s.anon + s.shmem
+	u.PeakBytes += max(s.peak-s.file, s.anon+s.shmem)
 }
 
 type status struct{ peak, anon, file, shmem int64 }

@@ -335,22 +335,12 @@ func (c *cgroup) procs() []int {
 	return pids
 }
 
-// usage reads anonymous and shared memory now, and the high-water mark of all
-// memory, which bounds theirs (0: unknown).
-func (c *cgroup) usage() (current, bound int64, err error) {
-	b, err := os.ReadFile(filepath.Join(c.memory, "memory.stat"))
-	if err != nil {
-		return 0, 0, err
+// peakFile has the high-water mark of all memory, page cache included.
+func (h hierarchy) peakFile() string {
+	if h.v2 {
+		return "memory.peak"
 	}
-	peak := "memory.max_usage_in_bytes"
-	if c.v2 {
-		peak = "memory.peak"
-	}
-	p, err := os.ReadFile(filepath.Join(c.memory, peak))
-	if err == nil {
-		bound, _ = strconv.ParseInt(strings.TrimSpace(string(p)), 10, 64)
-	}
-	return anonymous(b, c.v2), bound, nil
+	return "memory.max_usage_in_bytes"
 }
 
 // anonymous sums anonymous and shared memory from memory.stat, swapped out or

@@ -135,9 +135,10 @@ func TestCgroupLimits(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		current, bound, err := c.usage()
-		if current != 1020 || bound != 9999 || err != nil {
-			t.Errorf("usage %d, bound %d, %v", current, bound, err)
+		m := newMeter(c)
+		defer m.close()
+		if u, err := m.read(0); u.CurrentBytes != 1020 || u.PeakBytes > 9999 || err != nil {
+			t.Errorf("usage %+v, %v", u, err)
 		}
 		if n := c.oomKills(); n != 2 {
 			t.Errorf("%d oom kills", n)

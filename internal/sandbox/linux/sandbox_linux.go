@@ -50,6 +50,7 @@ type box struct {
 	// Freeze and Thaw.
 	lifecycle sync.RWMutex
 	execs     sync.Mutex // one Exec or Usage at a time
+	meter     *meter     // guarded by execs; nil until Usage is asked
 
 	mu        sync.Mutex
 	listeners []net.Listener // guarded by mu
@@ -338,8 +339,7 @@ func (b *box) KillAll(ctx context.Context) error {
 }
 
 // Usage implements sandbox.Sandbox. The peak is the highest of what was read and
-// of the processes' own high-water marks; their sum may count shared pages
-// twice, so it is bounded by the cgroup's mark, which has page cache on top.
+// of the processes' own high-water marks.
 func (b *box) Usage(ctx context.Context) (sandbox.Usage, error) {
 	b.lifecycle.RLock()
 	defer b.lifecycle.RUnlock()
@@ -351,26 +351,12 @@ func (b *box) Usage(ctx context.Context) (sandbox.Usage, error) {
 	if err := ctx.Err(); err != nil {
 		return sandbox.Usage{}, err
 	}
-	pids := b.cg.procs()
-	if len(b.cg.dirs()) == 0 {
-		pids = descendants(b.initPID)
+	if b.meter == nil {
+		b.meter = newMeter(b.cg)
 	}
-	for i, pid := range pids {
-		if pid == b.initPID { // listed for its forking thread; its memory is not the function's
-			pids = append(pids[:i], pids[i+1:]...)
-			break
-		}
-	}
-	u := sandbox.ProcessMemory(pids)
-	if b.cg.memory != "" {
-		current, bound, err := b.cg.usage()
-		if err != nil {
-			return sandbox.Usage{}, b.wrap(err)
-		}
-		u.CurrentBytes = current
-		if bound > 0 {
-			u.PeakBytes = min(u.PeakBytes, bound)
-		}
+	u, err := b.meter.read(b.initPID)
+	if err != nil {
+		return sandbox.Usage{}, b.wrap(err)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -453,6 +439,9 @@ func (b *box) destroy() error {
 	b.mu.Unlock()
 
 	b.leave()
+	if b.meter != nil {
+		b.meter.close()
+	}
 	err := b.cg.remove(context.Background())
 	err = errors.Join(err, sandbox.RemoveTree(b.dir))
 	if b.ownUID {
