@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"log/slog"
 	"time"
 
 	"kiln/internal/bootstrap"
@@ -81,15 +80,15 @@ func sink(store *logs.Store) func(lambda.Scope, string, string) environment.Sink
 	}
 }
 
-// sweepPackages removes packages that a crash left without a function.
-func sweepPackages(ctx context.Context, keys []string, uses func(sha256 string) bool, remove func(context.Context, string) error, log *slog.Logger) {
+// Keys lists the packages that are stored or cached.
+func (p packages) Keys(ctx context.Context) (list []lambda.Code, err error) {
+	keys, err := p.store.Keys(ctx)
 	for _, digest := range keys {
 		sum, err := hex.DecodeString(digest)
-		if err != nil || uses(base64.StdEncoding.EncodeToString(sum)) {
-			continue
+		if err != nil {
+			return nil, fmt.Errorf("digest of a package %q: %w", digest, err)
 		}
-		if err := remove(ctx, digest); err != nil {
-			log.Warn("a package that nothing uses stays on the disk", "digest", digest, "error", err)
-		}
+		list = append(list, lambda.Code{SHA256: base64.StdEncoding.EncodeToString(sum)})
 	}
+	return list, err
 }

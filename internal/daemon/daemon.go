@@ -198,11 +198,11 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		return nil
 	})
 	work.Go(func() error {
-		keys, err := engine.Blob().Keys(background)
+		kept, err := code.Keys(background)
 		if err != nil && background.Err() == nil {
 			d.log.Warn("cannot look for packages that nothing uses", "error", err)
 		}
-		sweepPackages(background, keys, functions.Uses, code.store.Remove, d.log)
+		functions.Sweep(background, kept)
 		return nil
 	})
 

@@ -46,6 +46,9 @@ type Config struct {
 // settleTimeout bounds the writes that finish a change in the background.
 const settleTimeout = 30 * time.Second
 
+// settleRetry is how long after a failure, such as a full disk, they are tried again.
+const settleRetry = 5 * time.Second
+
 // Registry is safe for concurrent use.
 type Registry struct {
 	state    state.State
@@ -56,9 +59,10 @@ type Registry struct {
 	log      *slog.Logger
 	config   Config
 
-	ctx    context.Context // of the background writes
-	cancel context.CancelFunc
-	work   sync.WaitGroup
+	ctx     context.Context // of the background writes
+	cancel  context.CancelFunc
+	closing chan struct{} // closed by Close
+	work    sync.WaitGroup
 
 	writes keyedLocks // by function; taken before mu, and held across I/O
 	// removal is held for reading while a package is added and counted, for
@@ -84,7 +88,7 @@ func New(st state.State, packages Packages, runtimes Runtimes, sealer Sealer, ch
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Registry{
 		state: st, packages: packages, runtimes: runtimes, sealer: sealer, changed: changed, log: log, config: config,
-		ctx: ctx, cancel: cancel,
+		ctx: ctx, cancel: cancel, closing: make(chan struct{}),
 		entries: map[lambda.Scope]map[lambda.FunctionName]*entry{},
 		codes:   map[string]int{},
 	}
@@ -113,8 +117,9 @@ func (r *Registry) Open(ctx context.Context) error {
 	return nil
 }
 
-// Close waits for the writes in the background.
+// Close waits for the writes in the background. Call it once.
 func (r *Registry) Close() {
+	close(r.closing)
 	r.work.Wait()
 	r.cancel()
 }
@@ -211,6 +216,9 @@ func (r *Registry) Delete(ctx context.Context, arn lambda.FunctionARN) error {
 	}
 	r.mu.Lock()
 	delete(r.entries[arn.Scope], arn.Name)
+	if unsettled(e.shown) {
+		close(e.settled) // settle will not: whoever waits for it learns that it is gone
+	}
 	unused := []*lambda.Code{r.unreference(e.shown.Code)}
 	if e.serving != nil && e.serving.Code != e.shown.Code {
 		unused = append(unused, r.unreference(e.serving.Code))
@@ -257,15 +265,24 @@ func (r *Registry) write(ctx context.Context, f *lambda.Function, expect state.R
 // Successful, and invocations run it from then on.
 func (r *Registry) settleLater(f *lambda.Function) {
 	r.work.Go(func() {
-		ctx, cancel := context.WithTimeout(r.ctx, settleTimeout)
-		defer cancel()
-		if err := r.settle(ctx, f); err != nil {
-			r.log.Error("a change of a function is not finished; a restart finishes it", "function", f.ARN.String(), "error", err)
+		for {
+			err := r.settle(f)
+			if err == nil {
+				return
+			}
+			r.log.Error("a change of a function is not finished; it is tried again", "function", f.ARN.String(), "error", err)
+			select {
+			case <-time.After(settleRetry):
+			case <-r.closing: // the next start finishes it
+				return
+			}
 		}
 	})
 }
 
-func (r *Registry) settle(ctx context.Context, f *lambda.Function) error {
+func (r *Registry) settle(f *lambda.Function) error {
+	ctx, cancel := context.WithTimeout(r.ctx, settleTimeout)
+	defer cancel()
 	defer r.writes.lock(f.ARN.String())()
 	e := r.find(f.ARN)
 	if e == nil || e.shown != f {
