@@ -21,9 +21,10 @@ type Functions interface {
 	Resolve(ctx context.Context, arn lambda.FunctionARN) (*lambda.Function, error)
 }
 
-// Runner runs an invocation in some environment.
+// Runner runs an invocation in some environment. It calls over once, when the
+// invocation is answered or will not run: after Invoke returned, if ctx ended first.
 type Runner interface {
-	Invoke(ctx context.Context, fn *lambda.Function, inv *lambda.Invocation) (lambda.Result, error)
+	Invoke(ctx context.Context, fn *lambda.Function, inv *lambda.Invocation, over func()) (lambda.Result, error)
 }
 
 // Access says who may do what.
@@ -94,19 +95,34 @@ func (s *Service) Invoke(ctx context.Context, r Request) (lambda.Result, error) 
 	if r.Type == lambda.DryRun {
 		return lambda.Result{ExecutedVersion: fn.Version}, nil
 	}
-	if err := s.admit(fn.ARN.Scope); err != nil {
-		s.observer.Throttled(fn, err.Reason)
-		return lambda.Result{}, err
-	}
-	defer s.leave(fn.ARN.Scope)
-	return s.runner.Invoke(ctx, fn, &lambda.Invocation{
+	inv := &lambda.Invocation{
 		ID:            r.ID,
 		ARN:           r.ARN,
 		Payload:       r.Payload,
 		ClientContext: clientContext,
 		TraceHeader:   r.TraceHeader,
 		Tail:          r.Tail,
-	})
+	}
+	for {
+		if err := s.admit(fn.ARN.Scope); err != nil {
+			s.observer.Throttled(fn, err.Reason)
+			return lambda.Result{}, err
+		}
+		result, err := s.runner.Invoke(ctx, fn, inv, func() { s.leave(fn.ARN.Scope) })
+		if err == nil || ctx.Err() != nil {
+			return result, err
+		}
+		// It did not run. Was the function deleted, or its code replaced, before it
+		// had an environment? Then that is the answer, or the new code is.
+		now, rerr := s.functions.Resolve(ctx, r.ARN)
+		if rerr != nil {
+			return lambda.Result{}, rerr
+		}
+		if now.Build == fn.Build {
+			return lambda.Result{}, err
+		}
+		fn = now
+	}
 }
 
 func (s *Service) admit(scope lambda.Scope) *lambda.Error {

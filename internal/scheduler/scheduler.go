@@ -68,7 +68,7 @@ type Scheduler struct {
 
 	mu     sync.Mutex
 	pools  map[string]*pool  // guarded by mu; by lambda.Function.ID
-	builds map[string]string // guarded by mu; the current build by function ARN; absent: any
+	builds map[string]string // guarded by mu; the current build by function ARN; "": none; absent: any
 	total  int               // guarded by mu; environments alive or being made
 	closed bool              // guarded by mu
 }
@@ -130,15 +130,18 @@ func (s *Scheduler) Run(ctx context.Context) {
 }
 
 // Invoke runs the invocation in some environment of the function. It returns as
-// soon as the answer is known; the invocation runs on to its end when ctx ends
-// earlier, as on AWS.
-func (s *Scheduler) Invoke(ctx context.Context, fn *lambda.Function, inv *lambda.Invocation) (lambda.Result, error) {
+// soon as the answer is known. When ctx ends earlier the invocation runs on to its
+// end, as on AWS, unless it still waits for an environment. over is called once,
+// when the invocation is answered or will not run.
+func (s *Scheduler) Invoke(ctx context.Context, fn *lambda.Function, inv *lambda.Invocation, over func()) (lambda.Result, error) {
 	t, err := s.acquire(ctx, fn)
 	if err != nil {
+		over()
 		return lambda.Result{}, err
 	}
+	defer s.work.Done() // acquire added it
 	answer := make(chan lambda.Result, 1)
-	s.work.Go(func() { s.run(t, inv, answer) })
+	s.work.Go(func() { s.run(t, inv, over, answer) })
 	select {
 	case r := <-answer:
 		return r, nil
@@ -148,12 +151,13 @@ func (s *Scheduler) Invoke(ctx context.Context, fn *lambda.Function, inv *lambda
 	}
 }
 
-func (s *Scheduler) run(t *slot, inv *lambda.Invocation, answer chan<- lambda.Result) {
+func (s *Scheduler) run(t *slot, inv *lambda.Invocation, over func(), answer chan<- lambda.Result) {
 	t.move(metrics.Busy)
 	outcome := t.Invoke(s.ctx, inv, func(r lambda.Result) {
 		s.mu.Lock()
 		t.pool.finishing++
 		s.mu.Unlock()
+		over()
 		answer <- r
 	})
 	if outcome.Init > 0 {
@@ -162,17 +166,23 @@ func (s *Scheduler) run(t *slot, inv *lambda.Invocation, answer chan<- lambda.Re
 	t.counts.Invocation(outcome.Outcome)
 	s.mu.Lock()
 	t.pool.finishing--
-	s.mu.Unlock()
-	s.free(t)
+	s.freeLocked(t)
 }
 
-// acquire takes an idle environment, or waits for one.
-func (s *Scheduler) acquire(ctx context.Context, fn *lambda.Function) (*slot, error) {
+// acquire takes an idle environment, or waits for one. With an environment the
+// caller has one of s.work, or Close would not wait for it.
+func (s *Scheduler) acquire(ctx context.Context, fn *lambda.Function) (_ *slot, err error) {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
 		return nil, ErrClosed
 	}
+	s.work.Add(1)
+	defer func() {
+		if err != nil {
+			s.work.Done()
+		}
+	}()
 	p := s.pools[fn.ID()]
 	if p == nil {
 		p = &pool{function: fn}
@@ -272,8 +282,7 @@ func (s *Scheduler) start(p *pool) {
 		}
 		return
 	}
-	s.mu.Unlock()
-	s.free(t)
+	s.freeLocked(t)
 }
 
 func (s *Scheduler) initialise(t *slot) error {
@@ -302,8 +311,13 @@ func (s *Scheduler) initialise(t *slot) error {
 
 // free gives an environment to the next waiter, keeps it idle, or closes it.
 func (s *Scheduler) free(t *slot) {
-	p := t.pool
 	s.mu.Lock()
+	s.freeLocked(t)
+}
+
+// freeLocked is free for who holds s.mu, which it gives back.
+func (s *Scheduler) freeLocked(t *slot) {
+	p := t.pool
 	if len(p.waiting) > 0 {
 		w := p.waiting[0]
 		p.waiting = p.waiting[1:]
@@ -337,8 +351,23 @@ func (s *Scheduler) Retire(arn lambda.FunctionARN, current string) {
 			old = append(old, s.takeIdle(p, func(*slot) bool { return true })...)
 		}
 	}
+	s.forgetDeleted(name)
 	s.mu.Unlock()
 	s.closeIdle(old)
+}
+
+// forgetDeleted drops what is known of a deleted function once it has no
+// environments that must be closed. s.mu is held.
+func (s *Scheduler) forgetDeleted(name string) {
+	if current, known := s.builds[name]; !known || current != "" {
+		return
+	}
+	for _, p := range s.pools {
+		if p.function.ARN.String() == name {
+			return
+		}
+	}
+	delete(s.builds, name)
 }
 
 func (s *Scheduler) reap(now time.Time) {
@@ -397,6 +426,7 @@ func (s *Scheduler) forget(p *pool) {
 func (s *Scheduler) tidy(p *pool) {
 	if p.alive == 0 && len(p.waiting) == 0 {
 		delete(s.pools, p.function.ID())
+		s.forgetDeleted(p.function.ARN.String())
 	}
 }
 
