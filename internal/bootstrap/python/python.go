@@ -51,22 +51,22 @@ func (Family) Programs() []string {
 		".local/share/mise/installs/python/3.*/bin/python3",
 		"$UV_PYTHON_INSTALL_DIR/cpython-3.*/bin/python3",
 		".local/share/uv/python/cpython-3.*/bin/python3",
-		"$HOMEBREW_PREFIX/opt/python@3.*/bin/python3.[0-9]*[0-9]",
-		"/opt/homebrew/opt/python@3.*/bin/python3.[0-9]*[0-9]",
-		"/home/linuxbrew/.linuxbrew/opt/python@3.*/bin/python3.[0-9]*[0-9]",
+		"$HOMEBREW_PREFIX/opt/python@3.*/bin/python3.*[0-9]",
+		"/opt/homebrew/opt/python@3.*/bin/python3.*[0-9]",
+		"/home/linuxbrew/.linuxbrew/opt/python@3.*/bin/python3.*[0-9]",
 		"/opt/python*/bin/python3",
 		"/opt/python/*/bin/python3",
 		"/Library/Frameworks/Python.framework/Versions/3.*/bin/python3",
 		"/Library/Developer/CommandLineTools/usr/bin/python3",
-		"/usr/bin/python3.[0-9]*[0-9]",
-		"/usr/local/bin/python3.[0-9]*[0-9]",
+		"/usr/bin/python3.*[0-9]",
+		"/usr/local/bin/python3.*[0-9]",
 	}
 }
 
 // question prints what Probe wants to know, a line each. A virtual environment
 // answers with its base: the sandbox would otherwise need both trees.
 const question = `import sys
-print(sys.implementation.name)
+print(sys.implementation.name + (" without its global lock" if "t" in sys.abiflags else ""))
 print("%d.%d.%d" % sys.version_info[:3])
 print(getattr(sys, "_base_executable", "") or sys.executable)
 print(sys.base_prefix)`

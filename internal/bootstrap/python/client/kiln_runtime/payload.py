@@ -2,17 +2,20 @@
 not imported itself because it brings re and enum with it.
 
 Results follow simplejson, which AWS's client uses: Decimal becomes a number, a
-namedtuple an object, bytes a string. Most results have nothing of that; they are
-recognised at C speed and encoded in one go, all others by slowjson.
+namedtuple an object, bytes a string. Most results have nothing of that, and are
+encoded in one go. Of what differs only a namedtuple would pass the C encoder
+silently, as a tuple; marshal, which refuses everything but exact built-in types,
+and circular and very deep values, finds it faster than any loop could. What the
+one or the other refuses is for slowjson.
 """
 import _json
+import marshal
 import os
 
 from kiln_runtime import BUILTINS as __builtins__
 
 JSON = b"application/json"
 RAW = b"application/unknown"
-
 
 
 def _escapes(runtime):
@@ -79,6 +82,9 @@ def _not_plain(value):
     raise TypeError
 
 
+_SCALARS = frozenset((str, int, float, bool, type(None)))
+_check_plain = marshal.dumps
+_WITHOUT_REFERENCES = 2  # marshal's format in which a circular value is refused
 _unescaped = _json.encode_basestring
 _quote = _json.encode_basestring_ascii if ASCII else _unescaped
 _dump = _encoder(None, _not_plain, _quote, None, ": ", ", ", False, False, True)
@@ -93,31 +99,6 @@ def legible(value):
     """JSON as it appears in logs: unescaped, and str() of what JSON lacks."""
     return "".join(_encoder({}, str, _unescaped, None, ": ", ", ", False, False, True)(value, 0))
 
-# Deeper results are rare, and circular ones never end: slowjson tells which.
-MAX_PLAIN_DEPTH = 100
-_SCALARS = frozenset((str, int, float, bool, type(None)))
-_CONTAINERS = frozenset((dict, list, tuple))
-_KEYS = frozenset((str,))
-
-
-def _plain(value, depth):
-    """Whether a container holds nothing in which json and simplejson differ. The
-    types of a container's members are compared as sets, which is C code. Python
-    3.13.0 fails to bound this recursion by itself, so depth does."""
-    if type(value) is dict:
-        if not _KEYS.issuperset(map(type, value)):
-            return False
-        value = value.values()
-    types = set(map(type, value)) - _SCALARS
-    if not types:
-        return True
-    if depth == 0 or not types <= _CONTAINERS:
-        return False
-    for member in value:
-        if type(member) in _CONTAINERS and not _plain(member, depth - 1):
-            return False
-    return True
-
 
 def encode(result):
     """A handler's result as the body and content type of the response."""
@@ -130,8 +111,11 @@ def encode(result):
 
 
 def _encode(result):
-    kind = type(result)
-    if kind in _SCALARS or kind in _CONTAINERS and _plain(result, MAX_PLAIN_DEPTH):
+    if type(result) in _SCALARS:
         return "".join(_dump(result, 0)).encode()
-    from kiln_runtime.slowjson import dumps
-    return dumps(result, _quote).encode()
+    try:
+        _check_plain(result, _WITHOUT_REFERENCES)
+        return "".join(_dump(result, 0)).encode()
+    except (ValueError, TypeError, RecursionError):
+        from kiln_runtime.slowjson import dumps
+        return dumps(result, _quote).encode()
