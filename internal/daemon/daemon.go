@@ -107,9 +107,6 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		return err
 	}
 	open.add("the "+driver.Name()+" driver", driver.Close)
-	if err := driver.Sweep(ctx); err != nil {
-		return fmt.Errorf("remove what an earlier run left: %w", err)
-	}
 
 	engine := jetstream.New(jetstream.Config{Dir: dir.Path(), Node: dir.Node(), Free: dir.Free, Log: d.log})
 	if err := engine.Open(ctx); err != nil {

@@ -35,16 +35,21 @@ func (d *Daemon) driver(ctx context.Context, dir *datadir.Dir) (sandbox.Driver, 
 	return driver, nil
 }
 
-// Driver makes the driver that the configuration asks for. With driver = auto it
-// is linux where that works; else reason says why it does not.
+// spares is how many first processes of linux sandboxes wait ready, about 1.5 MB
+// each: starting one is most of what making a sandbox costs.
+const spares = 2
+
+// Driver makes the driver that the configuration asks for, and removes what an
+// earlier run left. With driver = auto it is linux where that works; else reason
+// says why it does not.
 func Driver(ctx context.Context, c config.Config, dir string, log *slog.Logger) (driver sandbox.Driver, reason string, err error) {
 	if c.Driver != "process" {
-		l, err := linux.New(linux.Config{Dir: filepath.Join(dir, "linux"), Network: c.Network, Log: log})
+		l, err := linux.New(linux.Config{Dir: filepath.Join(dir, "linux"), Network: c.Network, Spares: spares, Log: log})
 		if err == nil {
-			err = l.Probe(ctx)
-		}
-		if err == nil {
-			return l, "", nil
+			if err = errors.Join(l.Sweep(ctx), l.Probe(ctx)); err == nil {
+				return l, "", nil
+			}
+			err = errors.Join(err, l.Close())
 		}
 		if c.Driver == "linux" {
 			return nil, "", fmt.Errorf("driver linux cannot be used here: %w", err)
@@ -54,6 +59,9 @@ func Driver(ctx context.Context, c config.Config, dir string, log *slog.Logger) 
 	p, err := process.New(process.Config{Dir: filepath.Join(dir, "process"), Log: log})
 	if err != nil {
 		return nil, "", fmt.Errorf("driver process cannot be used here: %w", err)
+	}
+	if err := p.Sweep(ctx); err != nil {
+		return nil, "", errors.Join(err, p.Close())
 	}
 	return p, reason, nil
 }
