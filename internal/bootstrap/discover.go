@@ -63,7 +63,7 @@ func (c *Catalog) discover(ctx context.Context, f Family) (installed []found, pr
 			defer mu.Unlock()
 			if err != nil {
 				problems = append(problems, Problem{Program: cand.path, Reason: err.Error()})
-				c.config.Log.Info("interpreter cannot be used", "program", cand.path, "reason", err)
+				c.config.Log.Debug("interpreter cannot be used", "program", cand.path, "reason", err)
 				return nil
 			}
 			results[i] = &found{Installation: in, configured: cand.configured}
