@@ -123,6 +123,7 @@ func (e *Environment) start(ctx context.Context, id lambda.RequestID, limit <-ch
 	e.process = p
 	select {
 	case <-p.api.Ready():
+		p.pipes.drain() // what the module wrote stands before START
 		e.state = Idle
 		return nil, nil
 	case report := <-p.api.InitFailed():
@@ -263,7 +264,8 @@ func (e *Environment) Invoke(ctx context.Context, inv *lambda.Invocation, delive
 	outcome.Duration = time.Since(begin)
 	if f != nil {
 		if f.document != nil {
-			answer(runtimeapi.Answer{Payload: f.document, ContentType: "application/json", ErrorType: f.errorType})
+			result.FunctionError = "Unhandled" // also a timeout, which has no error type
+			answer(runtimeapi.Answer{Payload: f.document, ContentType: "application/json"})
 		}
 		if f.logMessage != "" {
 			e.out.log(f.logMessage)
