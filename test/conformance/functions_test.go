@@ -436,7 +436,7 @@ func TestThrottle(t *testing.T) {
 		_, f := goSDK{}.call(anyKey(d), "Invoke", values{"FunctionName": "held"})
 		held <- f
 	}()
-	d.Await("an invocation that is under way", func() bool { return d.Metric(`kiln_environments{`, `state="busy"`) == 1 })
+	kiln.Await(t, "an invocation that is under way", func() bool { return d.Metric(`kiln_environments{`, `state="busy"`) == 1 })
 	t.Run("clients", func(t *testing.T) {
 		each(t, func(t *testing.T, _ string, c client) {
 			s := session{c, t, anyKey(d)}

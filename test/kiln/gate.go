@@ -3,9 +3,9 @@ package kiln
 import (
 	"context"
 	_ "embed"
-	"net/http"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -39,11 +39,11 @@ func Timeout(seconds int32) func(*lambda.CreateFunctionInput) {
 const awaitTimeout = time.Minute
 
 // Await polls until the condition holds, where nothing tells of it.
-func (d *Daemon) Await(what string, condition func() bool) {
-	d.t.Helper()
+func Await(t testing.TB, what string, condition func() bool) {
+	t.Helper()
 	for end := time.Now().Add(awaitTimeout); !condition(); {
 		if time.Now().After(end) {
-			d.t.Fatalf("still waiting for %s after %v\n%s", what, awaitTimeout, d.Metrics())
+			t.Fatalf("still waiting for %s after %v", what, awaitTimeout)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -71,14 +71,4 @@ next:
 		sum += value
 	}
 	return sum
-}
-
-// Healthy reports whether the daemon answers.
-func (d *Daemon) Healthy() bool {
-	r, err := http.Get(d.URL + "/_kiln/health")
-	if err != nil {
-		return false
-	}
-	defer r.Body.Close()
-	return r.StatusCode == http.StatusOK
 }
