@@ -38,7 +38,8 @@ type output struct {
 	sink Sink
 
 	mu   sync.Mutex
-	tail *tail // guarded by mu; of the running invocation, when its caller wants it
+	tail *tail     // guarded by mu; of the running invocation, when its caller wants it
+	last time.Time // guarded by mu; of the latest event
 }
 
 // log writes one event, in the order of the calls.
@@ -50,6 +51,12 @@ func (o *output) logAt(at time.Time, message []byte) {
 	if o.tail != nil {
 		o.tail.write(message)
 	}
+	// A runtime's clock has milliseconds, so that its first line of an invocation
+	// would be older than START; what was read earlier was written earlier.
+	if at.Before(o.last) {
+		at = o.last
+	}
+	o.last = at
 	o.sink.Append(at, message)
 }
 
