@@ -20,7 +20,7 @@ import (
 )
 
 // ErrClosed is returned once the scheduler shuts down.
-var ErrClosed = errors.New("Kiln is shutting down")
+var ErrClosed = errors.New("this Kiln is shutting down")
 
 // Config bounds the scheduler.
 type Config struct {

@@ -131,7 +131,7 @@ func TestSDK(t *testing.T) {
 			}
 			credentials := aws.Credentials{AccessKeyID: key, SecretAccessKey: secret, SessionToken: c.Token}
 			hash := sigv4.BodyHash([]byte(c.Body))
-			target := c.Target
+			var target string
 			if c.Presign {
 				r.URL.RawQuery += "&X-Amz-Expires=60"
 				signed, _, err := v4.NewSigner().PresignHTTP(t.Context(), credentials, r, hash, "lambda", "eu-west-1", time.Now())

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -282,5 +281,5 @@ func (r *running) initError() runtimeapi.Report {
 	case <-time.After(patience):
 		r.t.Fatal("no report")
 	}
-	panic(fmt.Sprint("unreachable"))
+	panic("unreachable")
 }

@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -259,10 +258,4 @@ func (c *command) expect(text string) {
 			c.t.Fatalf("no %q in %q %q", text, c.out, c.err)
 		}
 	}
-}
-
-// drained copies r until its end, for connections.
-func drained(r io.Reader) string {
-	b, _ := io.ReadAll(r)
-	return string(b)
 }
