@@ -67,14 +67,19 @@ func TestKill(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		var timer *time.Timer
+		started, written, enough := false, 0, 1+rand.N(6)
 		for lines := bufio.NewScanner(out); lines.Scan(); {
+			if written++; written == enough {
+				// Somewhere within what follows, however fast this machine is.
+				timer := time.AfterFunc(rand.N(10*time.Millisecond), func() { cmd.Process.Kill() })
+				defer timer.Stop()
+			}
 			var what, digest string
 			var seed uint64
 			fmt.Sscan(lines.Text(), &what, &digest, &seed)
 			switch what {
 			case "open":
-				timer = time.AfterFunc(rand.N(60*time.Millisecond), func() { cmd.Process.Kill() })
+				started = true
 			case "added":
 				added[digest] = seed
 			default:
@@ -82,10 +87,9 @@ func TestKill(t *testing.T) {
 			}
 		}
 		cmd.Wait()
-		if timer == nil {
+		if !started {
 			t.Fatal("the other process did not start")
 		}
-		timer.Stop()
 		e := jetstream.New(jetstream.Config{Dir: dir, Node: "n1"})
 		if err := e.Open(ctx); err != nil {
 			t.Fatal(err)

@@ -11,7 +11,9 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -49,10 +51,6 @@ type Config struct {
 	// Log gets the server's own lines: its warnings and errors as warnings, the
 	// rest for debugging. Nil discards them.
 	Log *slog.Logger
-	// AcceptLoss opens damaged streams with what can still be read of them,
-	// instead of refusing. For the operator's explicit wish only: the unreadable
-	// rest is gone afterwards.
-	AcceptLoss bool
 }
 
 // Validate says how to fix what it rejects.
@@ -72,6 +70,9 @@ type Engine struct {
 	cfg Config
 	log *bridge
 
+	broken  context.Context // ends with its cause when the server stops writing
+	cripple context.CancelCauseFunc
+
 	server *server.Server
 	conn   *nats.Conn
 	js     jetstream.JetStream
@@ -90,7 +91,9 @@ func New(cfg Config) *Engine {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	e := &Engine{cfg: cfg, log: &bridge{log: cfg.Log}}
+	e := &Engine{cfg: cfg}
+	e.broken, e.cripple = context.WithCancelCause(context.Background())
+	e.log = &bridge{log: cfg.Log, cripple: e.cripple}
 	e.state = &State{engine: e, batches: make(chan struct{}, maxOpenBatches)}
 	e.blob = &Blob{engine: e}
 	e.queue = &Queue{engine: e, consumers: map[string]*shared{}}
@@ -106,6 +109,10 @@ func (e *Engine) Blob() *Blob { return e.blob }
 
 // Queue keeps events.
 func (e *Engine) Queue() *Queue { return e.queue }
+
+// Broken is closed when the server has stopped writing, as it does for good at its
+// first write that fails. Reads may still work; only a restart brings writes back.
+func (e *Engine) Broken() <-chan struct{} { return e.broken.Done() }
 
 // Route carries calls between nodes.
 func (e *Engine) Route() *Route { return e.route }
@@ -282,9 +289,11 @@ func explain(err error) error {
 }
 
 // bridge passes the server's log on. The server's own loggers would end the
-// process on a fatal error; this one keeps the error for Open.
+// process on a fatal error; this one keeps the error for Open. A failed write is
+// known from the log alone: the server does not answer what it could not write.
 type bridge struct {
-	log *slog.Logger
+	log     *slog.Logger
+	cripple context.CancelCauseFunc
 
 	mu    sync.Mutex
 	first error // guarded by mu; the first fatal error
@@ -296,7 +305,17 @@ func (b *bridge) Noticef(format string, v ...any) { b.log.Debug(fromEngine, "say
 func (b *bridge) Debugf(format string, v ...any)  { b.log.Debug(fromEngine, "says", sprint(format, v)) }
 func (b *bridge) Tracef(format string, v ...any)  { b.log.Debug(fromEngine, "says", sprint(format, v)) }
 func (b *bridge) Warnf(format string, v ...any)   { b.log.Warn(fromEngine, "says", sprint(format, v)) }
-func (b *bridge) Errorf(format string, v ...any)  { b.log.Warn(fromEngine, "says", sprint(format, v)) }
+func (b *bridge) Errorf(format string, v ...any) {
+	says := sprint(format, v)
+	b.log.Warn(fromEngine, "says", says)
+	if strings.Contains(says, "ritical write error") || strings.Contains(says, "will be DISABLED") {
+		err := fmt.Errorf("the engine writes nothing more until a restart, because a write has failed (%s)", says)
+		if strings.Contains(says, syscall.ENOSPC.Error()) || strings.Contains(says, syscall.EDQUOT.Error()) {
+			err = fmt.Errorf("%w: %w", state.ErrFull, err)
+		}
+		b.cripple(err)
+	}
+}
 func (b *bridge) Fatalf(format string, v ...any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -2,6 +2,7 @@ package jetstream_test
 
 import (
 	"context"
+	"flag"
 	"log/slog"
 	"testing"
 
@@ -13,6 +14,10 @@ import (
 func TestMain(m *testing.M) {
 	if crashWorker() {
 		return
+	}
+	// Each check starts engines; a command line that says otherwise still wins.
+	if err := flag.Set("rapid.checks", "25"); err != nil {
+		panic(err)
 	}
 	goleak.VerifyTestMain(m)
 }

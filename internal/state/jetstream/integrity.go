@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash"
 	"hash/maphash"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -52,16 +53,13 @@ func (e *Engine) streamDir(name string) string {
 
 // damage is an error that names the stream and what to do.
 func (e *Engine) damage(stream, format string, args ...any) error {
-	return fmt.Errorf("the stream %s in %s is damaged: %s. Nothing was changed. Restore the data directory from a backup, or accept that what cannot be read is lost",
+	return fmt.Errorf("the stream %s in %s is damaged: %s. Nothing was changed: restore the data directory from a backup, or use another --data",
 		stream, e.dir(), fmt.Sprintf(format, args...))
 }
 
 // examine checks the files of all streams and returns the witness, which says from
 // then on that the streams may have changed.
 func (e *Engine) examine() (*witness, error) {
-	if e.cfg.AcceptLoss {
-		return nil, nil
-	}
 	w, err := e.readWitness()
 	if err != nil {
 		return nil, err
@@ -130,9 +128,9 @@ func (e *Engine) examineStream(name string, w *witness) error {
 			return err
 		}
 		if name == blobStream {
-			// Reading all packages at every start would take seconds. After an orderly
-			// stop the server cuts nothing off, and Get verifies each blob's digest.
-			return nil
+			// Reading all packages at every start would take seconds. Get verifies each
+			// blob's digest, so that it is enough to know where each record ends.
+			return e.examineFrames(name, blocks)
 		}
 	}
 	var last uint64
@@ -261,6 +259,37 @@ func (e *Engine) examineBlock(stream string, b block, torn bool) (last uint64, e
 	return last, nil
 }
 
+// examineFrames follows the lengths of the records without reading their content.
+func (e *Engine) examineFrames(stream string, blocks []block) error {
+	for _, b := range blocks {
+		if err := e.examineFramesOf(stream, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *Engine) examineFramesOf(stream string, b block) error {
+	f, err := os.Open(b.path)
+	if err != nil {
+		return fmt.Errorf("examine the engine's files: %w", err)
+	}
+	defer f.Close()
+	head := make([]byte, recordHead)
+	for at := int64(0); at < b.size; {
+		if _, err := f.ReadAt(head, at); err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("examine the engine's files: %w", err)
+		}
+		size := int64(binary.LittleEndian.Uint32(head) &^ headerBit)
+		subject := int64(binary.LittleEndian.Uint16(head[20:]))
+		if size > maxRecord || at+size > b.size || recordHead+subject+recordSum > size {
+			return e.damage(stream, "the file %s has a damaged record at byte %d", filepath.Base(b.path), at)
+		}
+		at += size
+	}
+	return nil
+}
+
 // record is what a file holds of a message. Its subject and header point into the
 // file's content, and are empty where it only says that a message is gone.
 type record struct {
@@ -295,11 +324,18 @@ func readRecord(b []byte, h hash.Hash64) (r record, size int) {
 	if r.sequence != sequence {
 		return r, size
 	}
+	// The checksum covers neither the lengths nor, without a header, where the
+	// subject ends. With one, a wrong length of the subject shifts what is summed;
+	// the header's own length must be where its empty line is.
 	r.subject = b[recordHead:body]
-	if rest > body {
-		end := rest + int(binary.LittleEndian.Uint32(b[body:]))
-		r.header = b[rest:min(end, size-recordSum)]
+	if rest == body {
+		return r, 0
 	}
+	end := bytes.Index(b[rest:size-recordSum], []byte("\r\n\r\n")) + 4
+	if end < 4 || end != int(binary.LittleEndian.Uint32(b[body:])) {
+		return r, 0
+	}
+	r.header = b[rest : rest+end]
 	return r, size
 }
 
@@ -368,9 +404,6 @@ func recordHash(name string) hash.Hash64 {
 
 // checkLoaded compares what the server has loaded with what is on disk.
 func (e *Engine) checkLoaded(ctx context.Context, w *witness) error {
-	if e.cfg.AcceptLoss {
-		return nil
-	}
 	dirs, err := os.ReadDir(e.streamDir(""))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("examine the engine's files: %w", err)
@@ -438,7 +471,7 @@ func (e *Engine) readWitness() (*witness, error) {
 	}
 	var w witness
 	if err := json.Unmarshal(b, &w); err != nil {
-		return nil, fmt.Errorf("%s is damaged: restore the data directory from a backup, or accept that what cannot be read is lost", e.witnessFile())
+		return nil, fmt.Errorf("%s is damaged: restore the data directory from a backup, or use another --data", e.witnessFile())
 	}
 	return &w, nil
 }

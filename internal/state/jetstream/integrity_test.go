@@ -91,6 +91,7 @@ func TestDamageIsRefused(t *testing.T) {
 		{"queue, flipped", true, "QUEUE", func(d string) error { return change(block(d, "QUEUE"), flipAt(1500)) }},
 		{"queue, cut", true, "QUEUE", func(d string) error { return change(block(d, "QUEUE"), cut(200)) }},
 		{"blobs, cut", true, "ARTIFACTS", func(d string) error { return change(block(d, "ARTIFACTS"), cut(200)) }},
+		{"blobs, flipped in the first length", true, "ARTIFACTS", func(d string) error { return change(block(d, "ARTIFACTS"), flipAt(2)) }},
 		{"blobs, file missing", true, "ARTIFACTS", func(d string) error { return os.Remove(block(d, "ARTIFACTS")) }},
 		{"stream missing", true, "STATE", func(d string) error {
 			return os.RemoveAll(filepath.Join(d, "jetstream", "$G", "streams", "STATE"))
@@ -133,9 +134,6 @@ func TestDamageIsRefused(t *testing.T) {
 					t.Errorf("%s was changed", name)
 				}
 			}
-			// The operator's way out.
-			e = openWith(t, jetstream.Config{Dir: dir, Node: "n1", AcceptLoss: true})
-			commit(t, e.State(), state.Change{Key: "new", Value: []byte("x")})
 		})
 	}
 }
@@ -215,7 +213,7 @@ func TestDamagedBlob(t *testing.T) {
 	t.Parallel()
 	dir := filled(t, true)
 	err := change(block(dir, "ARTIFACTS"), func(b []byte) []byte {
-		b[len(b)/2] ^= 1
+		b[len(b)/5] ^= 1
 		return b
 	})
 	if err != nil {
@@ -283,12 +281,14 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal("the disk never got full")
 	}
 	t.Logf("after %d commits: %v", acked, failed)
-	short, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	if err := e.Blob().Put(short, "b", bytes.NewReader(make([]byte, 1<<20))); err == nil {
+	if !errors.Is(failed, state.ErrFull) {
+		t.Errorf("a full disk: %v", failed)
+	}
+	<-e.Broken()
+	if err := e.Blob().Put(ctx, "b", bytes.NewReader(make([]byte, 1<<20))); err == nil {
 		t.Error("a blob was stored on a full disk")
 	}
-	if err := e.Queue().Publish(short, subject, make([]byte, 1<<20)); err == nil {
+	if err := e.Queue().Publish(ctx, subject, make([]byte, 1<<20)); err == nil {
 		t.Error("an event was stored on a full disk")
 	}
 	if err := e.Close(); err != nil {
@@ -344,6 +344,3 @@ func smallDisk(t *testing.T, size string) string {
 	})
 	return dir
 }
-
-// requestTimeout is how long a test waits for an answer that may not come.
-const requestTimeout = 5e9

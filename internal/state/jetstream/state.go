@@ -22,6 +22,10 @@ const (
 	statePrefix = "state."
 	// deletedHeader marks a message that says: the record is gone.
 	deletedHeader = "Kiln-Deleted"
+	// formatHeader says how a message is made up. Every message has one, if only
+	// because the server's checksum does not cover where the subject of a message
+	// without headers ends.
+	formatHeader = "Kiln-Format"
 	// MaxChanges bounds one commit; it is the engine's limit of an atomic batch.
 	MaxChanges = 1000
 	// MaxKey bounds a key, in bytes; the engine's limit of a protocol line is 4,096.
@@ -171,6 +175,7 @@ func (s *State) publish(ctx context.Context, changes []state.Change, expect []ui
 	for i, c := range changes {
 		m := nats.NewMsg(statePrefix + c.Key)
 		m.Data = c.Value
+		m.Header.Set(formatHeader, "1")
 		m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(expect[i], 10))
 		if c.Value == nil {
 			m.Header.Set(deletedHeader, "1")
@@ -251,8 +256,14 @@ type acknowledgement struct {
 
 // store sends a message and returns its sequence once it is on disk.
 func (e *Engine) store(ctx context.Context, m *nats.Msg) (uint64, error) {
+	if m.Header == nil {
+		m.Header = nats.Header{}
+	}
+	m.Header.Set(formatHeader, "1")
 	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, errNoAnswer)
 	defer cancel()
+	ctx, fail := context.WithCancelCause(ctx)
+	defer context.AfterFunc(e.broken, func() { fail(context.Cause(e.broken)) })()
 	answer, err := e.conn.RequestMsgWithContext(ctx, m)
 	if err != nil {
 		if ctx.Err() != nil {

@@ -254,6 +254,7 @@ func TestModel(t *testing.T) {
 		}
 		defer func() { closeEngine(t, e) }()
 		model := map[string]state.Record{}
+		given := []state.Revision{0, 1 << 40} // what a writer may expect wrongly
 		keys := []string{"a.1.x", "a.1.y", "a.1.xy", "a.2.$LATEST", "b.1.x", "b.1.x.y"}
 		rt.Repeat(map[string]func(*rapid.T){
 			"commit": func(rt *rapid.T) {
@@ -263,7 +264,7 @@ func TestModel(t *testing.T) {
 				for _, k := range picked {
 					c := state.Change{Key: k, Expect: model[k].Revision}
 					if rapid.IntRange(0, 9).Draw(rt, "wrong") == 0 {
-						c.Expect = state.Revision(rapid.Uint64Range(0, 50).Draw(rt, "expect"))
+						c.Expect = rapid.SampledFrom(given).Draw(rt, "expect")
 						right = right && c.Expect == model[k].Revision
 					}
 					if rapid.Bool().Draw(rt, "set") {
@@ -289,6 +290,7 @@ func TestModel(t *testing.T) {
 					if got[i] <= model[c.Key].Revision {
 						rt.Fatalf("%s went from revision %d to %d", c.Key, model[c.Key].Revision, got[i])
 					}
+					given = append(given, got[i])
 					model[c.Key] = state.Record{Key: c.Key, Value: c.Value, Revision: got[i]}
 				}
 			},
