@@ -80,8 +80,15 @@ type Environment struct {
 // process is a running runtime with what serves it.
 type process struct {
 	sandbox.Process
-	api   *runtimeapi.Server
-	pipes *pipes
+	api      *runtimeapi.Server
+	listener net.Listener // of api
+	pipes    *pipes
+}
+
+// hangUp ends the runtime API and frees its port. Nobody talks to it any more.
+func (p *process) hangUp() {
+	_ = p.api.Close()
+	_ = p.listener.Close() // the server closes only what it serves already
 }
 
 // ID is unique among all environments.
@@ -152,23 +159,23 @@ func initFailure(r runtimeapi.Report) *failure {
 
 // boot starts the runtime's process and what serves it.
 func (e *Environment) boot(ctx context.Context, id lambda.RequestID) (*process, *failure, error) {
-	listener, err := e.box.Listen(ctx, runtimeAPIPort)
+	bound, err := e.box.Listen(ctx, runtimeAPIPort)
 	if err != nil {
 		return nil, nil, fmt.Errorf("listen for the runtime of %s: %w", e.function.ARN, err)
 	}
-	p := &process{api: runtimeapi.New(e.factory.Room, e.log)}
+	p := &process{api: runtimeapi.New(e.factory.Room, e.log), listener: listener{bound}}
 	e.served.Go(func() {
-		if err := p.api.Serve(listener); err != nil {
+		if err := p.api.Serve(p.listener); err != nil {
 			e.log.Warn("runtime API ended early", "error", err)
 		}
 	})
-	undo := func() { _ = p.api.Close() } // nobody talks to it yet
+	undo := p.hangUp
 
 	if p.pipes, err = newPipes(e.out); err != nil {
 		undo()
 		return nil, nil, fmt.Errorf("open the output of %s: %w", e.function.ARN, err)
 	}
-	undo = func() { _ = p.api.Close(); p.pipes.close() }
+	undo = func() { p.hangUp(); p.pipes.close() }
 	defer p.pipes.closeWriters()
 
 	paths := e.box.Paths()
@@ -176,7 +183,7 @@ func (e *Environment) boot(ctx context.Context, id lambda.RequestID) (*process, 
 		Task: paths.Task, Opt: paths.Opt, Runtime: paths.Runtime, Lang: paths.Lang, Tmp: paths.Tmp,
 		HostTask: e.code,
 	})
-	vars := variables(e.function, launch, paths, e.stream, e.credentials, listener.Addr().String(), e.endpoint)
+	vars := variables(e.function, launch, paths, e.stream, e.credentials, bound.Addr().String(), e.endpoint)
 	cmd := command(e.function, e.runtime.Adjust(launch, vars), vars)
 	cmd.Stdout, cmd.Stderr = p.pipes.writers[0], p.pipes.writers[1]
 	if !launch.OSOnly {
@@ -220,7 +227,7 @@ func (e *Environment) stop() {
 		e.log.Error("a killed runtime does not end", "waited", killTimeout)
 	}
 	p.pipes.drain()
-	_ = p.api.Close()
+	p.hangUp()
 	p.pipes.close()
 }
 
