@@ -1,0 +1,150 @@
+package load
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"kiln/test/kiln"
+)
+
+// patience bounds every wait: a loaded machine is slow.
+const patience = time.Minute
+
+// authorization is well formed, which is what a Kiln without keys asks for.
+var authorization = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/lambda/aws4_request, SignedHeaders=host, Signature=" + strings.Repeat("0", 64)
+
+// client speaks HTTP by itself, because tests look at headers and connections.
+type client struct {
+	t    testing.TB
+	d    *kiln.Daemon
+	http *http.Client
+}
+
+func newClient(t testing.TB, d *kiln.Daemon) *client {
+	transport := &http.Transport{MaxIdleConnsPerHost: 1000}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &client{t: t, d: d, http: &http.Client{Transport: transport}}
+}
+
+// reply is an answer, read whole.
+type reply struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// code is the error's, or "".
+func (r reply) code() string { return r.header.Get("X-Amzn-Errortype") }
+
+func (r reply) String() string { return fmt.Sprintf("%d %s %.300s", r.status, r.code(), r.body) }
+
+// ok reports whether a function answered without an error.
+func (r reply) ok() bool {
+	return r.status == http.StatusOK && r.header.Get("X-Amz-Function-Error") == ""
+}
+
+func (c *client) request(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {
+	r, err := http.NewRequestWithContext(ctx, method, c.d.URL+path, body)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Authorization", authorization)
+	r.Header.Set("X-Amz-Date", "20260101T000000Z")
+	return r, nil
+}
+
+func (c *client) do(ctx context.Context, method, path string, body []byte) (reply, error) {
+	r, err := c.request(ctx, method, path, bytes.NewReader(body))
+	if err != nil {
+		return reply{}, err
+	}
+	response, err := c.http.Do(r)
+	if err != nil {
+		return reply{}, err
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	return reply{response.StatusCode, response.Header, string(answer)}, err
+}
+
+const api = "/2015-03-31/functions/"
+
+func (c *client) invoke(ctx context.Context, function, event string) (reply, error) {
+	return c.do(ctx, http.MethodPost, api+function+"/invocations", []byte(event))
+}
+
+// must invokes the function, which must answer without an error.
+func (c *client) must(function, event string) string {
+	c.t.Helper()
+	r, err := c.invoke(context.Background(), function, event)
+	if err != nil || !r.ok() {
+		c.t.Fatalf("invoke %s: %v, %v", function, r, err)
+	}
+	return r.body
+}
+
+// resources are what a daemon holds while nothing happens.
+type resources struct {
+	goroutines, descriptors float64
+	processes               int // of sandboxes that are kept ready
+}
+
+func (r resources) String() string {
+	return fmt.Sprintf("%v goroutines, %v descriptors, %d processes", r.goroutines, r.descriptors, r.processes)
+}
+
+// slack is how far two readings of an idle daemon may differ: connections of the
+// clients that ask, and what runs now and then.
+const slack = 6
+
+// start starts a daemon whose environments end soon after their work, and notes
+// what it holds then. The returned function checks that it holds no more again.
+func start(t *testing.T, args ...string) (*kiln.Daemon, *client, func()) {
+	t.Helper()
+	d := kiln.Start(t, append([]string{"--account", kiln.Account(), "--idle-timeout", "1s", "--any-runtime"}, args...)...)
+	c := newClient(t, d)
+	d.Create("warm", "provided.al2023", "x", kiln.Bash("answer=$event"), nil)
+	c.must("warm", "1")
+	var before resources
+	calm := func() error {
+		c.http.CloseIdleConnections()
+		if n := d.Metric("kiln_environments"); n != 0 {
+			return fmt.Errorf("%v environments live", n)
+		}
+		return nil
+	}
+	read := func() resources {
+		return resources{d.Metric("go_goroutines"), d.Metric("process_open_fds"), len(d.Living().Processes)}
+	}
+	kiln.Eventually(t, patience, func() error {
+		if err := calm(); err != nil {
+			return err
+		}
+		last := before
+		if before = read(); before != last {
+			return fmt.Errorf("resources still change: %v, %v", last, before)
+		}
+		return nil
+	})
+	return d, c, func() {
+		t.Helper()
+		kiln.Eventually(t, patience, func() error {
+			if err := calm(); err != nil {
+				return err
+			}
+			if now := read(); now.goroutines > before.goroutines+slack || now.descriptors > before.descriptors+slack || now.processes > before.processes {
+				return fmt.Errorf("the daemon holds %v; before it held %v:\n%s", now, before, strings.Join(d.Living().Processes, "\n"))
+			}
+			return nil
+		})
+		if log := d.Log.String(); strings.Contains(log, "level=ERROR") || strings.Contains(log, "panic") {
+			t.Errorf("the daemon logged errors:\n%s", log)
+		}
+	}
+}
