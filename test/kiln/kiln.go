@@ -73,6 +73,8 @@ type Daemon struct {
 	Data string // the data directory
 	Log  *Buffer
 
+	transport http.Transport // of all clients
+
 	t    testing.TB
 	args []string
 	env  []string // of the daemon, besides this process's
@@ -162,6 +164,7 @@ func (d *Daemon) Kill() {
 // Stop ends the daemon as an operator does, and fails the test unless it exits with 0.
 func (d *Daemon) Stop() {
 	d.t.Helper()
+	d.CloseIdleConnections()
 	select {
 	case <-d.done:
 		return // Kill, or an earlier Stop
@@ -193,7 +196,14 @@ func (d *Daemon) Client() *lambda.Client {
 		BaseEndpoint:     aws.String(d.URL),
 		Credentials:      credentials.NewStaticCredentialsProvider("test", "test", ""),
 		RetryMaxAttempts: 1,
+		HTTPClient:       &http.Client{Transport: &d.transport},
 	})
+}
+
+// CloseIdleConnections drops those that clients keep for later.
+func (d *Daemon) CloseIdleConnections() {
+	d.transport.CloseIdleConnections()
+	http.DefaultClient.CloseIdleConnections()
 }
 
 // Environ is the environment of a client program that is to call this daemon.
