@@ -114,6 +114,7 @@ func start(t *testing.T, args ...string) (*kiln.Daemon, *client, func()) {
 	var before resources
 	calm := func() error {
 		c.http.CloseIdleConnections()
+		d.CloseIdleConnections()
 		if n := d.Metric("kiln_environments"); n != 0 {
 			return fmt.Errorf("%v environments live", n)
 		}
