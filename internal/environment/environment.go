@@ -101,9 +101,7 @@ func (e *Environment) Function() *lambda.Function { return e.function }
 // is no error: it is logged here and run again within the first invocation. The
 // error is the platform's.
 func (e *Environment) Init(ctx context.Context) error {
-	if e.runtime.Label != "" {
-		e.out.log(fmt.Sprintf("INIT_START Runtime Version: %s\tRuntime Version ARN: %s\t", e.runtime.Label, e.runtime.VersionARN(e.function.ARN.Region)))
-	}
+	e.logInitStart()
 	begin := time.Now()
 	limit := time.NewTimer(lambda.InitTimeout)
 	defer limit.Stop()
@@ -112,11 +110,10 @@ func (e *Environment) Init(ctx context.Context) error {
 		return err
 	}
 	took := time.Since(begin)
-	if f != nil {
-		e.out.log(initReportLine(took, "init", f))
-		return nil
+	e.logInit(took, "init", f)
+	if f == nil {
+		e.init = took
 	}
-	e.init = took
 	return nil
 }
 
@@ -249,7 +246,7 @@ func (e *Environment) Invoke(ctx context.Context, inv *lambda.Invocation, delive
 	e.init = 0
 
 	f := e.ensureRuntime(ctx, inv.ID, limit.C, begin)
-	e.out.log("START RequestId: " + string(inv.ID) + " Version: " + string(e.function.Version))
+	e.logStart(inv)
 	delivered := false
 	answer := func(a runtimeapi.Answer) {
 		result.Payload, result.ContentType, result.Release = a.Payload, a.ContentType, a.Release
@@ -269,21 +266,17 @@ func (e *Environment) Invoke(ctx context.Context, inv *lambda.Invocation, delive
 		outcome.Error = f.kind
 	}
 	outcome.Duration = time.Since(begin)
-	if f != nil {
-		if f.document != nil {
-			result.FunctionError = "Unhandled" // also a timeout, which has no error type
-			answer(runtimeapi.Answer{Payload: f.document, ContentType: "application/json"})
-		}
-		if f.logMessage != "" {
-			e.out.log(f.logMessage)
-		}
+	produced := len(result.Payload)
+	if f != nil && f.document != nil {
+		produced = 0
+		result.FunctionError = "Unhandled" // also a timeout, which has no error type
+		answer(runtimeapi.Answer{Payload: f.document, ContentType: "application/json"})
 	}
 	if e.process != nil {
 		e.process.pipes.drain()
 	}
 	outcome.MaxMemory = e.memory(f)
-	e.out.log("END RequestId: " + string(inv.ID))
-	e.out.log(reportLine(inv.ID, outcome, e.function.Settings.MemoryMB, f))
+	e.logEnd(inv.ID, outcome, produced, f)
 	if log != nil {
 		e.out.keepTail(nil)
 		result.LogTail = log.buf
@@ -310,9 +303,7 @@ func (e *Environment) ensureRuntime(ctx context.Context, id lambda.RequestID, li
 		e.log.Error("cannot start a runtime", "error", err)
 		f = platformFailure(id)
 	}
-	if f != nil {
-		e.out.log(initReportLine(time.Since(begin), "invoke", f))
-	}
+	e.logInit(time.Since(begin), "invoke", f)
 	return f
 }
 

@@ -71,13 +71,17 @@ func milliseconds(d time.Duration) string {
 	return strconv.FormatFloat(float64(d)/float64(time.Millisecond), 'f', 2, 64)
 }
 
-// reportLine is the REPORT line of one invocation. Billed Duration covers the
-// init phase of a cold start, as on AWS since August 2025.
+// billed is the Billed Duration, in milliseconds. It covers the init phase of a
+// cold start, as on AWS since August 2025.
+func (o Outcome) billed() int64 {
+	return int64(math.Ceil(float64(o.Duration+o.Init) / float64(time.Millisecond)))
+}
+
+// reportLine is the REPORT line of one invocation.
 func reportLine(id lambda.RequestID, o Outcome, memoryMB int, f *failure) string {
-	billed := math.Ceil(float64(o.Duration+o.Init) / float64(time.Millisecond))
 	var b strings.Builder
-	fmt.Fprintf(&b, "REPORT RequestId: %s\tDuration: %s ms\tBilled Duration: %.0f ms\tMemory Size: %d MB\tMax Memory Used: %d MB\t",
-		id, milliseconds(o.Duration), billed, memoryMB, usedMB(o.MaxMemory, memoryMB))
+	fmt.Fprintf(&b, "REPORT RequestId: %s\tDuration: %s ms\tBilled Duration: %d ms\tMemory Size: %d MB\tMax Memory Used: %d MB\t",
+		id, milliseconds(o.Duration), o.billed(), memoryMB, usedMB(o.MaxMemory, memoryMB))
 	if o.Init > 0 {
 		fmt.Fprintf(&b, "Init Duration: %s ms\t", milliseconds(o.Init))
 	}

@@ -162,6 +162,19 @@ func TestFlood(t *testing.T) {
 	if f.ok(event{}, &count); count != 3 {
 		t.Errorf("after that, the environment counts %d", count)
 	}
+	// Every line is in the log, or among those that the log says were dropped.
+	log := f.log(3)
+	lines := strings.Count(log, strings.Repeat("y", 1023)+"\n")
+	for _, m := range regexp.MustCompile(`(?m)^\[kiln\] (\d+) log events \(\d+ bytes\) were dropped: `).FindAllStringSubmatch(log, -1) {
+		dropped, err := strconv.Atoi(m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines += dropped
+	}
+	if lines != 100<<10 {
+		t.Errorf("the log accounts for %d of %d lines", lines, 100<<10)
+	}
 }
 
 // TestLogGroups is where logs go and how they look, as LoggingConfig says.
@@ -198,6 +211,48 @@ func TestLogGroups(t *testing.T) {
 		}
 		if line.ErrorType != "ValueError" || line.RequestID != r.id {
 			t.Errorf("no JSON line about the error in\n%s", r.tail)
+		}
+	})
+	t.Run("system", func(t *testing.T) {
+		t.Parallel()
+		const at = `\{"time":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z","type":"platform\.`
+		const request = `"requestId":"` + id + `"`
+		const metrics = `"metrics":\{"durationMs":[\d.]+,"billedDurationMs":\d+,"memorySizeMB":128,"maxMemoryUsedMB":\d+`
+		for level, patterns := range map[types.SystemLogLevel][]string{
+			types.SystemLogLevelInfo: {
+				at + `initStart","record":\{"initializationType":"on-demand","phase":"init","runtimeVersion":"python:3\.\d+\.v\d+","runtimeVersionArn":"arn:aws:lambda:us-east-1::runtime:[0-9a-f]{64}","functionName":"TestLogGroups-system-INFO","functionVersion":"\$LATEST"\}\}`,
+				"module begins",
+				at + `start","record":\{` + request + `,"version":"\$LATEST","tracing":\{"type":"X-Amzn-Trace-Id","value":"Root=[^"]+"\}\}\}`,
+				at + `report","record":\{` + request + `,` + metrics + `,"initDurationMs":[\d.]+\},"status":"success"\}\}`,
+				at + `start","record":\{` + request + `,.*\}\}`,
+				at + `report","record":\{` + request + `,` + metrics + `\},"status":"timeout"\}\}`,
+			},
+			types.SystemLogLevelDebug: {
+				at + `initStart",.*`, "module begins",
+				at + `initRuntimeDone","record":\{"initializationType":"on-demand","phase":"init","status":"success"\}\}`,
+				at + `initReport","record":\{"initializationType":"on-demand","phase":"init","metrics":\{"durationMs":[\d.]+\},"status":"success"\}\}`,
+				at + `start",.*`,
+				at + `runtimeDone","record":\{` + request + `,"status":"success","metrics":\{"durationMs":[\d.]+,"producedBytes":1\}\}\}`,
+				at + `report",.*`, at + `start",.*`,
+				at + `runtimeDone","record":\{` + request + `,"status":"timeout","metrics":\{"durationMs":[\d.]+,"producedBytes":0\}\}\}`,
+				at + `report",.*`,
+			},
+			types.SystemLogLevelWarn: {"module begins", at + `runtimeDone",.*"status":"timeout".*`, at + `report",.*"status":"timeout"\}\}`},
+		} {
+			t.Run(string(level), func(t *testing.T) {
+				t.Parallel()
+				f := anyPython(t).create(t, d, all(timeout(2), func(in *lambda.CreateFunctionInput) {
+					in.LoggingConfig = &types.LoggingConfig{LogFormat: types.LogFormatJson, SystemLogLevel: level}
+				}))
+				f.invoke(event{})
+				f.invoke(event{"do": "sleep", "seconds": 60})
+				var log string
+				kiln.Await(t, "the last report", func() bool {
+					log = f.log(0)
+					return strings.Contains(log, `"status":"timeout"}}`)
+				})
+				matches(t, log, patterns...)
+			})
 		}
 	})
 }

@@ -171,7 +171,7 @@ type reply struct {
 	id      string // of the request
 }
 
-var startLine = regexp.MustCompile(`START RequestId: ([0-9a-f-]{36}) Version: \$LATEST\n`)
+var requestID = regexp.MustCompile(`(?:END RequestId: |"requestId":")([0-9a-f-]{36})`)
 
 func (f function) invoke(e event) reply {
 	f.t.Helper()
@@ -193,7 +193,7 @@ func (f function) try(e event) (reply, error) {
 	}
 	tail, err := decode(aws.ToString(out.LogResult))
 	r := reply{payload: string(out.Payload), failed: aws.ToString(out.FunctionError), tail: tail}
-	if m := regexp.MustCompile(`(?:END|REPORT) RequestId: ([0-9a-f-]{36})`).FindStringSubmatch(r.tail); m != nil {
+	if m := requestID.FindStringSubmatch(r.tail); m != nil {
 		r.id = m[1]
 	}
 	return r, err
