@@ -225,10 +225,17 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	return drainErr
 }
 
+// smallBody is never waited for, in bytes: it costs no more than its connection,
+// and must not queue behind slow clients with large bodies.
+const smallBody = 16 << 10
+
 // room bounds bytes in flight.
 func (d *Daemon) room() func(ctx context.Context, n int64) (release func(), err error) {
 	bytes := semaphore.NewWeighted(int64(d.config.MaxInflightBytes))
 	return func(ctx context.Context, n int64) (func(), error) {
+		if n <= smallBody {
+			return func() {}, nil
+		}
 		if err := bytes.Acquire(ctx, n); err != nil {
 			return nil, err
 		}

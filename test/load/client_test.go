@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
 
 	"kiln/test/kiln"
 )
@@ -148,4 +152,29 @@ func start(t *testing.T, args ...string) (*kiln.Daemon, *client, func()) {
 			t.Errorf("the daemon logged errors:\n%s", log)
 		}
 	}
+}
+
+// createInput is shorter to write.
+type createInput = lambda.CreateFunctionInput
+
+func int32p(n int32) *int32 { return &n }
+
+// peakMemory is the most memory that the daemon had, in bytes.
+func peakMemory(t *testing.T, d *kiln.Daemon) int64 {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.Pid()))
+	if err != nil {
+		t.Skip(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if f := strings.Fields(line); f[0] == "VmHWM:" {
+			kib, err := strconv.ParseInt(f[1], 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return kib << 10
+		}
+	}
+	t.Skip("the kernel does not tell the peak")
+	return 0
 }

@@ -42,7 +42,7 @@ func (g *Gateway) Inside() http.Handler { return g.handler(true) }
 
 func (g *Gateway) handler(inside bool) http.Handler {
 	api := g.lambda(inside)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return paced(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := g.access.CheckBrowser(r); err != nil {
 			e := lambda.AsError(err)
 			refuse(w, r, serviceOf(r), e.Status, e.Code, e.Message)
@@ -67,7 +67,7 @@ func (g *Gateway) handler(inside bool) http.Handler {
 			refuse(w, r, service, http.StatusNotImplemented, "NotImplementedException", fmt.Sprintf(
 				"Kiln does not serve %s. Give the client an endpoint that does: set AWS_ENDPOINT_URL_%s (in the function's environment variables, where a function makes the call), or endpoint_url in the client's configuration.", service, name))
 		}
-	})
+	}))
 }
 
 // serviceOf is the service that the request was signed for, or "".
