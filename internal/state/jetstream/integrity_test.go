@@ -82,6 +82,10 @@ func TestDamageIsRefused(t *testing.T) {
 	}{
 		{"state, flipped in the middle", true, "STATE", func(d string) error { return change(block(d, "STATE"), flipAt(5000)) }},
 		{"state, flipped in the first length", true, "STATE", func(d string) error { return change(block(d, "STATE"), flipAt(1)) }},
+		{"state, length of a header", true, "STATE", func(d string) error {
+			return change(block(d, "STATE"), flipAt(22+len("state.r.0.0")))
+		}},
+		{"queue, length of a subject", true, "QUEUE", func(d string) error { return change(block(d, "QUEUE"), flipAt(20)) }},
 		{"state, flipped at the end", true, "STATE", func(d string) error { return change(block(d, "STATE"), flipAt(-1)) }},
 		{"state, cut", true, "STATE", func(d string) error { return change(block(d, "STATE"), cut(1)) }},
 		{"state, emptied", true, "STATE", func(d string) error { return os.Truncate(block(d, "STATE"), 0) }},
@@ -246,7 +250,10 @@ func TestFloor(t *testing.T) {
 		}
 		return nil
 	}})
-	commit(t, e.State(), state.Change{Key: "a", Value: []byte("x")})
+	made := commit(t, e.State(), state.Change{Key: "a", Value: []byte("x")}, state.Change{Key: "c", Value: []byte("x")})
+	if err := e.Blob().Put(ctx, "c", strings.NewReader("x")); err != nil {
+		t.Fatal(err)
+	}
 	full = true
 	if _, err := e.State().Commit(ctx, state.Change{Key: "b", Value: []byte("x")}); !errors.Is(err, state.ErrFull) {
 		t.Errorf("commit: %v", err)
@@ -256,6 +263,11 @@ func TestFloor(t *testing.T) {
 	}
 	if err := e.Blob().Put(ctx, "b", strings.NewReader("x")); !errors.Is(err, state.ErrFull) {
 		t.Errorf("put: %v", err)
+	}
+	// What makes room is allowed.
+	commit(t, e.State(), state.Change{Key: "c", Expect: made[1]})
+	if err := e.Blob().Delete(ctx, "c"); err != nil {
+		t.Error(err)
 	}
 	if got := all(t, e.State(), ""); len(got) != 1 {
 		t.Errorf("%v", got)

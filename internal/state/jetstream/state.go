@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -111,8 +112,11 @@ func (s *State) Commit(ctx context.Context, changes ...state.Change) ([]state.Re
 	if len(changes) == 0 {
 		return nil, nil
 	}
-	if err := s.engine.cfg.Free(); err != nil {
-		return nil, fmt.Errorf("commit %s: %w", subjectsOf(changes), err)
+	// Deleting is how space is made, so that it needs none.
+	if slices.ContainsFunc(changes, func(c state.Change) bool { return c.Value != nil }) {
+		if err := s.engine.cfg.Free(); err != nil {
+			return nil, fmt.Errorf("commit %s: %w", subjectsOf(changes), err)
+		}
 	}
 	expect := make([]uint64, len(changes))
 	for i, c := range changes {
