@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -145,7 +146,12 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	environments := scheduler.New(factory, counts, d.log, scheduler.Config{
 		IdleTimeout: time.Duration(d.config.IdleTimeout), MaxEnvironments: d.config.Concurrency,
 	})
+	deployed := make(chan struct{}, 1)
 	functions := registry.New(engine.State(), code, factory, sealer{dir}, func(arn lambda.FunctionARN, now *lambda.Function) {
+		select {
+		case deployed <- struct{}{}:
+		default: // it is noticed already
+		}
 		if now == nil {
 			environments.Retire(arn, "")
 			counts.Forget(arn)
@@ -188,6 +194,15 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		})
 	}
 	work.Go(func() error { environments.Run(background); return nil })
+	work.Go(func() error { returnMemory(background, deployed); return nil })
+	work.Go(func() error {
+		select {
+		case <-background.Done():
+		case <-engine.Broken():
+			d.log.Error("the state takes no more changes: functions run on, but none can be created, changed or deleted; make room on the disk and restart kiln")
+		}
+		return nil
+	})
 	work.Go(func() error {
 		if err := catalog.Run(background); err != nil && background.Err() == nil {
 			d.log.Error("interpreters could not be discovered", "error", err)
@@ -240,6 +255,25 @@ func (d *Daemon) room() func(ctx context.Context, n int64) (release func(), err 
 			return nil, err
 		}
 		return func() { bytes.Release(n) }, nil
+	}
+}
+
+// returnMemory gives back to the system what deployments needed: packages are
+// many times larger than all else that the daemon holds.
+func returnMemory(ctx context.Context, deployed <-chan struct{}) {
+	const pause = 2 * time.Second // several deployments in a row are one
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-deployed:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+			debug.FreeOSMemory()
+		}
 	}
 }
 

@@ -16,6 +16,8 @@ import (
 	"kiln/internal/invoke"
 	"kiln/internal/lambda"
 	"kiln/internal/registry"
+	"kiln/internal/scheduler"
+	"kiln/internal/state"
 )
 
 // linkLife is how long Code.Location can be used, as on AWS.
@@ -97,6 +99,13 @@ func (d *Door) fault(r *http.Request, op *lambdaapi.Operation, err error) *lambd
 	var refused *sigv4.Error
 	if errors.As(err, &refused) {
 		return &lambdaapi.Fault{Code: refused.Code, Status: refused.Status, Message: refused.Message}
+	}
+	switch {
+	case errors.Is(err, scheduler.ErrClosed):
+		return &lambdaapi.Fault{Code: "ServiceException", Status: http.StatusServiceUnavailable, Message: "Kiln is shutting down."}
+	case errors.Is(err, state.ErrFull):
+		d.Log.Error("operation refused", "operation", op.Name, "error", err)
+		return &lambdaapi.Fault{Code: "ServiceException", Status: http.StatusInsufficientStorage, Message: "Kiln's disk is full, or below the floor of free space that it leaves (free_space_floor). Free some and try again."}
 	}
 	if r.Context().Err() == nil {
 		d.Log.Error("operation failed", "operation", op.Name, "path", r.URL.Path, "error", err)
