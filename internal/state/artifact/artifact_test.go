@@ -292,7 +292,7 @@ func TestCacheIsBounded(t *testing.T) {
 		}
 		release()
 	}
-	s = openStore(t, blob, dir, artifact.Config{MaxCache: 2 * one})
+	openStore(t, blob, dir, artifact.Config{MaxCache: 2 * one})
 	if entries, _ := os.ReadDir(dir); len(entries) > 2 {
 		t.Errorf("%d trees after opening with a smaller bound", len(entries))
 	}
