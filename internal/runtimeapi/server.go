@@ -81,6 +81,8 @@ type Server struct {
 	closed chan struct{}
 	stop   sync.Once
 
+	reading chan struct{} // a token for the body that is being read
+
 	mu      sync.Mutex
 	state   state     // guarded by mu
 	current *exchange // guarded by mu; while running or answered
@@ -102,6 +104,8 @@ func New(room Room, log *slog.Logger) *Server {
 		failed: make(chan Report, 1),
 		events: make(chan *exchange, 1), // one invocation at a time: never full
 		closed: make(chan struct{}),
+
+		reading: make(chan struct{}, 1),
 	}
 	s.http = &http.Server{
 		Handler:        http.HandlerFunc(s.route),
@@ -263,11 +267,13 @@ func (s *Server) response(w http.ResponseWriter, r *http.Request, id lambda.Requ
 		refuse(w, http.StatusBadRequest, "InvalidFunctionResponseMode", "Invalid function response mode")
 		return
 	}
-	body, size, release, err := s.readAnswer(r)
+	body, size, release, err := s.readAnswer(w, r, func() bool { return s.owes(x) })
 	if err != nil {
 		release()
 	}
 	switch {
+	case errors.Is(err, errNotOwed):
+		refuse(w, http.StatusBadRequest, "InvalidRequestID", "Invalid request ID")
 	case errors.Is(err, errTooLarge):
 		s.finish(x, platformError("Function.ResponseSizeTooLarge",
 			"Response payload size ("+formatInt(size)+" bytes) exceeded maximum allowed payload size ("+formatInt(lambda.MaxResponsePayload)+" bytes)."))
@@ -291,8 +297,12 @@ func (s *Server) invocationError(w http.ResponseWriter, r *http.Request, id lamb
 	if !ok {
 		return
 	}
-	report, release, err := s.readReport(r)
-	if err != nil {
+	report, release, err := s.readReport(w, r, func() bool { return s.owes(x) })
+	switch {
+	case errors.Is(err, errNotOwed):
+		refuse(w, http.StatusBadRequest, "InvalidRequestID", "Invalid request ID")
+		return
+	case err != nil:
 		release()
 		s.finish(x, platformError("Runtime.TruncatedResponse", "The runtime's error document ended early or is too large: "+err.Error()))
 		refuse(w, http.StatusBadRequest, "TruncatedHTTPRequest", "HTTP request detected as truncated")
@@ -302,9 +312,9 @@ func (s *Server) invocationError(w http.ResponseWriter, r *http.Request, id lamb
 }
 
 func (s *Server) initError(w http.ResponseWriter, r *http.Request) {
-	report, release, err := s.readReport(r)
+	report, release, err := s.readReport(w, r, func() bool { return s.state == started })
 	defer release() // what an init leaves is small or wrong, and there is one
-	if err != nil {
+	if err != nil && !errors.Is(err, errNotOwed) {
 		refuse(w, http.StatusBadRequest, "TruncatedHTTPRequest", "HTTP request detected as truncated")
 		return
 	}
@@ -345,11 +355,14 @@ func (s *Server) conclude(w http.ResponseWriter, x *exchange, a Answer) {
 	}
 }
 
+// owes reports whether the runtime has not answered x yet. s.mu is held.
+func (s *Server) owes(x *exchange) bool { return s.state == running && s.current == x }
+
 // finish delivers the answer, unless another request was faster.
 func (s *Server) finish(x *exchange, a Answer) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state != running || s.current != x {
+	if !s.owes(x) {
 		return false
 	}
 	s.state = answered

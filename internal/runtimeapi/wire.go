@@ -1,6 +1,7 @@
 package runtimeapi
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -14,7 +15,10 @@ import (
 	"kiln/internal/lambda"
 )
 
-var errTooLarge = errors.New("larger than allowed")
+var (
+	errTooLarge = errors.New("larger than allowed")
+	errNotOwed  = errors.New("another request was faster")
+)
 
 // readBody reads at most limit bytes. On errTooLarge, size is how many were
 // announced or found.
@@ -37,8 +41,31 @@ func readBody(r *http.Request, limit int) (body []byte, size int, err error) {
 	return body, len(body), nil
 }
 
-// readAnswer reads an answer once there is room for it. release is never nil.
-func (s *Server) readAnswer(r *http.Request) (body []byte, size int, release func(), err error) {
+// stallTimeout is how long a runtime may send nothing of a body whose length it
+// announced: it has all of it. A body without a length may be made as it is sent.
+const stallTimeout = 15 * time.Second
+
+// readAnswer reads an answer once there is room for it: one at a time, because a
+// runtime has one thing to say, and the room is everybody's. What is no longer owed
+// once it is its turn is not read: errNotOwed. release is never nil.
+func (s *Server) readAnswer(w http.ResponseWriter, r *http.Request, owed func() bool) (body []byte, size int, release func(), err error) {
+	select {
+	case s.reading <- struct{}{}:
+		defer func() { <-s.reading }()
+	case <-r.Context().Done():
+		return nil, 0, func() {}, context.Cause(r.Context())
+	case <-s.closed:
+		return nil, 0, func() {}, http.ErrServerClosed
+	}
+	s.mu.Lock()
+	wanted := owed()
+	s.mu.Unlock()
+	if !wanted {
+		return nil, 0, func() {}, errNotOwed
+	}
+	if r.ContentLength > 0 {
+		r.Body = &pacedBody{r.Body, http.NewResponseController(w)}
+	}
 	want := r.ContentLength
 	if want < 0 || want > lambda.MaxResponsePayload {
 		want = lambda.MaxResponsePayload
@@ -50,10 +77,25 @@ func (s *Server) readAnswer(r *http.Request) (body []byte, size int, release fun
 	return body, size, release, err
 }
 
+// pacedBody fails when it stalls.
+type pacedBody struct {
+	io.ReadCloser
+	control *http.ResponseController
+}
+
+func (b *pacedBody) Read(p []byte) (int, error) {
+	_ = b.control.SetReadDeadline(time.Now().Add(stallTimeout)) // a connection that is gone is noticed by the read
+	n, err := b.ReadCloser.Read(p)
+	if err == nil || errors.Is(err, io.EOF) {
+		_ = b.control.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
+
 const errorCause = "application/vnd.aws.lambda.error.cause+json"
 
-func (s *Server) readReport(r *http.Request) (Report, func(), error) {
-	body, _, release, err := s.readAnswer(r)
+func (s *Server) readReport(w http.ResponseWriter, r *http.Request, owed func() bool) (Report, func(), error) {
+	body, _, release, err := s.readAnswer(w, r, owed)
 	if err != nil {
 		return Report{}, release, err
 	}
