@@ -72,6 +72,11 @@ def hoard(event, context):  # announces large bodies that never come
         kept.append(s)
     return "ok"
 
+def hoard_on(event, context):
+    hoard(event, context)
+    time.sleep(20)
+    return "ok"
+
 def connections(event, context):  # as many as there can be
     global kept
     kept = []
@@ -236,20 +241,31 @@ func TestHoardersTogether(t *testing.T) {
 	replies := make(chan reply, n)
 	for range n {
 		go func() { // each has a reply, for which there is room
-			r, err := c.invoke(context.Background(), "hostile", `{"do":"hoard"}`)
+			r, err := c.invoke(context.Background(), "hostile", `{"do":"hoard_on"}`)
 			if err != nil {
 				t.Error(err)
 			}
 			replies <- r
 		}()
 	}
+	kiln.Eventually(t, patience, func() error {
+		if n := d.Metric("kiln_environments", `function="hostile"`, `state="busy"`); n != 4 {
+			return fmt.Errorf("%v hoarders run", n)
+		}
+		return nil
+	})
+	for range 5 {
+		if got := c.must("large", "1"); len(got) != 5_000_002 {
+			t.Errorf("beside hoarders large answers %d bytes", len(got))
+		}
+	}
+	if len(replies) > 0 {
+		t.Error("large answered only after the hoarders ended")
+	}
 	for range n {
 		if r := <-replies; !r.ok() {
 			t.Errorf("a hoarder: %v", r)
 		}
-	}
-	if got := c.must("large", "1"); len(got) != 5_000_002 {
-		t.Errorf("beside hoarders large answers %d bytes", len(got))
 	}
 	const bound = 350 * megabyte
 	if peak := peakMemory(t, d); peak > bound {
