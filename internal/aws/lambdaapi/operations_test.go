@@ -82,7 +82,11 @@ func TestBotocoreReachesEveryOperation(t *testing.T) {
 	}
 	server := httptest.NewServer(h)
 	defer server.Close()
-	cmd := exec.Command("python3", "testdata/every_operation.py", server.URL)
+	args := []string{"testdata/every_operation.py", server.URL}
+	for _, op := range lambdaapi.Operations() {
+		args = append(args, op.Name)
+	}
+	cmd := exec.Command("python3", args...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {

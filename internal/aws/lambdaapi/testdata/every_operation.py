@@ -1,4 +1,7 @@
-"""Calls every operation of the Lambda API with the least that it needs."""
+"""Calls the named operations of the Lambda API with the least that they need.
+
+A newer botocore knows more operations, and stricter bounds.
+"""
 import json
 import sys
 
@@ -20,6 +23,7 @@ VALUES = {
     "Principal": "000000000000",
     "Resource": ARN + "function:f",
     "Role": "arn:aws:iam::000000000000:role/r",
+    "UUID": "00000000-0000-0000-0000-000000000000",
     "SigningProfileVersionArns": "arn:aws:signer:eu-west-1:000000000000:/signing-profiles/p",
 }
 
@@ -56,7 +60,7 @@ client = botocore.session.get_session().create_client(
 )
 model = client.meta.service_model
 answers = {}
-for name in sorted(model.operation_names):
+for name in sys.argv[2:]:
     shape = model.operation_model(name).input_shape
     params = value(shape, name) if shape else {}
     method = next(k for k, v in client.meta.method_to_api_mapping.items() if v == name)
