@@ -10,6 +10,7 @@ need_boto3
 need_nodes
 need_js_sdk
 need_browser
+need_cc
 
 say "── generated files"
 before=$(git status --porcelain)
@@ -29,5 +30,6 @@ CGO_ENABLED=0 go build -trimpath -o bin/kiln ./cmd/kiln
 export KILN_BINARY=$root/bin/kiln
 
 say "── tests"
-PATH=$cache/venv/bin:$PATH go run gotest.tools/gotestsum@v1.13.0 --format pkgname-and-test-fails --hide-summary=skipped -- \
-	-timeout 20m -p 2 ./...
+export CGO_ENABLED=1 # for the race detector only
+PATH=$cache/venv/bin:$PATH go run gotest.tools/gotestsum@v1.13.0 --format pkgname-and-test-fails --hide-summary=output -- \
+	-race -timeout 30m -p 2 ./...

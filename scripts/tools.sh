@@ -128,3 +128,8 @@ need_js_sdk() {
 need_browser() {
 	command -v chromium >/dev/null || command -v google-chrome >/dev/null || apt chromium
 }
+
+# need_cc installs a C compiler, for the race detector; Kiln itself needs none.
+need_cc() {
+	command -v gcc >/dev/null || apt gcc
+}
