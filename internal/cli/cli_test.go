@@ -1,0 +1,114 @@
+package cli_test
+
+import (
+	"archive/zip"
+	"bufio"
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"regexp"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	awslambda "github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"kiln/internal/cli"
+	"kiln/internal/environment/environmenttest"
+	"kiln/internal/sandbox/linux"
+)
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == linux.InitArg {
+		os.Exit(linux.Init()) // the daemon of a script starts this program again
+	}
+	testscript.Main(m, map[string]func(){
+		"kiln": func() { os.Exit(cli.Run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv)) },
+	})
+}
+
+// TestScripts runs testdata/*.txtar. Besides testscript's commands they have
+//
+//	up [FLAG…]          a daemon, which AWS_ENDPOINT_URL then names
+//	create NAME ANSWER  a function whose bash script runs ANSWER
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1") // nothing listens there
+			e.Setenv("AWS_CONFIG_FILE", os.DevNull)
+			e.Setenv("AWS_SHARED_CREDENTIALS_FILE", os.DevNull)
+			e.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"up": up, "create": create},
+	})
+}
+
+var readyLine = regexp.MustCompile(`^Kiln is ready at (http://\S+)`)
+
+const stopTimeout = time.Minute
+
+func up(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("up is not to be negated")
+	}
+	path, err := exec.LookPath("kiln")
+	ts.Check(err)
+	cmd := exec.Command(path, append([]string{"up", "--listen", "127.0.0.1:0", "--data", ts.MkAbs("data"), "--free-space-floor", "1MiB"}, args...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	var log bytes.Buffer
+	cmd.Stderr = &log
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	ts.Defer(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		kill := time.AfterFunc(stopTimeout, func() { _ = cmd.Process.Kill() })
+		defer kill.Stop()
+		if err := cmd.Wait(); err != nil {
+			ts.Logf("kiln up: %v\n%s", err, log.String())
+		}
+	})
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if m := readyLine.FindStringSubmatch(lines.Text()); m != nil {
+			ts.Setenv("AWS_ENDPOINT_URL", m[1])
+			go func() { // ends with the daemon
+				for lines.Scan() {
+				}
+			}()
+			return
+		}
+	}
+	ts.Fatalf("kiln up ended:\n%s", log.String())
+}
+
+func create(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: create NAME ANSWER")
+	}
+	var b bytes.Buffer
+	w := zip.NewWriter(&b)
+	h := &zip.FileHeader{Name: "bootstrap", Method: zip.Deflate}
+	h.SetMode(0o755)
+	f, err := w.CreateHeader(h)
+	ts.Check(err)
+	_, err = f.Write([]byte(environmenttest.Bootstrap("", args[1])))
+	ts.Check(err)
+	ts.Check(w.Close())
+	client := awslambda.New(awslambda.Options{
+		Region: "us-east-1", BaseEndpoint: aws.String(ts.Getenv("AWS_ENDPOINT_URL")),
+		Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""),
+	})
+	_, err = client.CreateFunction(context.Background(), &awslambda.CreateFunctionInput{
+		FunctionName: &args[0], Runtime: types.RuntimeProvidedal2023, Handler: aws.String("x"),
+		Role: aws.String("arn:aws:iam::000000000000:role/test"), Code: &types.FunctionCode{ZipFile: b.Bytes()},
+	})
+	ts.Check(err)
+}
