@@ -7,7 +7,8 @@ cd "$root"
 
 need_go
 need_aws
-need_node
+# A runtime that cannot be had leaves its example out, and no more.
+if (need_node); then need_node; node=yes; else node=; fi
 say "building …"
 CGO_ENABLED=0 go build -o bin/kiln ./cmd/kiln
 
@@ -52,7 +53,11 @@ example() {
 	base64 -d <<<"$log" | grep '^REPORT'
 }
 
-example hello-nodejs nodejs22.x index.handler examples/nodejs/index.mjs
+if [ -n "$node" ]; then
+	example hello-nodejs nodejs22.x index.handler examples/nodejs/index.mjs
+else
+	say "" && say "── hello-nodejs is left out: Node.js is missing"
+fi
 example hello-python python3.13 app.handler examples/python/app.py
 say "" && say "building examples/go …"
 (cd examples/go && CGO_ENABLED=0 go build -ldflags='-s -w' -o "$work/bootstrap" .)
