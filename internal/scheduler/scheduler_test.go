@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -338,6 +339,34 @@ func TestCallerLeaves(t *testing.T) {
 	if got := r.counts.Function(fn.ARN).Totals().Invocations; got != 1 {
 		t.Errorf("%d invocations are counted, want 1", got)
 	}
+}
+
+// Callers leave at any moment, also when an environment is just given to them:
+// none is lost.
+func TestCallersLeaveAtAnyMoment(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	fn := r.Function("restless", environmenttest.Bootstrap("", "answer=$event"))
+	var wait sync.WaitGroup
+	var begun, over atomic.Int32
+	for range 8 {
+		wait.Go(func() {
+			for range 40 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rand.Int64N(int64(8*time.Millisecond))))
+				begun.Add(1)
+				_, err := r.Invoke(ctx, fn, environmenttest.Invocation(fn, "1"), func() { over.Add(1) })
+				if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+					t.Error(err)
+				}
+				cancel()
+			}
+		})
+	}
+	wait.Wait()
+	r.await("end of all invocations", func() bool {
+		s := r.states(fn)
+		return over.Load() == begun.Load() && s[metrics.Idle] == int64(r.Environments())
+	})
 }
 
 func TestCloseDrains(t *testing.T) {
