@@ -61,7 +61,6 @@ func up(ts *testscript.TestScript, neg bool, args []string) {
 	path, err := exec.LookPath("kiln")
 	ts.Check(err)
 	cmd := exec.Command(path, append([]string{"up", "--listen", "127.0.0.1:0", "--data", ts.MkAbs("data"), "--free-space-floor", "1MiB"}, args...)...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var log bytes.Buffer
 	cmd.Stderr = &log
 	out, err := cmd.StdoutPipe()
