@@ -39,9 +39,12 @@ const startsPerCore = 4
 // something, and must not hold up other functions.
 const slowStart = time.Second
 
-// turnaround is how long a waiting invocation trusts that an environment which
-// has answered is about to be free, before it has another one started.
-const turnaround = 10 * time.Millisecond
+// minTurnaround and maxTurnaround bound the trust in an environment that is about
+// to be free.
+const (
+	minTurnaround = 10 * time.Millisecond
+	maxTurnaround = 100 * time.Millisecond
+)
 
 // closeTimeout bounds the closing of one environment.
 const closeTimeout = 30 * time.Second
@@ -76,11 +79,19 @@ type Scheduler struct {
 // pool is the environments of one build of one version.
 type pool struct {
 	function  *lambda.Function
-	idle      []*slot   // the last used is last
-	waiting   []*waiter // in order of arrival
-	starting  int       // environments being made or in init
-	finishing int       // environments that have answered and are not idle yet
-	alive     int       // all, starting included
+	idle      []*slot       // the last used is last
+	waiting   []*waiter     // in order of arrival
+	starting  int           // environments being made or in init
+	finishing int           // environments that have answered and are not idle yet
+	alive     int           // all, starting included
+	started   time.Duration // how long making the last one took
+}
+
+// turnaround is how long a waiting invocation trusts that an environment which
+// has answered is about to be free, before it has another one started: as long as
+// that start would take, so that trusting in vain at most doubles the wait.
+func (p *pool) turnaround() time.Duration {
+	return min(max(p.started, minTurnaround), maxTurnaround)
 }
 
 // slot is an environment in its pool.
@@ -198,10 +209,11 @@ func (s *Scheduler) acquire(ctx context.Context, fn *lambda.Function) (_ *slot, 
 	p.waiting = append(p.waiting, w)
 	trusting := len(p.waiting) <= p.starting+p.finishing && p.finishing > 0
 	s.grow(p, p.finishing)
+	trust := p.turnaround()
 	s.mu.Unlock()
 
 	if trusting {
-		timer := time.NewTimer(turnaround)
+		timer := time.NewTimer(trust)
 		defer timer.Stop()
 		select {
 		case t := <-w.got:
@@ -261,9 +273,11 @@ func (s *Scheduler) grow(p *pool, expected int) {
 func (s *Scheduler) start(p *pool) {
 	t := &slot{pool: p, counts: s.metrics.Function(p.function.ARN)}
 	t.move(metrics.Initializing)
+	began := time.Now()
 	err := s.initialise(t)
 
 	s.mu.Lock()
+	p.started = time.Since(began)
 	p.starting--
 	if err != nil {
 		s.forget(p)
