@@ -39,6 +39,10 @@ var (
 // warmup is how many requests each server answers before any is timed.
 const warmup = 200
 
+// settle is the pause between two cold starts, for the work that a deployment and
+// a closed environment leave behind.
+const settle = 200 * time.Millisecond
+
 // event is about 1 KB of JSON.
 var event = []byte(`{"name":"` + strings.Repeat("k", 1000) + `"}`)
 
@@ -77,22 +81,23 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	// The function runs on the very interpreter that the bare server runs on.
-	node, err := version("node", "-p", "process.versions.node.split('.')[0]")
+	// The function runs on the very interpreter that the bare server runs on. The
+	// names on PATH may be scripts of a version manager, which cost time of their own.
+	node, nodeVersion, err := interpreter("node", "-p", "process.execPath + ' ' + process.versions.node.split('.')[0]")
 	if err != nil {
 		return err
 	}
-	python, err := version("python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
+	python, pythonVersion, err := interpreter("python3", "-c", "import sys; print(sys.executable, '%d.%d' % sys.version_info[:2])")
 	if err != nil {
 		return err
 	}
 	languages := []*language{
-		{name: "Node.js", runtime: "nodejs" + node + ".x", handler: "index.handler",
-			files:  map[string]string{"index.mjs": "export const handler = async (event) => event;\n"},
-			server: []string{"node", "test/bench/server/server.mjs"}, start: []string{"node", "-e", "0"}},
-		{name: "Python", runtime: "python" + python, handler: "app.handler",
+		{name: "Node.js", runtime: "nodejs" + nodeVersion + ".x", handler: "index.handler",
+			files:  map[string]string{"index.js": "exports.handler = async (event) => event;\n"},
+			server: []string{node, "test/bench/server/server.mjs"}, start: []string{node, "-e", "0"}},
+		{name: "Python", runtime: "python" + pythonVersion, handler: "app.handler",
 			files:  map[string]string{"app.py": "def handler(event, context):\n    return event\n"},
-			server: []string{"python3", "test/bench/server/server.py"}, start: []string{"python3", "-c", "pass"}},
+			server: []string{python, "test/bench/server/server.py"}, start: []string{python, "-c", "pass"}},
 		{name: "Go", runtime: "provided.al2023", handler: "bootstrap",
 			files:  map[string]string{"bootstrap": goFunction},
 			server: []string{goServer}, start: []string{goFunction}},
@@ -112,10 +117,10 @@ func run() error {
 		if l.proxied, _, err = b.serve(goServer, l.bare); err != nil {
 			return err
 		}
-		if err := b.deploy(endpoint, l); err != nil {
+		if err := b.deploy(endpoint, functionName(l), l); err != nil {
 			return err
 		}
-		l.kiln = endpoint + "/2015-03-31/functions/" + functionName(l) + "/invocations"
+		l.kiln = invocations(endpoint, functionName(l))
 	}
 
 	fmt.Printf("# Benchmark\n\n%s, %d requests a round, %d rounds, events of %d bytes. Start to ready %d ms, idle %.1f MiB resident.\n",
@@ -128,12 +133,18 @@ func run() error {
 	return b.cold(endpoint, languages)
 }
 
-func version(name string, args ...string) (string, error) {
+// interpreter asks a program for its own path and its version.
+func interpreter(name string, args ...string) (path, version string, err error) {
 	out, err := exec.Command(name, args...).Output()
 	if err != nil {
-		return "", fmt.Errorf("ask %s for its version: %w", name, err)
+		return "", "", fmt.Errorf("ask %s for its version: %w", name, err)
 	}
-	return strings.TrimSpace(string(out)), nil
+	path, version, _ = strings.Cut(strings.TrimSpace(string(out)), " ")
+	return path, version, nil
+}
+
+func invocations(endpoint, name string) string {
+	return endpoint + "/2015-03-31/functions/" + name + "/invocations"
 }
 
 func functionName(l *language) string {
@@ -233,43 +244,39 @@ func request(client *http.Client, url string) (time.Duration, error) {
 	return took, nil
 }
 
-// cold compares the first request of an environment with the bare start of its
-// interpreter. No environment is held ready: each change of the function retires
-// those there are.
+// cold compares the first request of functions, each of which has no environment
+// yet, with the bare start of their interpreter.
 func (b *bench) cold(endpoint string, languages []*language) error {
-	fmt.Printf("\n## Cold start, none held ready, 1 client, %d starts\n\n", *colds)
+	fmt.Printf("\n## Cold start, no runtime held ready, 1 client, %d starts\n\n", *colds)
 	fmt.Println("| language | p50 ms | p99 ms | bare start p50 ms | (p50 − 5 ms) ÷ bare start |")
 	fmt.Println("|---|---|---|---|---|")
-	api := client(endpoint)
 	for _, l := range languages {
 		var starts, bare []time.Duration
 		for i := range *colds {
-			if err := retire(api, functionName(l), i); err != nil {
+			name := fmt.Sprintf("%s-cold-%d", functionName(l), i)
+			if err := b.deploy(endpoint, name, l); err != nil {
 				return err
 			}
-			d, err := request(http.DefaultClient, l.kiln)
+			start := exec.Command(l.start[0], l.start[1:]...)
+			start.Env = []string{} // as functions start: what is inherited can cost much
+			began := time.Now()
+			_ = start.Run() // the Go one ends with an error: it has no Runtime API
+			bare = append(bare, time.Since(began))
+
+			d, err := request(http.DefaultClient, invocations(endpoint, name))
 			if err != nil {
 				return err
 			}
 			starts = append(starts, d)
-			began := time.Now()
-			_ = exec.Command(l.start[0], l.start[1:]...).Run() // the Go one ends with an error: it has no Runtime API
-			bare = append(bare, time.Since(began))
+			if _, err := client(endpoint).DeleteFunction(context.Background(), &lambda.DeleteFunctionInput{FunctionName: &name}); err != nil {
+				return err
+			}
+			time.Sleep(settle)
 		}
 		p50, base := milliseconds(percentile(starts, 50)), milliseconds(percentile(bare, 50))
 		fmt.Printf("| %s | %.1f | %.1f | %.1f | %.2f |\n", l.name, p50, milliseconds(percentile(starts, 99)), base, (p50-5)/base)
 	}
 	return nil
-}
-
-func retire(api *lambda.Client, name string, i int) error {
-	ctx := context.Background()
-	if _, err := api.UpdateFunctionConfiguration(ctx, &lambda.UpdateFunctionConfigurationInput{FunctionName: &name, Description: aws.String(fmt.Sprint(i))}); err != nil {
-		return err
-	}
-	return lambda.NewFunctionUpdatedV2Waiter(api, func(o *lambda.FunctionUpdatedV2WaiterOptions) {
-		o.MinDelay, o.MaxDelay = time.Millisecond, 10*time.Millisecond
-	}).Wait(ctx, &lambda.GetFunctionInput{FunctionName: &name}, time.Minute)
 }
 
 func client(endpoint string) *lambda.Client {
@@ -323,12 +330,11 @@ func (b *bench) stop() {
 	}
 }
 
-func (b *bench) deploy(endpoint string, l *language) error {
+func (b *bench) deploy(endpoint, name string, l *language) error {
 	zip, err := pack(l.files)
 	if err != nil {
 		return err
 	}
-	name := functionName(l)
 	api := client(endpoint)
 	if _, err := api.CreateFunction(context.Background(), &lambda.CreateFunctionInput{
 		FunctionName: &name, Runtime: types.Runtime(l.runtime), Handler: &l.handler, MemorySize: aws.Int32(512),

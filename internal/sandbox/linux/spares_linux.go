@@ -8,8 +8,8 @@ import (
 )
 
 // spareDelay is how long after a spare was taken the next is started: starting
-// one costs 2–4 ms of a processor, which the function that begins now needs more.
-const spareDelay = 20 * time.Millisecond
+// one costs some ms of a processor, which the function that begins now needs more.
+const spareDelay = 100 * time.Millisecond
 
 // firstProcess is an init that runs in its new namespaces, and waits for its setup.
 type firstProcess struct {
