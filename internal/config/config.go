@@ -44,7 +44,7 @@ type Config struct {
 	LogLevel  string `toml:"log_level" help:"Least level of Kiln's own log: debug, info, warn or error."`
 	LogFormat string `toml:"log_format" help:"Format of Kiln's own log: text, or json."`
 
-	Endpoints map[string]string `toml:"endpoints" help:"Where services live that Kiln does not serve itself, as service = \"URL\", such as sqs = \"http://127.0.0.1:9324\"."`
+	Endpoints map[string]string `toml:"endpoints" help:"Where functions find services that Kiln does not serve, as service = \"URL\", such as sqs = \"http://127.0.0.1:9324\": their SDKs get it as AWS_ENDPOINT_URL_SQS. The service is named as in signatures. Functions must be able to reach it, see network."`
 
 	// Origins tells where each value came from, by key: "kiln.toml line 3",
 	// "KILN_LISTEN", "--listen". Keys that are not in it have their default.

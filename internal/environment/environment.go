@@ -180,7 +180,7 @@ func (e *Environment) boot(ctx context.Context, id lambda.RequestID) (*process, 
 		Task: paths.Task, Opt: paths.Opt, Runtime: paths.Runtime, Lang: paths.Lang, Tmp: paths.Tmp,
 		HostTask: e.code,
 	})
-	vars := variables(e.function, launch, paths, e.stream, e.credentials, bound.Addr().String(), e.endpoint)
+	vars := e.variables(launch, paths, bound.Addr().String())
 	cmd := command(e.function, e.runtime.Adjust(launch, vars), vars)
 	cmd.Stdout, cmd.Stderr = p.pipes.writers[0], p.pipes.writers[1]
 	if !launch.OSOnly {

@@ -44,6 +44,8 @@ type Factory struct {
 	// Endpoint serves Kiln's AWS endpoint on the listener inside an environment
 	// until the listener is closed.
 	Endpoint func(net.Listener) error
+	// Endpoints are the URLs of services that Kiln does not serve, by the name that requests are signed for.
+	Endpoints map[string]string
 	// Room bounds the bytes of answers in flight.
 	Room runtimeapi.Room
 	Log  *slog.Logger

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"kiln/internal/aws/sigv4"
 	"kiln/internal/bootstrap"
 	"kiln/internal/lambda"
 	"kiln/internal/sandbox"
@@ -19,15 +20,19 @@ type Credentials struct {
 
 // variables are the environment of a runtime process. A function's own settings
 // win over defaults; what the platform reserves wins over everything.
-func variables(fn *lambda.Function, launch bootstrap.Launch, paths sandbox.Paths, stream string, c Credentials, api, endpoint string) map[string]string {
+func (e *Environment) variables(launch bootstrap.Launch, paths sandbox.Paths, api string) map[string]string {
+	fn, c := e.function, e.credentials
 	env := map[string]string{}
 	for _, v := range paths.Env {
 		name, value, _ := strings.Cut(v, "=")
 		env[name] = value
 	}
 	maps.Copy(env, launch.Defaults)
-	env["AWS_ENDPOINT_URL"] = endpoint        // no handler reaches AWS by accident …
+	env["AWS_ENDPOINT_URL"] = e.endpoint      // no handler reaches AWS by accident …
 	env["AWS_EC2_METADATA_DISABLED"] = "true" // … nor the credentials of the machine
+	for service, url := range e.factory.Endpoints {
+		env[sigv4.EndpointVariable(service)] = url
+	}
 	maps.Copy(env, fn.Settings.Environment)
 	maps.Copy(env, launch.Reserved)
 	maps.Copy(env, map[string]string{
@@ -42,7 +47,7 @@ func variables(fn *lambda.Function, launch bootstrap.Launch, paths sandbox.Paths
 		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": strconv.Itoa(fn.Settings.MemoryMB),
 		"AWS_LAMBDA_INITIALIZATION_TYPE":  "on-demand",
 		"AWS_LAMBDA_LOG_GROUP_NAME":       fn.Settings.Logging.Group,
-		"AWS_LAMBDA_LOG_STREAM_NAME":      stream,
+		"AWS_LAMBDA_LOG_STREAM_NAME":      e.stream,
 		"AWS_LAMBDA_RUNTIME_API":          api,
 	})
 	if fn.Settings.Logging.Format == "JSON" {

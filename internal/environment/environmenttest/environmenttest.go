@@ -98,6 +98,7 @@ func New(t testing.TB) *Fixture {
 		Identities: identities{f},
 		Logs:       func(lambda.Scope, string, string) environment.Sink { return sink{f} },
 		Endpoint:   drop,
+		Endpoints:  map[string]string{"logs": "http://logs.example"},
 		Room:       func(context.Context, int64) (func(), error) { return func() {}, nil },
 		Log:        slog.New(slog.DiscardHandler),
 	}

@@ -63,9 +63,8 @@ func (g *Gateway) handler(inside bool) http.Handler {
 			// Not signed, or badly: the Lambda API's door says what is wrong.
 			api.ServeHTTP(w, r)
 		default:
-			name := strings.ToUpper(strings.NewReplacer("-", "_", ".", "_").Replace(service))
 			refuse(w, r, service, http.StatusNotImplemented, "NotImplementedException", fmt.Sprintf(
-				"Kiln does not serve %s. Give the client an endpoint that does: set AWS_ENDPOINT_URL_%s (in the function's environment variables, where a function makes the call), or endpoint_url in the client's configuration.", service, name))
+				"Kiln does not serve %[1]s. Give the client an endpoint that does: set %[2]s, or endpoint_url in its configuration. For functions, set %[1]s in [endpoints] of kiln.toml, or %[2]s in their environment variables.", service, sigv4.EndpointVariable(service)))
 		}
 	}))
 }
