@@ -20,18 +20,15 @@ func (u up) Run(ctx context.Context, s *streams) error {
 		return err
 	}
 	log := newLog(c, s.err)
-	return daemon.New(c, programVersion(), log).Run(ctx, func(r daemon.Ready) { announce(s.out, r, c) })
+	return daemon.New(c, programVersion(), log).Run(ctx, func(r daemon.Ready) { announce(s.out, r) })
 }
 
 // announce tells whoever started Kiln, and whatever waits for it, that it serves.
-func announce(w io.Writer, r daemon.Ready, c config.Config) {
+func announce(w io.Writer, r daemon.Ready) {
 	fmt.Fprintf(w, "Kiln is ready at %s (driver %s, %d ms)\n", strings.Join(r.Addresses, " and "), r.Driver, r.Took.Milliseconds())
 	fmt.Fprintf(w, "  %s\n", r.Isolation.Summary)
 	for _, m := range r.Isolation.Missing {
 		fmt.Fprintf(w, "  missing: %s\n", m)
-	}
-	if r.Driver == "linux" && c.Network == "none" {
-		fmt.Fprintln(w, "  Functions reach Kiln and nothing else on the network; --network host shares this machine's.")
 	}
 	if !r.Keyed {
 		fmt.Fprintln(w, "  Any access key is taken, from this machine only. Use it with: export AWS_ENDPOINT_URL="+r.Addresses[0])

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 
 	"kiln/internal/config"
@@ -23,13 +22,10 @@ func (d *Daemon) driver(ctx context.Context, dir *datadir.Dir) (sandbox.Driver, 
 	if reason != "" {
 		d.log.Warn("functions run without isolation", "driver", driver.Name(), "reason", reason)
 	}
-	if driver.Name() == "process" && os.Getuid() == 0 {
-		// Functions get users of their own, who must find their code and their
-		// folders. What else is here is closed to them itself.
-		for _, path := range []string{dir.Path(), dir.Run(), dir.Code()} {
-			if err := os.Chmod(path, 0o711); err != nil {
-				return nil, errors.Join(err, driver.Close())
-			}
+	if e, ok := driver.(sandbox.Exposer); ok {
+		// What else is in these folders is closed to others itself.
+		if err := e.Expose(dir.Path(), dir.Run(), dir.Code()); err != nil {
+			return nil, errors.Join(err, driver.Close())
 		}
 	}
 	return driver, nil

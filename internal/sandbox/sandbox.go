@@ -29,6 +29,13 @@ type Driver interface {
 	Close() error
 }
 
+// Exposer is an optional capability of a Driver whose processes enter folders of
+// the host as other users: Expose lets those through the folders, without showing
+// what is in them.
+type Exposer interface {
+	Expose(folders ...string) error
+}
+
 // Description is what a driver says of itself.
 type Description struct {
 	Isolates bool     // false: functions can see and disturb each other and the host

@@ -80,6 +80,8 @@ func New(cfg Config) (*Driver, error) {
 	d.missing = append(d.missing, "a limit on the size of /tmp: not built yet")
 	if cfg.Network == NetworkHost {
 		d.missing = append(d.missing, "a network of its own for each sandbox: it was configured away")
+	} else {
+		d.missing = append(d.missing, "a way for functions to reach anything but Kiln: --network host shares this machine's network")
 	}
 	return d, nil
 }

@@ -90,6 +90,19 @@ func (d *Driver) Describe() sandbox.Description {
 	}
 }
 
+// Expose implements sandbox.Exposer.
+func (d *Driver) Expose(folders ...string) error {
+	if d.uids == nil {
+		return nil // functions run as the daemon's user
+	}
+	for _, f := range folders {
+		if err := os.Chmod(f, 0o711); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Create implements sandbox.Driver.
 func (d *Driver) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbox, error) {
 	if err := errors.Join(ctx.Err(), spec.Check()); err != nil {
