@@ -141,7 +141,7 @@ func (e *Environment) start(ctx context.Context, id lambda.RequestID, limit <-ch
 			exit.kind, f = metrics.Init, &exit
 		}
 	case <-limit:
-		timeout := timedOut(id, time.Duration(e.function.Settings.Timeout), time.Now())
+		timeout := timedOut(id, e.function.Settings.Timeout, time.Now())
 		f = &timeout
 	case <-ctx.Done():
 		err = fmt.Errorf("init of %s: %w", e.function.ARN, context.Cause(ctx))

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"kiln/internal/aws/lambdaapi"
-	"kiln/internal/aws/sigv4"
 	"kiln/internal/front"
 	"kiln/internal/invoke"
 	"kiln/internal/lambda"
@@ -86,19 +85,14 @@ func (c *call) finish() {
 // fault is how an error looks to the caller. What the caller did not cause is
 // logged whole and told without its inside.
 func (d *Door) fault(r *http.Request, op *lambdaapi.Operation, err error) *lambdaapi.Fault {
-	if e := lambda.AsError(err); e != nil {
-		if e.Status >= http.StatusInternalServerError {
+	if f := front.Refusal(err); f != nil {
+		if f.Status >= http.StatusInternalServerError {
 			d.Log.Warn("operation refused", "operation", op.Name, "error", err)
 		}
-		f := &lambdaapi.Fault{Code: e.Code, Status: e.Status, Message: e.Message, Reason: e.Reason}
-		if e.Status == http.StatusTooManyRequests {
+		if f.Status == http.StatusTooManyRequests {
 			f.RetryAfter = 1
 		}
 		return f
-	}
-	var refused *sigv4.Error
-	if errors.As(err, &refused) {
-		return &lambdaapi.Fault{Code: refused.Code, Status: refused.Status, Message: refused.Message}
 	}
 	switch {
 	case errors.Is(err, scheduler.ErrClosed):

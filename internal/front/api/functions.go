@@ -258,9 +258,8 @@ func (c *call) configuration(f *lambda.Function, asked lambda.Qualifier) *lambda
 			ApplicationLogLevel: optional(s.Logging.ApplicationLevel),
 			SystemLogLevel:      optional(s.Logging.SystemLevel),
 		},
-		KMSKeyArn:              optional(s.KMSKeyARN),
-		LastUpdateStatus:       optional(string(f.UpdateStatus)),
-		LastUpdateStatusReason: nil,
+		KMSKeyArn:        optional(s.KMSKeyARN),
+		LastUpdateStatus: optional(string(f.UpdateStatus)),
 	}
 	if f.State == lambda.Pending {
 		out.StateReason, out.StateReasonCode = optional(f.Reason), optional(f.ReasonCode)

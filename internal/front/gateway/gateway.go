@@ -14,7 +14,6 @@ import (
 	"kiln/internal/aws/lambdaapi"
 	"kiln/internal/aws/sigv4"
 	"kiln/internal/front"
-	"kiln/internal/lambda"
 )
 
 // OperatorPrefix is where Kiln's own paths begin.
@@ -44,8 +43,8 @@ func (g *Gateway) handler(inside bool) http.Handler {
 	api := g.lambda(inside)
 	return paced(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := g.access.CheckBrowser(r); err != nil {
-			e := lambda.AsError(err)
-			refuse(w, r, serviceOf(r), e.Status, e.Code, e.Message)
+			f := front.Refusal(err)
+			refuse(w, r, serviceOf(r), f.Status, f.Code, f.Message)
 			return
 		}
 		if strings.HasPrefix(r.URL.Path, OperatorPrefix) || r.URL.Path == "/metrics" {
@@ -57,10 +56,7 @@ func (g *Gateway) handler(inside bool) http.Handler {
 			return
 		}
 		switch service := serviceOf(r); service {
-		case "lambda":
-			api.ServeHTTP(w, r)
-		case "":
-			// Not signed, or badly: the Lambda API's door says what is wrong.
+		case "lambda", "": // of one that is not signed, or badly, the door says what is wrong
 			api.ServeHTTP(w, r)
 		default:
 			refuse(w, r, service, http.StatusNotImplemented, "NotImplementedException", fmt.Sprintf(

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"kiln/internal/aws/lambdaapi"
-	"kiln/internal/aws/sigv4"
 	"kiln/internal/front"
 	"kiln/internal/lambda"
 	"kiln/internal/telemetry/logs"
@@ -196,14 +195,9 @@ func (d *door) authenticate(r *http.Request) (front.Caller, error) {
 }
 
 func (d *door) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	fault := &lambdaapi.Fault{Code: "ServiceException", Status: http.StatusInternalServerError, Message: "Kiln failed to answer " + r.URL.Path + "; its log says why."}
-	var refused *sigv4.Error
-	switch e := lambda.AsError(err); {
-	case e != nil:
-		fault = &lambdaapi.Fault{Code: e.Code, Status: e.Status, Message: e.Message}
-	case errors.As(err, &refused):
-		fault = &lambdaapi.Fault{Code: refused.Code, Status: refused.Status, Message: refused.Message}
-	default:
+	fault := front.Refusal(err)
+	if fault == nil {
+		fault = &lambdaapi.Fault{Code: "ServiceException", Status: http.StatusInternalServerError, Message: "Kiln failed to answer " + r.URL.Path + "; its log says why."}
 		d.Log.Error("request failed", "path", r.URL.Path, "error", err)
 	}
 	lambdaapi.WriteFault(w, fault)
