@@ -1,5 +1,5 @@
 // Package sandbox is the contract of the places where functions run: a Driver
-// makes Sandboxes, a Sandbox listens, runs processes, reports its memory and is
+// makes Sandboxes, a Sandbox listens, dials, runs processes, reports its memory and is
 // destroyed. Its drivers live in its folders (linux, process) and pass one
 // conformance suite (sandboxtest). It knows nothing of Lambda: the environment
 // package joins a sandbox to a runtime API.
@@ -73,6 +73,9 @@ type Sandbox interface {
 	// the sandbox shares the host's network, another free port is taken: read
 	// it from the listener's address.
 	Listen(ctx context.Context, port int) (net.Listener, error)
+	// Dial connects to 127.0.0.1:port as seen from inside, where a process
+	// listens. It waits until ctx ends for one that does not accept.
+	Dial(ctx context.Context, port int) (net.Conn, error)
 	// Exec starts a process in a process group of its own. It may be called
 	// several times; each process has its own output.
 	Exec(ctx context.Context, cmd Command) (Process, error)

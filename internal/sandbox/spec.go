@@ -4,7 +4,11 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"strconv"
 )
+
+// Loopback is the address that Dial connects to, for drivers and messages.
+func Loopback(port int) string { return "127.0.0.1:" + strconv.Itoa(port) }
 
 var idPattern = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
 

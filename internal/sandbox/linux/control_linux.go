@@ -22,6 +22,7 @@ import (
 //
 //	setup key=value…                          → ok
 //	listen port                               → ok, with the listener
+//	socket                                    → ok, with a TCP socket to connect
 //	exec path dir argc args… env…, with 2–3   → ok pid
 //	signal pid number                         → ok
 //	killall                                   → ok

@@ -102,8 +102,13 @@ func (in *initProcess) handle(id uint64, verb string, args []string, fds []int) 
 	case "listen":
 		var fd int
 		if fd, err = listen(args); err == nil {
-			in.send(id, unix.UnixRights(fd), "ok")
-			_ = unix.Close(fd)
+			in.give(id, fd)
+			return
+		}
+	case "socket":
+		var fd int
+		if fd, err = socket(); err == nil {
+			in.give(id, fd)
 			return
 		}
 	case "exec":
@@ -150,6 +155,12 @@ func (in *initProcess) send(id uint64, oob []byte, fields ...string) {
 			return // a daemon that is gone is noticed by the next read
 		}
 	}
+}
+
+// give answers with a descriptor, which init does not keep.
+func (in *initProcess) give(id uint64, fd int) {
+	in.send(id, unix.UnixRights(fd), "ok")
+	_ = unix.Close(fd)
 }
 
 // setup makes the sandbox. Paths are the host's until the root is entered.
@@ -283,15 +294,25 @@ func (in *initProcess) restrict() error {
 	return nil
 }
 
+// socket makes a TCP socket of this network namespace, which it stays wherever it
+// is connected.
+func socket() (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, fmt.Errorf("socket: %w", err)
+	}
+	return fd, nil
+}
+
 // listen opens a listener on the loopback interface.
 func listen(args []string) (int, error) {
 	port, err := strconv.Atoi(args[0])
 	if err != nil {
 		return -1, err
 	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fd, err := socket()
 	if err != nil {
-		return -1, fmt.Errorf("socket: %w", err)
+		return -1, err
 	}
 	if err := errors.Join(
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),

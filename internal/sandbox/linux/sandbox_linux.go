@@ -263,6 +263,58 @@ func (b *box) Listen(ctx context.Context, port int) (net.Listener, error) {
 	return l, nil
 }
 
+// Dial implements sandbox.Sandbox. Init makes the socket, which belongs to its
+// network namespace, and the daemon connects it: what a function lets wait never
+// holds up init.
+func (b *box) Dial(ctx context.Context, port int) (net.Conn, error) {
+	if err := b.usable(); err != nil {
+		return nil, err
+	}
+	if b.d.cfg.Network == NetworkHost {
+		return (&net.Dialer{}).DialContext(ctx, "tcp4", sandbox.Loopback(port))
+	}
+	f, err := b.control.call(ctx, "socket")
+	if err != nil {
+		return nil, b.wrap(err)
+	}
+	if f == nil {
+		return nil, b.wrap(errors.New("init sent no socket"))
+	}
+	defer f.Close() // FileConn duplicates it
+	if err := connect(ctx, f, port); err != nil {
+		return nil, b.wrap(fmt.Errorf("connect to %s: %w", sandbox.Loopback(port), err))
+	}
+	return net.FileConn(f)
+}
+
+// connect connects a socket that does not block, and waits until it is.
+func connect(ctx context.Context, f *os.File, port int) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = f.SetDeadline(time.Unix(1, 0)) }) // wakes the wait below
+	defer stop()
+	begun := false
+	var failed error
+	err = raw.Write(func(fd uintptr) bool {
+		if !begun {
+			begun = true
+			failed = unix.Connect(int(fd), &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}})
+			return !errors.Is(failed, unix.EINPROGRESS)
+		}
+		var code int
+		if code, failed = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR); failed == nil && code != 0 {
+			failed = unix.Errno(code)
+		}
+		return true
+	})
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	return errors.Join(err, failed)
+}
+
 func (b *box) wrap(err error) error {
 	if b.closing.Load() {
 		return errDestroyed

@@ -297,6 +297,17 @@ func (b *box) Listen(ctx context.Context, _ int) (net.Listener, error) {
 	return l, nil
 }
 
+// Dial implements sandbox.Sandbox: the network is the host's.
+func (b *box) Dial(ctx context.Context, port int) (net.Conn, error) {
+	b.mu.Lock()
+	closing := b.closing
+	b.mu.Unlock()
+	if closing {
+		return nil, errDestroyed
+	}
+	return (&net.Dialer{}).DialContext(ctx, "tcp4", sandbox.Loopback(port))
+}
+
 // Exec implements sandbox.Sandbox.
 func (b *box) Exec(ctx context.Context, cmd sandbox.Command) (sandbox.Process, error) {
 	if err := ctx.Err(); err != nil {

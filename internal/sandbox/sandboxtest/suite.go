@@ -3,6 +3,8 @@ package sandboxtest
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -34,6 +36,7 @@ func Run(t *testing.T, newDriver New) {
 			{"paths", testPaths},
 			{"user", testUser},
 			{"listen", testListen},
+			{"dial", testDial},
 			{"signal", testSignal},
 			{"several", testSeveral},
 			{"execErrors", testExecErrors},
@@ -206,6 +209,63 @@ func testListen(t *testing.T, b *bench) {
 	}
 }
 
+func testDial(t *testing.T, b *bench) {
+	s := b.create(t)
+	c := s.python("import socket\n" +
+		"echo, full = socket.socket(), socket.socket()\n" +
+		"echo.bind(('127.0.0.1', 0)); echo.listen()\n" +
+		"full.bind(('127.0.0.1', 0)); full.listen(0)\n" + // takes one or two, and accepts none
+		"print(echo.getsockname()[1], full.getsockname()[1], 'listening', flush=True)\n" +
+		"while True:\n" +
+		"    c, _ = echo.accept()\n" +
+		"    c.sendall(c.recv(100).upper()); c.close()\n")
+	c.expect("listening")
+	var echo, full int
+	if _, err := fmt.Sscan(c.out.String(), &echo, &full); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		conn, err := s.Dial(t.Context(), echo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write([]byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(conn); err != nil || string(got) != "HELLO" {
+			t.Errorf("read %q, %v", got, err)
+		}
+	}
+	if b.Describe().Isolates { // next door nobody listens
+		if conn, err := b.create(t).Dial(t.Context(), echo); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("dialled %v, %v", conn, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	for {
+		conn, err := s.Dial(ctx, full)
+		if err != nil {
+			if timeout, ok := errors.AsType[net.Error](err); !ok || !timeout.Timeout() {
+				t.Errorf("a listener that is full: %v", err)
+			}
+			break
+		}
+		defer conn.Close()
+	}
+	if err := c.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	c.wait()
+	if conn, err := s.Dial(t.Context(), echo); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("dialled %v, %v after the listener's end", conn, err)
+	}
+}
+
 func testSignal(t *testing.T, b *bench) {
 	s := b.create(t)
 	c := s.sh("sleep 1000 & echo ready; wait")
@@ -362,6 +422,10 @@ func testDestroy(t *testing.T, b *bench) {
 		_ = l.Close()
 		t.Error("Listen after Destroy succeeds")
 	}
+	if c, err := s.Dial(t.Context(), 9001); err == nil {
+		_ = c.Close()
+		t.Error("Dial after Destroy succeeds")
+	}
 	if _, err := s.Usage(t.Context()); err == nil {
 		t.Error("Usage after Destroy succeeds")
 	}
@@ -407,6 +471,9 @@ func testConcurrent(t *testing.T, b *bench) {
 		loop(func() {
 			if l, err := s.Listen(t.Context(), 9001); err == nil {
 				_ = l.Close()
+			}
+			if c, err := s.Dial(t.Context(), 9001); err == nil {
+				_ = c.Close()
 			}
 		})
 		if f, ok := s.Sandbox.(sandbox.Freezer); ok {
