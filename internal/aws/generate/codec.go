@@ -19,11 +19,11 @@ func sorted(list []string) []string {
 // writeDecode writes, for each operation, how its input is read from a request,
 // and for each structure inside a body, how it is read from JSON.
 func writeDecode(m *model, b *bytes.Buffer) {
-	b.WriteString("import \"kiln/internal/aws/restjson\"\n\n")
+	b.WriteString("import \"kiln/internal/aws/wire\"\n\n")
 	var bodies []*shape
 	for _, op := range m.operations() {
 		in := m.input(op)
-		fmt.Fprintf(b, "func read%s(q *restjson.Request) (*%s, error) {\nin := new(%s)\n", op.Name, in.name, in.name)
+		fmt.Fprintf(b, "func read%s(q *wire.Request) (*%s, error) {\nin := new(%s)\n", op.Name, in.name, in.name)
 		path, _, _ := strings.Cut(op.HTTP.RequestURI, "?")
 		body := false
 		for _, mb := range in.Members {
@@ -48,19 +48,19 @@ func writeDecode(m *model, b *bytes.Buffer) {
 			fmt.Fprintf(b, "in.%s = q.Body\n", in.Payload)
 		case payload != nil:
 			bodies = append(bodies, payload)
-			fmt.Fprintf(b, "if len(q.Body) > 0 {\nr := restjson.NewReader(q.Body)\nif r.Object() {\nin.%s = new(%s)\nin.%s.read(r)\n}\nr.End()\nif err := r.Err(); err != nil {\nreturn nil, err\n}\n}\n", in.Payload, payload.name, in.Payload)
+			fmt.Fprintf(b, "if len(q.Body) > 0 {\nr := wire.NewReader(q.Body)\nif r.Object() {\nin.%s = new(%s)\nin.%s.read(r)\n}\nr.End()\nif err := r.Err(); err != nil {\nreturn nil, err\n}\n}\n", in.Payload, payload.name, in.Payload)
 		case body:
 			bodies = append(bodies, in)
-			b.WriteString("r := restjson.NewReader(q.Body)\nif r.Object() {\nin.read(r)\n}\nr.End()\nif err := r.Err(); err != nil {\nreturn nil, err\n}\n")
+			b.WriteString("r := wire.NewReader(q.Body)\nif r.Object() {\nin.read(r)\n}\nr.End()\nif err := r.Err(); err != nil {\nreturn nil, err\n}\n")
 		}
 		if m.constrained(in) {
-			b.WriteString("var v restjson.Violations\nin.validate(&v, \"\")\nreturn in, v.Err()\n}\n\n")
+			b.WriteString("var v wire.Violations\nin.validate(&v, \"\")\nreturn in, v.Err()\n}\n\n")
 		} else {
 			b.WriteString("return in, nil\n}\n\n")
 		}
 	}
 	for _, s := range m.reachable(bodies...) {
-		fmt.Fprintf(b, "func (s *%s) read(r *restjson.Reader) {\nfor key, ok := r.Key(); ok; key, ok = r.Key() {\nswitch string(key) {\n", s.name)
+		fmt.Fprintf(b, "func (s *%s) read(r *wire.Reader) {\nfor key, ok := r.Key(); ok; key, ok = r.Key() {\nswitch string(key) {\n", s.name)
 		for _, mb := range s.Members {
 			if mb.Location == "" {
 				fmt.Fprintf(b, "case %q:\n", mb.wire())

@@ -7,8 +7,8 @@ import (
 )
 
 func writeTypes(m *model, b *bytes.Buffer) {
-	b.WriteString("import \"kiln/internal/aws/restjson\"\n\n")
-	b.WriteString("// Epoch is a time that travels as seconds since 1970. Times that travel as text\n// are strings; ISO8601 makes them.\ntype Epoch = restjson.Epoch\n\n")
+	b.WriteString("import \"kiln/internal/aws/wire\"\n\n")
+	b.WriteString("// Epoch is a time that travels as seconds since 1970. Times that travel as text\n// are strings; ISO8601 makes them.\ntype Epoch = wire.Epoch\n\n")
 	role := map[string]string{}
 	for _, op := range m.operations() {
 		role[m.input(op).name] = "is the input of " + op.Name + "."
@@ -96,7 +96,7 @@ type Service interface {
 }
 
 func writeOperations(m *model, b *bytes.Buffer) {
-	b.WriteString("import (\n\"context\"\n\n\"kiln/internal/aws/restjson\"\n)\n\nvar operations = [...]Operation{\n")
+	b.WriteString("import (\n\"context\"\n\n\"kiln/internal/aws/wire\"\n)\n\nvar operations = [...]Operation{\n")
 	for _, op := range m.operations() {
 		path, query, _ := strings.Cut(op.HTTP.RequestURI, "?")
 		segments := strings.Split(strings.Trim(path, "/"), "/")
@@ -132,7 +132,7 @@ func writeOperations(m *model, b *bytes.Buffer) {
 	}
 	b.WriteString("}\n\n")
 	for _, op := range m.operations() {
-		fmt.Fprintf(b, `func serve%[1]s(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+		fmt.Fprintf(b, `func serve%[1]s(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 in, err := read%[1]s(q)
 if err != nil {
 return nil, err

@@ -11,7 +11,7 @@ import (
 // writeValidate writes the model's constraints as static tables, which cost a
 // starting process nothing, and a method for each structure that applies them.
 func writeValidate(m *model, b *bytes.Buffer) {
-	b.WriteString("import \"kiln/internal/aws/restjson\"\n\n")
+	b.WriteString("import \"kiln/internal/aws/wire\"\n\n")
 	v := &validation{model: m, tables: map[string]string{}, patterns: map[string]string{}}
 	methods := new(bytes.Buffer)
 	for _, s := range m.reachable(m.inputs()...) {
@@ -64,7 +64,7 @@ func (m *model) bounded(s *shape) bool {
 var order = map[string]int{"querystring": 0, "header": 1, "uri": 2, "": 3}
 
 func (v *validation) method(b *bytes.Buffer, s *shape) {
-	fmt.Fprintf(b, "func (s *%s) validate(v *restjson.Violations, prefix string) {\n", s.name)
+	fmt.Fprintf(b, "func (s *%s) validate(v *wire.Violations, prefix string) {\n", s.name)
 	list := slices.Clone(s.Members)
 	slices.SortStableFunc(list, func(x, y member) int { return order[x.Location] - order[y.Location] })
 	for _, mb := range list {
@@ -107,7 +107,7 @@ func (v *validation) method(b *bytes.Buffer, s *shape) {
 			switch {
 			case !v.bounded(element):
 			case element.Type == "structure":
-				fmt.Fprintf(b, "for i := range s.%s {\ns.%s[i].validate(v, restjson.Index(prefix, %q, i))\n}\n", mb.Name, mb.Name, name)
+				fmt.Fprintf(b, "for i := range s.%s {\ns.%s[i].validate(v, wire.Index(prefix, %q, i))\n}\n", mb.Name, mb.Name, name)
 			default:
 				fmt.Fprintf(b, "v.Elements(s.%s, &%s, %s", mb.Name, v.text(element.name, element), args)
 			}
@@ -117,7 +117,7 @@ func (v *validation) method(b *bytes.Buffer, s *shape) {
 			}
 			key, value := v.Shapes[shape.Key.Shape], v.Shapes[shape.Value.Shape]
 			if v.bounded(key) {
-				fmt.Fprintf(b, "restjson.Keys(v, s.%s, %t, &%s, %s", mb.Name, shape.Sensitive, v.text(key.name, key), args)
+				fmt.Fprintf(b, "wire.Keys(v, s.%s, %t, &%s, %s", mb.Name, shape.Sensitive, v.text(key.name, key), args)
 			}
 			switch {
 			case !v.bounded(value):
@@ -136,7 +136,7 @@ func (v *validation) method(b *bytes.Buffer, s *shape) {
 
 func (v *validation) text(name string, s *shape) string {
 	variable := "text" + name
-	value := "restjson.Text{Min: " + bound(s.Min) + ", Max: " + bound(s.Max)
+	value := "wire.Text{Min: " + bound(s.Min) + ", Max: " + bound(s.Max)
 	if s.Pattern != "" {
 		value += ", Pattern: &" + v.pattern(name, s.Pattern)
 	}
@@ -160,7 +160,7 @@ func (v *validation) pattern(name, source string) string {
 	if strings.Contains(source, "`") {
 		quoted = fmt.Sprintf("%q", source)
 	}
-	v.tables[variable] = "restjson.Pattern{Source: " + quoted
+	v.tables[variable] = "wire.Pattern{Source: " + quoted
 	if matcher := lookaround[source]; matcher != "" {
 		v.tables[variable] += ", Match: " + matcher
 	}
@@ -170,19 +170,19 @@ func (v *validation) pattern(name, source string) string {
 
 func (v *validation) numbers(name string, s *shape) string {
 	variable := "range" + name
-	v.tables[variable] = "restjson.Range{Min: " + bound(s.Min) + ", Max: " + bound(s.Max) + "}"
+	v.tables[variable] = "wire.Range{Min: " + bound(s.Min) + ", Max: " + bound(s.Max) + "}"
 	return variable
 }
 
 func (v *validation) size(name string, s *shape) string {
 	variable := "size" + name
-	v.tables[variable] = "restjson.Size{Min: " + bound(s.Min) + ", Max: " + bound(s.Max) + "}"
+	v.tables[variable] = "wire.Size{Min: " + bound(s.Min) + ", Max: " + bound(s.Max) + "}"
 	return variable
 }
 
 func bound(f *float64) string {
 	if f == nil {
-		return "restjson.None"
+		return "wire.None"
 	}
 	return strconv.FormatFloat(*f, 'f', -1, 64)
 }

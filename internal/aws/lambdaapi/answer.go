@@ -1,13 +1,11 @@
 package lambdaapi
 
 import (
-	"bytes"
-	"encoding/json"
 	"net/http"
 	"strconv"
 	"time"
 
-	"kiln/internal/aws/restjson"
+	"kiln/internal/aws/wire"
 )
 
 // answer is a successful answer, not yet written: at most one of json, body and
@@ -36,7 +34,7 @@ func (a *answer) write(w http.ResponseWriter) error {
 	body := a.body
 	if a.json != nil {
 		var err error
-		if body, err = marshal(a.json); err != nil {
+		if body, err = wire.Marshal(a.json); err != nil {
 			return err
 		}
 	}
@@ -58,18 +56,6 @@ func (a *answer) write(w http.ResponseWriter) error {
 	return nil
 }
 
-// marshal is json.Marshal without the escaping of <, > and &, which AWS does not
-// do.
-func marshal(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
-}
-
 // Value returns what p points to, or the zero value for nil.
 func Value[T any](p *T) T {
 	if p == nil {
@@ -80,4 +66,4 @@ func Value[T any](p *T) T {
 }
 
 // ISO8601 formats a time of a string member: 2026-01-31T12:34:56.789+0000.
-func ISO8601(t time.Time) *string { return new(restjson.ISO8601(t)) }
+func ISO8601(t time.Time) *string { return new(wire.ISO8601(t)) }

@@ -2,9 +2,9 @@
 
 package lambdaapi
 
-import "kiln/internal/aws/restjson"
+import "kiln/internal/aws/wire"
 
-func readAddLayerVersionPermission(q *restjson.Request) (*AddLayerVersionPermissionInput, error) {
+func readAddLayerVersionPermission(q *wire.Request) (*AddLayerVersionPermissionInput, error) {
 	in := new(AddLayerVersionPermissionInput)
 	in.LayerName = q.Path(0)
 	in.VersionNumber = q.PathLong(1)
@@ -12,7 +12,7 @@ func readAddLayerVersionPermission(q *restjson.Request) (*AddLayerVersionPermiss
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -20,19 +20,19 @@ func readAddLayerVersionPermission(q *restjson.Request) (*AddLayerVersionPermiss
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readAddPermission(q *restjson.Request) (*AddPermissionInput, error) {
+func readAddPermission(q *wire.Request) (*AddPermissionInput, error) {
 	in := new(AddPermissionInput)
 	in.FunctionName = q.Path(0)
 	in.Qualifier = q.QueryString("Qualifier")
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -40,18 +40,18 @@ func readAddPermission(q *restjson.Request) (*AddPermissionInput, error) {
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readCheckpointDurableExecution(q *restjson.Request) (*CheckpointDurableExecutionInput, error) {
+func readCheckpointDurableExecution(q *wire.Request) (*CheckpointDurableExecutionInput, error) {
 	in := new(CheckpointDurableExecutionInput)
 	in.DurableExecutionArn = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -59,18 +59,18 @@ func readCheckpointDurableExecution(q *restjson.Request) (*CheckpointDurableExec
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readCreateAlias(q *restjson.Request) (*CreateAliasInput, error) {
+func readCreateAlias(q *wire.Request) (*CreateAliasInput, error) {
 	in := new(CreateAliasInput)
 	in.FunctionName = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -78,17 +78,17 @@ func readCreateAlias(q *restjson.Request) (*CreateAliasInput, error) {
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readCreateCapacityProvider(q *restjson.Request) (*CreateCapacityProviderInput, error) {
+func readCreateCapacityProvider(q *wire.Request) (*CreateCapacityProviderInput, error) {
 	in := new(CreateCapacityProviderInput)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -96,17 +96,17 @@ func readCreateCapacityProvider(q *restjson.Request) (*CreateCapacityProviderInp
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readCreateCodeSigningConfig(q *restjson.Request) (*CreateCodeSigningConfigInput, error) {
+func readCreateCodeSigningConfig(q *wire.Request) (*CreateCodeSigningConfigInput, error) {
 	in := new(CreateCodeSigningConfigInput)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -114,17 +114,17 @@ func readCreateCodeSigningConfig(q *restjson.Request) (*CreateCodeSigningConfigI
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readCreateEventSourceMapping(q *restjson.Request) (*CreateEventSourceMappingInput, error) {
+func readCreateEventSourceMapping(q *wire.Request) (*CreateEventSourceMappingInput, error) {
 	in := new(CreateEventSourceMappingInput)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -132,17 +132,17 @@ func readCreateEventSourceMapping(q *restjson.Request) (*CreateEventSourceMappin
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readCreateFunction(q *restjson.Request) (*CreateFunctionInput, error) {
+func readCreateFunction(q *wire.Request) (*CreateFunctionInput, error) {
 	in := new(CreateFunctionInput)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -150,19 +150,19 @@ func readCreateFunction(q *restjson.Request) (*CreateFunctionInput, error) {
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readCreateFunctionUrlConfig(q *restjson.Request) (*CreateFunctionUrlConfigInput, error) {
+func readCreateFunctionUrlConfig(q *wire.Request) (*CreateFunctionUrlConfigInput, error) {
 	in := new(CreateFunctionUrlConfigInput)
 	in.FunctionName = q.Path(0)
 	in.Qualifier = q.QueryString("Qualifier")
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -170,139 +170,139 @@ func readCreateFunctionUrlConfig(q *restjson.Request) (*CreateFunctionUrlConfigI
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readDeleteAlias(q *restjson.Request) (*DeleteAliasInput, error) {
+func readDeleteAlias(q *wire.Request) (*DeleteAliasInput, error) {
 	in := new(DeleteAliasInput)
 	in.FunctionName = q.Path(0)
 	in.Name = q.Path(1)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readDeleteCapacityProvider(q *restjson.Request) (*DeleteCapacityProviderInput, error) {
+func readDeleteCapacityProvider(q *wire.Request) (*DeleteCapacityProviderInput, error) {
 	in := new(DeleteCapacityProviderInput)
 	in.CapacityProviderName = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readDeleteCodeSigningConfig(q *restjson.Request) (*DeleteCodeSigningConfigInput, error) {
+func readDeleteCodeSigningConfig(q *wire.Request) (*DeleteCodeSigningConfigInput, error) {
 	in := new(DeleteCodeSigningConfigInput)
 	in.CodeSigningConfigArn = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readDeleteEventSourceMapping(q *restjson.Request) (*DeleteEventSourceMappingInput, error) {
+func readDeleteEventSourceMapping(q *wire.Request) (*DeleteEventSourceMappingInput, error) {
 	in := new(DeleteEventSourceMappingInput)
 	in.UUID = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readDeleteFunction(q *restjson.Request) (*DeleteFunctionInput, error) {
+func readDeleteFunction(q *wire.Request) (*DeleteFunctionInput, error) {
 	in := new(DeleteFunctionInput)
 	in.FunctionName = q.Path(0)
 	in.Qualifier = q.QueryString("Qualifier")
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readDeleteFunctionCodeSigningConfig(q *restjson.Request) (*DeleteFunctionCodeSigningConfigInput, error) {
+func readDeleteFunctionCodeSigningConfig(q *wire.Request) (*DeleteFunctionCodeSigningConfigInput, error) {
 	in := new(DeleteFunctionCodeSigningConfigInput)
 	in.FunctionName = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readDeleteFunctionConcurrency(q *restjson.Request) (*DeleteFunctionConcurrencyInput, error) {
+func readDeleteFunctionConcurrency(q *wire.Request) (*DeleteFunctionConcurrencyInput, error) {
 	in := new(DeleteFunctionConcurrencyInput)
 	in.FunctionName = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readDeleteFunctionEventInvokeConfig(q *restjson.Request) (*DeleteFunctionEventInvokeConfigInput, error) {
+func readDeleteFunctionEventInvokeConfig(q *wire.Request) (*DeleteFunctionEventInvokeConfigInput, error) {
 	in := new(DeleteFunctionEventInvokeConfigInput)
 	in.FunctionName = q.Path(0)
 	in.Qualifier = q.QueryString("Qualifier")
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readDeleteFunctionUrlConfig(q *restjson.Request) (*DeleteFunctionUrlConfigInput, error) {
+func readDeleteFunctionUrlConfig(q *wire.Request) (*DeleteFunctionUrlConfigInput, error) {
 	in := new(DeleteFunctionUrlConfigInput)
 	in.FunctionName = q.Path(0)
 	in.Qualifier = q.QueryString("Qualifier")
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readDeleteLayerVersion(q *restjson.Request) (*DeleteLayerVersionInput, error) {
+func readDeleteLayerVersion(q *wire.Request) (*DeleteLayerVersionInput, error) {
 	in := new(DeleteLayerVersionInput)
 	in.LayerName = q.Path(0)
 	in.VersionNumber = q.PathLong(1)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readDeleteProvisionedConcurrencyConfig(q *restjson.Request) (*DeleteProvisionedConcurrencyConfigInput, error) {
+func readDeleteProvisionedConcurrencyConfig(q *wire.Request) (*DeleteProvisionedConcurrencyConfigInput, error) {
 	in := new(DeleteProvisionedConcurrencyConfigInput)
 	in.FunctionName = q.Path(0)
 	in.Qualifier = q.QueryString("Qualifier")
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readGetAccountSettings(q *restjson.Request) (*GetAccountSettingsInput, error) {
+func readGetAccountSettings(q *wire.Request) (*GetAccountSettingsInput, error) {
 	in := new(GetAccountSettingsInput)
 	if err := q.Err(); err != nil {
 		return nil, err
@@ -310,52 +310,52 @@ func readGetAccountSettings(q *restjson.Request) (*GetAccountSettingsInput, erro
 	return in, nil
 }
 
-func readGetAlias(q *restjson.Request) (*GetAliasInput, error) {
+func readGetAlias(q *wire.Request) (*GetAliasInput, error) {
 	in := new(GetAliasInput)
 	in.FunctionName = q.Path(0)
 	in.Name = q.Path(1)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readGetCapacityProvider(q *restjson.Request) (*GetCapacityProviderInput, error) {
+func readGetCapacityProvider(q *wire.Request) (*GetCapacityProviderInput, error) {
 	in := new(GetCapacityProviderInput)
 	in.CapacityProviderName = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readGetCodeSigningConfig(q *restjson.Request) (*GetCodeSigningConfigInput, error) {
+func readGetCodeSigningConfig(q *wire.Request) (*GetCodeSigningConfigInput, error) {
 	in := new(GetCodeSigningConfigInput)
 	in.CodeSigningConfigArn = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readGetDurableExecution(q *restjson.Request) (*GetDurableExecutionInput, error) {
+func readGetDurableExecution(q *wire.Request) (*GetDurableExecutionInput, error) {
 	in := new(GetDurableExecutionInput)
 	in.DurableExecutionArn = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readGetDurableExecutionHistory(q *restjson.Request) (*GetDurableExecutionHistoryInput, error) {
+func readGetDurableExecutionHistory(q *wire.Request) (*GetDurableExecutionHistoryInput, error) {
 	in := new(GetDurableExecutionHistoryInput)
 	in.DurableExecutionArn = q.Path(0)
 	in.IncludeExecutionData = q.QueryBool("IncludeExecutionData")
@@ -365,12 +365,12 @@ func readGetDurableExecutionHistory(q *restjson.Request) (*GetDurableExecutionHi
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readGetDurableExecutionState(q *restjson.Request) (*GetDurableExecutionStateInput, error) {
+func readGetDurableExecutionState(q *wire.Request) (*GetDurableExecutionStateInput, error) {
 	in := new(GetDurableExecutionStateInput)
 	in.DurableExecutionArn = q.Path(0)
 	in.CheckpointToken = q.QueryString("CheckpointToken")
@@ -379,187 +379,187 @@ func readGetDurableExecutionState(q *restjson.Request) (*GetDurableExecutionStat
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readGetEventSourceMapping(q *restjson.Request) (*GetEventSourceMappingInput, error) {
+func readGetEventSourceMapping(q *wire.Request) (*GetEventSourceMappingInput, error) {
 	in := new(GetEventSourceMappingInput)
 	in.UUID = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readGetFunction(q *restjson.Request) (*GetFunctionInput, error) {
+func readGetFunction(q *wire.Request) (*GetFunctionInput, error) {
 	in := new(GetFunctionInput)
 	in.FunctionName = q.Path(0)
 	in.Qualifier = q.QueryString("Qualifier")
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readGetFunctionCodeSigningConfig(q *restjson.Request) (*GetFunctionCodeSigningConfigInput, error) {
+func readGetFunctionCodeSigningConfig(q *wire.Request) (*GetFunctionCodeSigningConfigInput, error) {
 	in := new(GetFunctionCodeSigningConfigInput)
 	in.FunctionName = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readGetFunctionConcurrency(q *restjson.Request) (*GetFunctionConcurrencyInput, error) {
+func readGetFunctionConcurrency(q *wire.Request) (*GetFunctionConcurrencyInput, error) {
 	in := new(GetFunctionConcurrencyInput)
 	in.FunctionName = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readGetFunctionConfiguration(q *restjson.Request) (*GetFunctionConfigurationInput, error) {
+func readGetFunctionConfiguration(q *wire.Request) (*GetFunctionConfigurationInput, error) {
 	in := new(GetFunctionConfigurationInput)
 	in.FunctionName = q.Path(0)
 	in.Qualifier = q.QueryString("Qualifier")
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readGetFunctionEventInvokeConfig(q *restjson.Request) (*GetFunctionEventInvokeConfigInput, error) {
+func readGetFunctionEventInvokeConfig(q *wire.Request) (*GetFunctionEventInvokeConfigInput, error) {
 	in := new(GetFunctionEventInvokeConfigInput)
 	in.FunctionName = q.Path(0)
 	in.Qualifier = q.QueryString("Qualifier")
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readGetFunctionRecursionConfig(q *restjson.Request) (*GetFunctionRecursionConfigInput, error) {
+func readGetFunctionRecursionConfig(q *wire.Request) (*GetFunctionRecursionConfigInput, error) {
 	in := new(GetFunctionRecursionConfigInput)
 	in.FunctionName = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readGetFunctionScalingConfig(q *restjson.Request) (*GetFunctionScalingConfigInput, error) {
+func readGetFunctionScalingConfig(q *wire.Request) (*GetFunctionScalingConfigInput, error) {
 	in := new(GetFunctionScalingConfigInput)
 	in.FunctionName = q.Path(0)
 	in.Qualifier = q.QueryString("Qualifier")
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readGetFunctionUrlConfig(q *restjson.Request) (*GetFunctionUrlConfigInput, error) {
+func readGetFunctionUrlConfig(q *wire.Request) (*GetFunctionUrlConfigInput, error) {
 	in := new(GetFunctionUrlConfigInput)
 	in.FunctionName = q.Path(0)
 	in.Qualifier = q.QueryString("Qualifier")
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readGetLayerVersion(q *restjson.Request) (*GetLayerVersionInput, error) {
+func readGetLayerVersion(q *wire.Request) (*GetLayerVersionInput, error) {
 	in := new(GetLayerVersionInput)
 	in.LayerName = q.Path(0)
 	in.VersionNumber = q.PathLong(1)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readGetLayerVersionByArn(q *restjson.Request) (*GetLayerVersionByArnInput, error) {
+func readGetLayerVersionByArn(q *wire.Request) (*GetLayerVersionByArnInput, error) {
 	in := new(GetLayerVersionByArnInput)
 	in.Arn = q.QueryString("Arn")
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readGetLayerVersionPolicy(q *restjson.Request) (*GetLayerVersionPolicyInput, error) {
+func readGetLayerVersionPolicy(q *wire.Request) (*GetLayerVersionPolicyInput, error) {
 	in := new(GetLayerVersionPolicyInput)
 	in.LayerName = q.Path(0)
 	in.VersionNumber = q.PathLong(1)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readGetPolicy(q *restjson.Request) (*GetPolicyInput, error) {
+func readGetPolicy(q *wire.Request) (*GetPolicyInput, error) {
 	in := new(GetPolicyInput)
 	in.FunctionName = q.Path(0)
 	in.Qualifier = q.QueryString("Qualifier")
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readGetProvisionedConcurrencyConfig(q *restjson.Request) (*GetProvisionedConcurrencyConfigInput, error) {
+func readGetProvisionedConcurrencyConfig(q *wire.Request) (*GetProvisionedConcurrencyConfigInput, error) {
 	in := new(GetProvisionedConcurrencyConfigInput)
 	in.FunctionName = q.Path(0)
 	in.Qualifier = q.QueryString("Qualifier")
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readGetRuntimeManagementConfig(q *restjson.Request) (*GetRuntimeManagementConfigInput, error) {
+func readGetRuntimeManagementConfig(q *wire.Request) (*GetRuntimeManagementConfigInput, error) {
 	in := new(GetRuntimeManagementConfigInput)
 	in.FunctionName = q.Path(0)
 	in.Qualifier = q.QueryString("Qualifier")
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readInvoke(q *restjson.Request) (*InvokeInput, error) {
+func readInvoke(q *wire.Request) (*InvokeInput, error) {
 	in := new(InvokeInput)
 	in.FunctionName = q.Path(0)
 	in.InvocationType = q.HeaderString("X-Amz-Invocation-Type")
@@ -572,24 +572,24 @@ func readInvoke(q *restjson.Request) (*InvokeInput, error) {
 		return nil, err
 	}
 	in.Payload = q.Body
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readInvokeAsync(q *restjson.Request) (*InvokeAsyncInput, error) {
+func readInvokeAsync(q *wire.Request) (*InvokeAsyncInput, error) {
 	in := new(InvokeAsyncInput)
 	in.FunctionName = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
 	in.InvokeArgs = q.Body
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readInvokeWithResponseStream(q *restjson.Request) (*InvokeWithResponseStreamInput, error) {
+func readInvokeWithResponseStream(q *wire.Request) (*InvokeWithResponseStreamInput, error) {
 	in := new(InvokeWithResponseStreamInput)
 	in.FunctionName = q.Path(0)
 	in.InvocationType = q.HeaderString("X-Amz-Invocation-Type")
@@ -601,12 +601,12 @@ func readInvokeWithResponseStream(q *restjson.Request) (*InvokeWithResponseStrea
 		return nil, err
 	}
 	in.Payload = q.Body
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readListAliases(q *restjson.Request) (*ListAliasesInput, error) {
+func readListAliases(q *wire.Request) (*ListAliasesInput, error) {
 	in := new(ListAliasesInput)
 	in.FunctionName = q.Path(0)
 	in.FunctionVersion = q.QueryString("FunctionVersion")
@@ -615,12 +615,12 @@ func readListAliases(q *restjson.Request) (*ListAliasesInput, error) {
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readListCapacityProviders(q *restjson.Request) (*ListCapacityProvidersInput, error) {
+func readListCapacityProviders(q *wire.Request) (*ListCapacityProvidersInput, error) {
 	in := new(ListCapacityProvidersInput)
 	in.State = q.QueryString("State")
 	in.Marker = q.QueryString("Marker")
@@ -628,24 +628,24 @@ func readListCapacityProviders(q *restjson.Request) (*ListCapacityProvidersInput
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readListCodeSigningConfigs(q *restjson.Request) (*ListCodeSigningConfigsInput, error) {
+func readListCodeSigningConfigs(q *wire.Request) (*ListCodeSigningConfigsInput, error) {
 	in := new(ListCodeSigningConfigsInput)
 	in.Marker = q.QueryString("Marker")
 	in.MaxItems = q.QueryInt("MaxItems")
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readListDurableExecutionsByFunction(q *restjson.Request) (*ListDurableExecutionsByFunctionInput, error) {
+func readListDurableExecutionsByFunction(q *wire.Request) (*ListDurableExecutionsByFunctionInput, error) {
 	in := new(ListDurableExecutionsByFunctionInput)
 	in.FunctionName = q.Path(0)
 	in.Qualifier = q.QueryString("Qualifier")
@@ -659,12 +659,12 @@ func readListDurableExecutionsByFunction(q *restjson.Request) (*ListDurableExecu
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readListEventSourceMappings(q *restjson.Request) (*ListEventSourceMappingsInput, error) {
+func readListEventSourceMappings(q *wire.Request) (*ListEventSourceMappingsInput, error) {
 	in := new(ListEventSourceMappingsInput)
 	in.EventSourceArn = q.QueryString("EventSourceArn")
 	in.FunctionName = q.QueryString("FunctionName")
@@ -673,12 +673,12 @@ func readListEventSourceMappings(q *restjson.Request) (*ListEventSourceMappingsI
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readListFunctionEventInvokeConfigs(q *restjson.Request) (*ListFunctionEventInvokeConfigsInput, error) {
+func readListFunctionEventInvokeConfigs(q *wire.Request) (*ListFunctionEventInvokeConfigsInput, error) {
 	in := new(ListFunctionEventInvokeConfigsInput)
 	in.FunctionName = q.Path(0)
 	in.Marker = q.QueryString("Marker")
@@ -686,12 +686,12 @@ func readListFunctionEventInvokeConfigs(q *restjson.Request) (*ListFunctionEvent
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readListFunctionUrlConfigs(q *restjson.Request) (*ListFunctionUrlConfigsInput, error) {
+func readListFunctionUrlConfigs(q *wire.Request) (*ListFunctionUrlConfigsInput, error) {
 	in := new(ListFunctionUrlConfigsInput)
 	in.FunctionName = q.Path(0)
 	in.Marker = q.QueryString("Marker")
@@ -699,12 +699,12 @@ func readListFunctionUrlConfigs(q *restjson.Request) (*ListFunctionUrlConfigsInp
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readListFunctionVersionsByCapacityProvider(q *restjson.Request) (*ListFunctionVersionsByCapacityProviderInput, error) {
+func readListFunctionVersionsByCapacityProvider(q *wire.Request) (*ListFunctionVersionsByCapacityProviderInput, error) {
 	in := new(ListFunctionVersionsByCapacityProviderInput)
 	in.CapacityProviderName = q.Path(0)
 	in.Marker = q.QueryString("Marker")
@@ -712,12 +712,12 @@ func readListFunctionVersionsByCapacityProvider(q *restjson.Request) (*ListFunct
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readListFunctions(q *restjson.Request) (*ListFunctionsInput, error) {
+func readListFunctions(q *wire.Request) (*ListFunctionsInput, error) {
 	in := new(ListFunctionsInput)
 	in.MasterRegion = q.QueryString("MasterRegion")
 	in.FunctionVersion = q.QueryString("FunctionVersion")
@@ -726,12 +726,12 @@ func readListFunctions(q *restjson.Request) (*ListFunctionsInput, error) {
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readListFunctionsByCodeSigningConfig(q *restjson.Request) (*ListFunctionsByCodeSigningConfigInput, error) {
+func readListFunctionsByCodeSigningConfig(q *wire.Request) (*ListFunctionsByCodeSigningConfigInput, error) {
 	in := new(ListFunctionsByCodeSigningConfigInput)
 	in.CodeSigningConfigArn = q.Path(0)
 	in.Marker = q.QueryString("Marker")
@@ -739,12 +739,12 @@ func readListFunctionsByCodeSigningConfig(q *restjson.Request) (*ListFunctionsBy
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readListLayerVersions(q *restjson.Request) (*ListLayerVersionsInput, error) {
+func readListLayerVersions(q *wire.Request) (*ListLayerVersionsInput, error) {
 	in := new(ListLayerVersionsInput)
 	in.CompatibleRuntime = q.QueryString("CompatibleRuntime")
 	in.LayerName = q.Path(0)
@@ -754,12 +754,12 @@ func readListLayerVersions(q *restjson.Request) (*ListLayerVersionsInput, error)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readListLayers(q *restjson.Request) (*ListLayersInput, error) {
+func readListLayers(q *wire.Request) (*ListLayersInput, error) {
 	in := new(ListLayersInput)
 	in.CompatibleRuntime = q.QueryString("CompatibleRuntime")
 	in.Marker = q.QueryString("Marker")
@@ -768,12 +768,12 @@ func readListLayers(q *restjson.Request) (*ListLayersInput, error) {
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readListProvisionedConcurrencyConfigs(q *restjson.Request) (*ListProvisionedConcurrencyConfigsInput, error) {
+func readListProvisionedConcurrencyConfigs(q *wire.Request) (*ListProvisionedConcurrencyConfigsInput, error) {
 	in := new(ListProvisionedConcurrencyConfigsInput)
 	in.FunctionName = q.Path(0)
 	in.Marker = q.QueryString("Marker")
@@ -781,23 +781,23 @@ func readListProvisionedConcurrencyConfigs(q *restjson.Request) (*ListProvisione
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readListTags(q *restjson.Request) (*ListTagsInput, error) {
+func readListTags(q *wire.Request) (*ListTagsInput, error) {
 	in := new(ListTagsInput)
 	in.Resource = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readListVersionsByFunction(q *restjson.Request) (*ListVersionsByFunctionInput, error) {
+func readListVersionsByFunction(q *wire.Request) (*ListVersionsByFunctionInput, error) {
 	in := new(ListVersionsByFunctionInput)
 	in.FunctionName = q.Path(0)
 	in.Marker = q.QueryString("Marker")
@@ -805,18 +805,18 @@ func readListVersionsByFunction(q *restjson.Request) (*ListVersionsByFunctionInp
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readPublishLayerVersion(q *restjson.Request) (*PublishLayerVersionInput, error) {
+func readPublishLayerVersion(q *wire.Request) (*PublishLayerVersionInput, error) {
 	in := new(PublishLayerVersionInput)
 	in.LayerName = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -824,18 +824,18 @@ func readPublishLayerVersion(q *restjson.Request) (*PublishLayerVersionInput, er
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readPublishVersion(q *restjson.Request) (*PublishVersionInput, error) {
+func readPublishVersion(q *wire.Request) (*PublishVersionInput, error) {
 	in := new(PublishVersionInput)
 	in.FunctionName = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -843,18 +843,18 @@ func readPublishVersion(q *restjson.Request) (*PublishVersionInput, error) {
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readPutFunctionCodeSigningConfig(q *restjson.Request) (*PutFunctionCodeSigningConfigInput, error) {
+func readPutFunctionCodeSigningConfig(q *wire.Request) (*PutFunctionCodeSigningConfigInput, error) {
 	in := new(PutFunctionCodeSigningConfigInput)
 	in.FunctionName = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -862,18 +862,18 @@ func readPutFunctionCodeSigningConfig(q *restjson.Request) (*PutFunctionCodeSign
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readPutFunctionConcurrency(q *restjson.Request) (*PutFunctionConcurrencyInput, error) {
+func readPutFunctionConcurrency(q *wire.Request) (*PutFunctionConcurrencyInput, error) {
 	in := new(PutFunctionConcurrencyInput)
 	in.FunctionName = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -881,19 +881,19 @@ func readPutFunctionConcurrency(q *restjson.Request) (*PutFunctionConcurrencyInp
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readPutFunctionEventInvokeConfig(q *restjson.Request) (*PutFunctionEventInvokeConfigInput, error) {
+func readPutFunctionEventInvokeConfig(q *wire.Request) (*PutFunctionEventInvokeConfigInput, error) {
 	in := new(PutFunctionEventInvokeConfigInput)
 	in.FunctionName = q.Path(0)
 	in.Qualifier = q.QueryString("Qualifier")
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -901,18 +901,18 @@ func readPutFunctionEventInvokeConfig(q *restjson.Request) (*PutFunctionEventInv
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readPutFunctionRecursionConfig(q *restjson.Request) (*PutFunctionRecursionConfigInput, error) {
+func readPutFunctionRecursionConfig(q *wire.Request) (*PutFunctionRecursionConfigInput, error) {
 	in := new(PutFunctionRecursionConfigInput)
 	in.FunctionName = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -920,19 +920,19 @@ func readPutFunctionRecursionConfig(q *restjson.Request) (*PutFunctionRecursionC
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readPutFunctionScalingConfig(q *restjson.Request) (*PutFunctionScalingConfigInput, error) {
+func readPutFunctionScalingConfig(q *wire.Request) (*PutFunctionScalingConfigInput, error) {
 	in := new(PutFunctionScalingConfigInput)
 	in.FunctionName = q.Path(0)
 	in.Qualifier = q.QueryString("Qualifier")
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -940,19 +940,19 @@ func readPutFunctionScalingConfig(q *restjson.Request) (*PutFunctionScalingConfi
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readPutProvisionedConcurrencyConfig(q *restjson.Request) (*PutProvisionedConcurrencyConfigInput, error) {
+func readPutProvisionedConcurrencyConfig(q *wire.Request) (*PutProvisionedConcurrencyConfigInput, error) {
 	in := new(PutProvisionedConcurrencyConfigInput)
 	in.FunctionName = q.Path(0)
 	in.Qualifier = q.QueryString("Qualifier")
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -960,19 +960,19 @@ func readPutProvisionedConcurrencyConfig(q *restjson.Request) (*PutProvisionedCo
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readPutRuntimeManagementConfig(q *restjson.Request) (*PutRuntimeManagementConfigInput, error) {
+func readPutRuntimeManagementConfig(q *wire.Request) (*PutRuntimeManagementConfigInput, error) {
 	in := new(PutRuntimeManagementConfigInput)
 	in.FunctionName = q.Path(0)
 	in.Qualifier = q.QueryString("Qualifier")
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -980,12 +980,12 @@ func readPutRuntimeManagementConfig(q *restjson.Request) (*PutRuntimeManagementC
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readRemoveLayerVersionPermission(q *restjson.Request) (*RemoveLayerVersionPermissionInput, error) {
+func readRemoveLayerVersionPermission(q *wire.Request) (*RemoveLayerVersionPermissionInput, error) {
 	in := new(RemoveLayerVersionPermissionInput)
 	in.LayerName = q.Path(0)
 	in.VersionNumber = q.PathLong(1)
@@ -994,12 +994,12 @@ func readRemoveLayerVersionPermission(q *restjson.Request) (*RemoveLayerVersionP
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readRemovePermission(q *restjson.Request) (*RemovePermissionInput, error) {
+func readRemovePermission(q *wire.Request) (*RemovePermissionInput, error) {
 	in := new(RemovePermissionInput)
 	in.FunctionName = q.Path(0)
 	in.StatementId = q.Path(1)
@@ -1008,19 +1008,19 @@ func readRemovePermission(q *restjson.Request) (*RemovePermissionInput, error) {
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readSendDurableExecutionCallbackFailure(q *restjson.Request) (*SendDurableExecutionCallbackFailureInput, error) {
+func readSendDurableExecutionCallbackFailure(q *wire.Request) (*SendDurableExecutionCallbackFailureInput, error) {
 	in := new(SendDurableExecutionCallbackFailureInput)
 	in.CallbackId = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
 	if len(q.Body) > 0 {
-		r := restjson.NewReader(q.Body)
+		r := wire.NewReader(q.Body)
 		if r.Object() {
 			in.Error = new(ErrorObject)
 			in.Error.read(r)
@@ -1030,42 +1030,42 @@ func readSendDurableExecutionCallbackFailure(q *restjson.Request) (*SendDurableE
 			return nil, err
 		}
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readSendDurableExecutionCallbackHeartbeat(q *restjson.Request) (*SendDurableExecutionCallbackHeartbeatInput, error) {
+func readSendDurableExecutionCallbackHeartbeat(q *wire.Request) (*SendDurableExecutionCallbackHeartbeatInput, error) {
 	in := new(SendDurableExecutionCallbackHeartbeatInput)
 	in.CallbackId = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readSendDurableExecutionCallbackSuccess(q *restjson.Request) (*SendDurableExecutionCallbackSuccessInput, error) {
+func readSendDurableExecutionCallbackSuccess(q *wire.Request) (*SendDurableExecutionCallbackSuccessInput, error) {
 	in := new(SendDurableExecutionCallbackSuccessInput)
 	in.CallbackId = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
 	in.Result = q.Body
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readStopDurableExecution(q *restjson.Request) (*StopDurableExecutionInput, error) {
+func readStopDurableExecution(q *wire.Request) (*StopDurableExecutionInput, error) {
 	in := new(StopDurableExecutionInput)
 	in.DurableExecutionArn = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
 	if len(q.Body) > 0 {
-		r := restjson.NewReader(q.Body)
+		r := wire.NewReader(q.Body)
 		if r.Object() {
 			in.Error = new(ErrorObject)
 			in.Error.read(r)
@@ -1075,18 +1075,18 @@ func readStopDurableExecution(q *restjson.Request) (*StopDurableExecutionInput, 
 			return nil, err
 		}
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readTagResource(q *restjson.Request) (*TagResourceInput, error) {
+func readTagResource(q *wire.Request) (*TagResourceInput, error) {
 	in := new(TagResourceInput)
 	in.Resource = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -1094,31 +1094,31 @@ func readTagResource(q *restjson.Request) (*TagResourceInput, error) {
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readUntagResource(q *restjson.Request) (*UntagResourceInput, error) {
+func readUntagResource(q *wire.Request) (*UntagResourceInput, error) {
 	in := new(UntagResourceInput)
 	in.Resource = q.Path(0)
 	in.TagKeys = q.QueryList("tagKeys")
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readUpdateAlias(q *restjson.Request) (*UpdateAliasInput, error) {
+func readUpdateAlias(q *wire.Request) (*UpdateAliasInput, error) {
 	in := new(UpdateAliasInput)
 	in.FunctionName = q.Path(0)
 	in.Name = q.Path(1)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -1126,18 +1126,18 @@ func readUpdateAlias(q *restjson.Request) (*UpdateAliasInput, error) {
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readUpdateCapacityProvider(q *restjson.Request) (*UpdateCapacityProviderInput, error) {
+func readUpdateCapacityProvider(q *wire.Request) (*UpdateCapacityProviderInput, error) {
 	in := new(UpdateCapacityProviderInput)
 	in.CapacityProviderName = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -1145,18 +1145,18 @@ func readUpdateCapacityProvider(q *restjson.Request) (*UpdateCapacityProviderInp
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readUpdateCodeSigningConfig(q *restjson.Request) (*UpdateCodeSigningConfigInput, error) {
+func readUpdateCodeSigningConfig(q *wire.Request) (*UpdateCodeSigningConfigInput, error) {
 	in := new(UpdateCodeSigningConfigInput)
 	in.CodeSigningConfigArn = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -1164,18 +1164,18 @@ func readUpdateCodeSigningConfig(q *restjson.Request) (*UpdateCodeSigningConfigI
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readUpdateEventSourceMapping(q *restjson.Request) (*UpdateEventSourceMappingInput, error) {
+func readUpdateEventSourceMapping(q *wire.Request) (*UpdateEventSourceMappingInput, error) {
 	in := new(UpdateEventSourceMappingInput)
 	in.UUID = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -1183,18 +1183,18 @@ func readUpdateEventSourceMapping(q *restjson.Request) (*UpdateEventSourceMappin
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readUpdateFunctionCode(q *restjson.Request) (*UpdateFunctionCodeInput, error) {
+func readUpdateFunctionCode(q *wire.Request) (*UpdateFunctionCodeInput, error) {
 	in := new(UpdateFunctionCodeInput)
 	in.FunctionName = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -1202,18 +1202,18 @@ func readUpdateFunctionCode(q *restjson.Request) (*UpdateFunctionCodeInput, erro
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readUpdateFunctionConfiguration(q *restjson.Request) (*UpdateFunctionConfigurationInput, error) {
+func readUpdateFunctionConfiguration(q *wire.Request) (*UpdateFunctionConfigurationInput, error) {
 	in := new(UpdateFunctionConfigurationInput)
 	in.FunctionName = q.Path(0)
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -1221,19 +1221,19 @@ func readUpdateFunctionConfiguration(q *restjson.Request) (*UpdateFunctionConfig
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readUpdateFunctionEventInvokeConfig(q *restjson.Request) (*UpdateFunctionEventInvokeConfigInput, error) {
+func readUpdateFunctionEventInvokeConfig(q *wire.Request) (*UpdateFunctionEventInvokeConfigInput, error) {
 	in := new(UpdateFunctionEventInvokeConfigInput)
 	in.FunctionName = q.Path(0)
 	in.Qualifier = q.QueryString("Qualifier")
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -1241,19 +1241,19 @@ func readUpdateFunctionEventInvokeConfig(q *restjson.Request) (*UpdateFunctionEv
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func readUpdateFunctionUrlConfig(q *restjson.Request) (*UpdateFunctionUrlConfigInput, error) {
+func readUpdateFunctionUrlConfig(q *wire.Request) (*UpdateFunctionUrlConfigInput, error) {
 	in := new(UpdateFunctionUrlConfigInput)
 	in.FunctionName = q.Path(0)
 	in.Qualifier = q.QueryString("Qualifier")
 	if err := q.Err(); err != nil {
 		return nil, err
 	}
-	r := restjson.NewReader(q.Body)
+	r := wire.NewReader(q.Body)
 	if r.Object() {
 		in.read(r)
 	}
@@ -1261,12 +1261,12 @@ func readUpdateFunctionUrlConfig(q *restjson.Request) (*UpdateFunctionUrlConfigI
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	var v restjson.Violations
+	var v wire.Violations
 	in.validate(&v, "")
 	return in, v.Err()
 }
 
-func (s *AddLayerVersionPermissionInput) read(r *restjson.Reader) {
+func (s *AddLayerVersionPermissionInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "StatementId":
@@ -1283,7 +1283,7 @@ func (s *AddLayerVersionPermissionInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *AddPermissionInput) read(r *restjson.Reader) {
+func (s *AddPermissionInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "StatementId":
@@ -1312,7 +1312,7 @@ func (s *AddPermissionInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *AliasRoutingConfiguration) read(r *restjson.Reader) {
+func (s *AliasRoutingConfiguration) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "AdditionalVersionWeights":
@@ -1332,7 +1332,7 @@ func (s *AliasRoutingConfiguration) read(r *restjson.Reader) {
 	}
 }
 
-func (s *AllowedPublishers) read(r *restjson.Reader) {
+func (s *AllowedPublishers) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "SigningProfileVersionArns":
@@ -1348,7 +1348,7 @@ func (s *AllowedPublishers) read(r *restjson.Reader) {
 	}
 }
 
-func (s *AmazonManagedKafkaEventSourceConfig) read(r *restjson.Reader) {
+func (s *AmazonManagedKafkaEventSourceConfig) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "ConsumerGroupId":
@@ -1364,7 +1364,7 @@ func (s *AmazonManagedKafkaEventSourceConfig) read(r *restjson.Reader) {
 	}
 }
 
-func (s *CallbackOptions) read(r *restjson.Reader) {
+func (s *CallbackOptions) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "TimeoutSeconds":
@@ -1377,7 +1377,7 @@ func (s *CallbackOptions) read(r *restjson.Reader) {
 	}
 }
 
-func (s *CapacityProviderConfig) read(r *restjson.Reader) {
+func (s *CapacityProviderConfig) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "LambdaManagedInstancesCapacityProviderConfig":
@@ -1391,7 +1391,7 @@ func (s *CapacityProviderConfig) read(r *restjson.Reader) {
 	}
 }
 
-func (s *CapacityProviderPermissionsConfig) read(r *restjson.Reader) {
+func (s *CapacityProviderPermissionsConfig) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "CapacityProviderOperatorRoleArn":
@@ -1402,7 +1402,7 @@ func (s *CapacityProviderPermissionsConfig) read(r *restjson.Reader) {
 	}
 }
 
-func (s *CapacityProviderScalingConfig) read(r *restjson.Reader) {
+func (s *CapacityProviderScalingConfig) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "MaxVCpuCount":
@@ -1427,7 +1427,7 @@ func (s *CapacityProviderScalingConfig) read(r *restjson.Reader) {
 	}
 }
 
-func (s *CapacityProviderVpcConfig) read(r *restjson.Reader) {
+func (s *CapacityProviderVpcConfig) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "SubnetIds":
@@ -1450,7 +1450,7 @@ func (s *CapacityProviderVpcConfig) read(r *restjson.Reader) {
 	}
 }
 
-func (s *ChainedInvokeOptions) read(r *restjson.Reader) {
+func (s *ChainedInvokeOptions) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "FunctionName":
@@ -1463,7 +1463,7 @@ func (s *ChainedInvokeOptions) read(r *restjson.Reader) {
 	}
 }
 
-func (s *CheckpointDurableExecutionInput) read(r *restjson.Reader) {
+func (s *CheckpointDurableExecutionInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "CheckpointToken":
@@ -1488,7 +1488,7 @@ func (s *CheckpointDurableExecutionInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *CodeSigningPolicies) read(r *restjson.Reader) {
+func (s *CodeSigningPolicies) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "UntrustedArtifactOnDeployment":
@@ -1499,7 +1499,7 @@ func (s *CodeSigningPolicies) read(r *restjson.Reader) {
 	}
 }
 
-func (s *ContextOptions) read(r *restjson.Reader) {
+func (s *ContextOptions) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "ReplayChildren":
@@ -1510,7 +1510,7 @@ func (s *ContextOptions) read(r *restjson.Reader) {
 	}
 }
 
-func (s *Cors) read(r *restjson.Reader) {
+func (s *Cors) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "AllowCredentials":
@@ -1551,7 +1551,7 @@ func (s *Cors) read(r *restjson.Reader) {
 	}
 }
 
-func (s *CreateAliasInput) read(r *restjson.Reader) {
+func (s *CreateAliasInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "Name":
@@ -1571,7 +1571,7 @@ func (s *CreateAliasInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *CreateCapacityProviderInput) read(r *restjson.Reader) {
+func (s *CreateCapacityProviderInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "CapacityProviderName":
@@ -1612,7 +1612,7 @@ func (s *CreateCapacityProviderInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *CreateCodeSigningConfigInput) read(r *restjson.Reader) {
+func (s *CreateCodeSigningConfigInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "Description":
@@ -1641,7 +1641,7 @@ func (s *CreateCodeSigningConfigInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *CreateEventSourceMappingInput) read(r *restjson.Reader) {
+func (s *CreateEventSourceMappingInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "EventSourceArn":
@@ -1767,7 +1767,7 @@ func (s *CreateEventSourceMappingInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *CreateFunctionInput) read(r *restjson.Reader) {
+func (s *CreateFunctionInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "FunctionName":
@@ -1894,7 +1894,7 @@ func (s *CreateFunctionInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *CreateFunctionUrlConfigInput) read(r *restjson.Reader) {
+func (s *CreateFunctionUrlConfigInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "AuthType":
@@ -1912,7 +1912,7 @@ func (s *CreateFunctionUrlConfigInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *DeadLetterConfig) read(r *restjson.Reader) {
+func (s *DeadLetterConfig) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "TargetArn":
@@ -1923,7 +1923,7 @@ func (s *DeadLetterConfig) read(r *restjson.Reader) {
 	}
 }
 
-func (s *DestinationConfig) read(r *restjson.Reader) {
+func (s *DestinationConfig) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "OnSuccess":
@@ -1942,7 +1942,7 @@ func (s *DestinationConfig) read(r *restjson.Reader) {
 	}
 }
 
-func (s *DocumentDBEventSourceConfig) read(r *restjson.Reader) {
+func (s *DocumentDBEventSourceConfig) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "DatabaseName":
@@ -1957,7 +1957,7 @@ func (s *DocumentDBEventSourceConfig) read(r *restjson.Reader) {
 	}
 }
 
-func (s *DurableConfig) read(r *restjson.Reader) {
+func (s *DurableConfig) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "RetentionPeriodInDays":
@@ -1970,7 +1970,7 @@ func (s *DurableConfig) read(r *restjson.Reader) {
 	}
 }
 
-func (s *Environment) read(r *restjson.Reader) {
+func (s *Environment) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "Variables":
@@ -1987,7 +1987,7 @@ func (s *Environment) read(r *restjson.Reader) {
 	}
 }
 
-func (s *EphemeralStorage) read(r *restjson.Reader) {
+func (s *EphemeralStorage) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "Size":
@@ -1998,7 +1998,7 @@ func (s *EphemeralStorage) read(r *restjson.Reader) {
 	}
 }
 
-func (s *ErrorObject) read(r *restjson.Reader) {
+func (s *ErrorObject) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "ErrorMessage":
@@ -2020,7 +2020,7 @@ func (s *ErrorObject) read(r *restjson.Reader) {
 	}
 }
 
-func (s *EventSourceMappingLoggingConfig) read(r *restjson.Reader) {
+func (s *EventSourceMappingLoggingConfig) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "SystemLogLevel":
@@ -2031,7 +2031,7 @@ func (s *EventSourceMappingLoggingConfig) read(r *restjson.Reader) {
 	}
 }
 
-func (s *EventSourceMappingMetricsConfig) read(r *restjson.Reader) {
+func (s *EventSourceMappingMetricsConfig) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "Metrics":
@@ -2047,7 +2047,7 @@ func (s *EventSourceMappingMetricsConfig) read(r *restjson.Reader) {
 	}
 }
 
-func (s *FileSystemConfig) read(r *restjson.Reader) {
+func (s *FileSystemConfig) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "Arn":
@@ -2060,7 +2060,7 @@ func (s *FileSystemConfig) read(r *restjson.Reader) {
 	}
 }
 
-func (s *Filter) read(r *restjson.Reader) {
+func (s *Filter) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "Pattern":
@@ -2071,7 +2071,7 @@ func (s *Filter) read(r *restjson.Reader) {
 	}
 }
 
-func (s *FilterCriteria) read(r *restjson.Reader) {
+func (s *FilterCriteria) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "Filters":
@@ -2092,7 +2092,7 @@ func (s *FilterCriteria) read(r *restjson.Reader) {
 	}
 }
 
-func (s *FunctionCode) read(r *restjson.Reader) {
+func (s *FunctionCode) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "ZipFile":
@@ -2113,7 +2113,7 @@ func (s *FunctionCode) read(r *restjson.Reader) {
 	}
 }
 
-func (s *FunctionScalingConfig) read(r *restjson.Reader) {
+func (s *FunctionScalingConfig) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "MinExecutionEnvironments":
@@ -2126,7 +2126,7 @@ func (s *FunctionScalingConfig) read(r *restjson.Reader) {
 	}
 }
 
-func (s *ImageConfig) read(r *restjson.Reader) {
+func (s *ImageConfig) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "EntryPoint":
@@ -2151,7 +2151,7 @@ func (s *ImageConfig) read(r *restjson.Reader) {
 	}
 }
 
-func (s *InstanceRequirements) read(r *restjson.Reader) {
+func (s *InstanceRequirements) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "Architectures":
@@ -2181,7 +2181,7 @@ func (s *InstanceRequirements) read(r *restjson.Reader) {
 	}
 }
 
-func (s *KafkaSchemaRegistryAccessConfig) read(r *restjson.Reader) {
+func (s *KafkaSchemaRegistryAccessConfig) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "Type":
@@ -2194,7 +2194,7 @@ func (s *KafkaSchemaRegistryAccessConfig) read(r *restjson.Reader) {
 	}
 }
 
-func (s *KafkaSchemaRegistryConfig) read(r *restjson.Reader) {
+func (s *KafkaSchemaRegistryConfig) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "SchemaRegistryURI":
@@ -2231,7 +2231,7 @@ func (s *KafkaSchemaRegistryConfig) read(r *restjson.Reader) {
 	}
 }
 
-func (s *KafkaSchemaValidationConfig) read(r *restjson.Reader) {
+func (s *KafkaSchemaValidationConfig) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "Attribute":
@@ -2242,7 +2242,7 @@ func (s *KafkaSchemaValidationConfig) read(r *restjson.Reader) {
 	}
 }
 
-func (s *LambdaManagedInstancesCapacityProviderConfig) read(r *restjson.Reader) {
+func (s *LambdaManagedInstancesCapacityProviderConfig) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "CapacityProviderArn":
@@ -2257,7 +2257,7 @@ func (s *LambdaManagedInstancesCapacityProviderConfig) read(r *restjson.Reader) 
 	}
 }
 
-func (s *LayerVersionContentInput) read(r *restjson.Reader) {
+func (s *LayerVersionContentInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "S3Bucket":
@@ -2274,7 +2274,7 @@ func (s *LayerVersionContentInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *LoggingConfig) read(r *restjson.Reader) {
+func (s *LoggingConfig) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "LogFormat":
@@ -2291,7 +2291,7 @@ func (s *LoggingConfig) read(r *restjson.Reader) {
 	}
 }
 
-func (s *OnFailure) read(r *restjson.Reader) {
+func (s *OnFailure) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "Destination":
@@ -2302,7 +2302,7 @@ func (s *OnFailure) read(r *restjson.Reader) {
 	}
 }
 
-func (s *OnSuccess) read(r *restjson.Reader) {
+func (s *OnSuccess) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "Destination":
@@ -2313,7 +2313,7 @@ func (s *OnSuccess) read(r *restjson.Reader) {
 	}
 }
 
-func (s *OperationUpdate) read(r *restjson.Reader) {
+func (s *OperationUpdate) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "Id":
@@ -2366,7 +2366,7 @@ func (s *OperationUpdate) read(r *restjson.Reader) {
 	}
 }
 
-func (s *ProvisionedPollerConfig) read(r *restjson.Reader) {
+func (s *ProvisionedPollerConfig) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "MinimumPollers":
@@ -2381,7 +2381,7 @@ func (s *ProvisionedPollerConfig) read(r *restjson.Reader) {
 	}
 }
 
-func (s *PublishLayerVersionInput) read(r *restjson.Reader) {
+func (s *PublishLayerVersionInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "Description":
@@ -2413,7 +2413,7 @@ func (s *PublishLayerVersionInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *PublishVersionInput) read(r *restjson.Reader) {
+func (s *PublishVersionInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "CodeSha256":
@@ -2430,7 +2430,7 @@ func (s *PublishVersionInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *PutFunctionCodeSigningConfigInput) read(r *restjson.Reader) {
+func (s *PutFunctionCodeSigningConfigInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "CodeSigningConfigArn":
@@ -2441,7 +2441,7 @@ func (s *PutFunctionCodeSigningConfigInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *PutFunctionConcurrencyInput) read(r *restjson.Reader) {
+func (s *PutFunctionConcurrencyInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "ReservedConcurrentExecutions":
@@ -2452,7 +2452,7 @@ func (s *PutFunctionConcurrencyInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *PutFunctionEventInvokeConfigInput) read(r *restjson.Reader) {
+func (s *PutFunctionEventInvokeConfigInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "MaximumRetryAttempts":
@@ -2470,7 +2470,7 @@ func (s *PutFunctionEventInvokeConfigInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *PutFunctionRecursionConfigInput) read(r *restjson.Reader) {
+func (s *PutFunctionRecursionConfigInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "RecursiveLoop":
@@ -2481,7 +2481,7 @@ func (s *PutFunctionRecursionConfigInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *PutFunctionScalingConfigInput) read(r *restjson.Reader) {
+func (s *PutFunctionScalingConfigInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "FunctionScalingConfig":
@@ -2495,7 +2495,7 @@ func (s *PutFunctionScalingConfigInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *PutProvisionedConcurrencyConfigInput) read(r *restjson.Reader) {
+func (s *PutProvisionedConcurrencyConfigInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "ProvisionedConcurrentExecutions":
@@ -2506,7 +2506,7 @@ func (s *PutProvisionedConcurrencyConfigInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *PutRuntimeManagementConfigInput) read(r *restjson.Reader) {
+func (s *PutRuntimeManagementConfigInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "UpdateRuntimeOn":
@@ -2519,7 +2519,7 @@ func (s *PutRuntimeManagementConfigInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *ScalingConfig) read(r *restjson.Reader) {
+func (s *ScalingConfig) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "MaximumConcurrency":
@@ -2530,7 +2530,7 @@ func (s *ScalingConfig) read(r *restjson.Reader) {
 	}
 }
 
-func (s *SelfManagedEventSource) read(r *restjson.Reader) {
+func (s *SelfManagedEventSource) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "Endpoints":
@@ -2554,7 +2554,7 @@ func (s *SelfManagedEventSource) read(r *restjson.Reader) {
 	}
 }
 
-func (s *SelfManagedKafkaEventSourceConfig) read(r *restjson.Reader) {
+func (s *SelfManagedKafkaEventSourceConfig) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "ConsumerGroupId":
@@ -2570,7 +2570,7 @@ func (s *SelfManagedKafkaEventSourceConfig) read(r *restjson.Reader) {
 	}
 }
 
-func (s *SnapStart) read(r *restjson.Reader) {
+func (s *SnapStart) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "ApplyOn":
@@ -2581,7 +2581,7 @@ func (s *SnapStart) read(r *restjson.Reader) {
 	}
 }
 
-func (s *SourceAccessConfiguration) read(r *restjson.Reader) {
+func (s *SourceAccessConfiguration) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "Type":
@@ -2594,7 +2594,7 @@ func (s *SourceAccessConfiguration) read(r *restjson.Reader) {
 	}
 }
 
-func (s *StepOptions) read(r *restjson.Reader) {
+func (s *StepOptions) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "NextAttemptDelaySeconds":
@@ -2605,7 +2605,7 @@ func (s *StepOptions) read(r *restjson.Reader) {
 	}
 }
 
-func (s *TagResourceInput) read(r *restjson.Reader) {
+func (s *TagResourceInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "Tags":
@@ -2622,7 +2622,7 @@ func (s *TagResourceInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *TargetTrackingScalingPolicy) read(r *restjson.Reader) {
+func (s *TargetTrackingScalingPolicy) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "PredefinedMetricType":
@@ -2635,7 +2635,7 @@ func (s *TargetTrackingScalingPolicy) read(r *restjson.Reader) {
 	}
 }
 
-func (s *TenancyConfig) read(r *restjson.Reader) {
+func (s *TenancyConfig) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "TenantIsolationMode":
@@ -2646,7 +2646,7 @@ func (s *TenancyConfig) read(r *restjson.Reader) {
 	}
 }
 
-func (s *TracingConfig) read(r *restjson.Reader) {
+func (s *TracingConfig) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "Mode":
@@ -2657,7 +2657,7 @@ func (s *TracingConfig) read(r *restjson.Reader) {
 	}
 }
 
-func (s *UpdateAliasInput) read(r *restjson.Reader) {
+func (s *UpdateAliasInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "FunctionVersion":
@@ -2677,7 +2677,7 @@ func (s *UpdateAliasInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *UpdateCapacityProviderInput) read(r *restjson.Reader) {
+func (s *UpdateCapacityProviderInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "CapacityProviderScalingConfig":
@@ -2691,7 +2691,7 @@ func (s *UpdateCapacityProviderInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *UpdateCodeSigningConfigInput) read(r *restjson.Reader) {
+func (s *UpdateCodeSigningConfigInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "Description":
@@ -2712,7 +2712,7 @@ func (s *UpdateCodeSigningConfigInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *UpdateEventSourceMappingInput) read(r *restjson.Reader) {
+func (s *UpdateEventSourceMappingInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "FunctionName":
@@ -2805,7 +2805,7 @@ func (s *UpdateEventSourceMappingInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *UpdateFunctionCodeInput) read(r *restjson.Reader) {
+func (s *UpdateFunctionCodeInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "ZipFile":
@@ -2841,7 +2841,7 @@ func (s *UpdateFunctionCodeInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *UpdateFunctionConfigurationInput) read(r *restjson.Reader) {
+func (s *UpdateFunctionConfigurationInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "Role":
@@ -2935,7 +2935,7 @@ func (s *UpdateFunctionConfigurationInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *UpdateFunctionEventInvokeConfigInput) read(r *restjson.Reader) {
+func (s *UpdateFunctionEventInvokeConfigInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "MaximumRetryAttempts":
@@ -2953,7 +2953,7 @@ func (s *UpdateFunctionEventInvokeConfigInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *UpdateFunctionUrlConfigInput) read(r *restjson.Reader) {
+func (s *UpdateFunctionUrlConfigInput) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "AuthType":
@@ -2971,7 +2971,7 @@ func (s *UpdateFunctionUrlConfigInput) read(r *restjson.Reader) {
 	}
 }
 
-func (s *VpcConfig) read(r *restjson.Reader) {
+func (s *VpcConfig) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "SubnetIds":
@@ -2996,7 +2996,7 @@ func (s *VpcConfig) read(r *restjson.Reader) {
 	}
 }
 
-func (s *WaitOptions) read(r *restjson.Reader) {
+func (s *WaitOptions) read(r *wire.Reader) {
 	for key, ok := r.Key(); ok; key, ok = r.Key() {
 		switch string(key) {
 		case "WaitSeconds":

@@ -4,12 +4,12 @@ import (
 	"net/http"
 	"strconv"
 
-	"kiln/internal/aws/restjson"
+	"kiln/internal/aws/wire"
 )
 
 // Fault is an error as a caller of the API sees it. It is an error itself, for
 // hooks and services that know AWS's answer.
-type Fault = restjson.Fault
+type Fault = wire.Fault
 
 // NewFault makes the fault of an exception, with the status that AWS gives it.
 func NewFault(code, message string) *Fault {
@@ -56,7 +56,7 @@ func WriteFault(w http.ResponseWriter, f *Fault) {
 }
 
 func quoted(s string) []byte {
-	b, err := marshal(s)
+	b, err := wire.Marshal(s)
 	if err != nil {
 		panic(err) // a string always has a JSON form
 	}

@@ -6,7 +6,7 @@ import (
 	"net/url"
 	"strings"
 
-	"kiln/internal/aws/restjson"
+	"kiln/internal/aws/wire"
 )
 
 // Operation is one operation of the Lambda API.
@@ -23,7 +23,7 @@ type Operation struct {
 	limitCode, limitName  string // of the fault for a larger body
 	segments              []string
 	queryName, queryValue string // tells operations with one path apart
-	serve                 func(context.Context, Service, *restjson.Request) (*answer, error)
+	serve                 func(context.Context, Service, *wire.Request) (*answer, error)
 }
 
 // maxEvent bounds the payload of an asynchronous invocation, in bytes.

@@ -5,7 +5,7 @@ package lambdaapi
 import (
 	"context"
 
-	"kiln/internal/aws/restjson"
+	"kiln/internal/aws/wire"
 )
 
 var operations = [...]Operation{
@@ -181,7 +181,7 @@ var operations = [...]Operation{
 		limitCode: "RequestEntityTooLargeException", limitName: "UpdateFunctionUrlConfig", segments: []string{"2021-10-31", "functions", "{}", "url"}, serve: serveUpdateFunctionUrlConfig},
 }
 
-func serveAddLayerVersionPermission(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveAddLayerVersionPermission(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readAddLayerVersionPermission(q)
 	if err != nil {
 		return nil, err
@@ -193,7 +193,7 @@ func serveAddLayerVersionPermission(ctx context.Context, s Service, q *restjson.
 	return answerAddLayerVersionPermission(out), nil
 }
 
-func serveAddPermission(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveAddPermission(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readAddPermission(q)
 	if err != nil {
 		return nil, err
@@ -205,7 +205,7 @@ func serveAddPermission(ctx context.Context, s Service, q *restjson.Request) (*a
 	return answerAddPermission(out), nil
 }
 
-func serveCheckpointDurableExecution(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveCheckpointDurableExecution(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readCheckpointDurableExecution(q)
 	if err != nil {
 		return nil, err
@@ -217,7 +217,7 @@ func serveCheckpointDurableExecution(ctx context.Context, s Service, q *restjson
 	return answerCheckpointDurableExecution(out), nil
 }
 
-func serveCreateAlias(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveCreateAlias(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readCreateAlias(q)
 	if err != nil {
 		return nil, err
@@ -229,7 +229,7 @@ func serveCreateAlias(ctx context.Context, s Service, q *restjson.Request) (*ans
 	return answerCreateAlias(out), nil
 }
 
-func serveCreateCapacityProvider(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveCreateCapacityProvider(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readCreateCapacityProvider(q)
 	if err != nil {
 		return nil, err
@@ -241,7 +241,7 @@ func serveCreateCapacityProvider(ctx context.Context, s Service, q *restjson.Req
 	return answerCreateCapacityProvider(out), nil
 }
 
-func serveCreateCodeSigningConfig(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveCreateCodeSigningConfig(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readCreateCodeSigningConfig(q)
 	if err != nil {
 		return nil, err
@@ -253,7 +253,7 @@ func serveCreateCodeSigningConfig(ctx context.Context, s Service, q *restjson.Re
 	return answerCreateCodeSigningConfig(out), nil
 }
 
-func serveCreateEventSourceMapping(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveCreateEventSourceMapping(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readCreateEventSourceMapping(q)
 	if err != nil {
 		return nil, err
@@ -265,7 +265,7 @@ func serveCreateEventSourceMapping(ctx context.Context, s Service, q *restjson.R
 	return answerCreateEventSourceMapping(out), nil
 }
 
-func serveCreateFunction(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveCreateFunction(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readCreateFunction(q)
 	if err != nil {
 		return nil, err
@@ -277,7 +277,7 @@ func serveCreateFunction(ctx context.Context, s Service, q *restjson.Request) (*
 	return answerCreateFunction(out), nil
 }
 
-func serveCreateFunctionUrlConfig(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveCreateFunctionUrlConfig(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readCreateFunctionUrlConfig(q)
 	if err != nil {
 		return nil, err
@@ -289,7 +289,7 @@ func serveCreateFunctionUrlConfig(ctx context.Context, s Service, q *restjson.Re
 	return answerCreateFunctionUrlConfig(out), nil
 }
 
-func serveDeleteAlias(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveDeleteAlias(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readDeleteAlias(q)
 	if err != nil {
 		return nil, err
@@ -301,7 +301,7 @@ func serveDeleteAlias(ctx context.Context, s Service, q *restjson.Request) (*ans
 	return answerDeleteAlias(out), nil
 }
 
-func serveDeleteCapacityProvider(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveDeleteCapacityProvider(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readDeleteCapacityProvider(q)
 	if err != nil {
 		return nil, err
@@ -313,7 +313,7 @@ func serveDeleteCapacityProvider(ctx context.Context, s Service, q *restjson.Req
 	return answerDeleteCapacityProvider(out), nil
 }
 
-func serveDeleteCodeSigningConfig(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveDeleteCodeSigningConfig(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readDeleteCodeSigningConfig(q)
 	if err != nil {
 		return nil, err
@@ -325,7 +325,7 @@ func serveDeleteCodeSigningConfig(ctx context.Context, s Service, q *restjson.Re
 	return answerDeleteCodeSigningConfig(out), nil
 }
 
-func serveDeleteEventSourceMapping(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveDeleteEventSourceMapping(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readDeleteEventSourceMapping(q)
 	if err != nil {
 		return nil, err
@@ -337,7 +337,7 @@ func serveDeleteEventSourceMapping(ctx context.Context, s Service, q *restjson.R
 	return answerDeleteEventSourceMapping(out), nil
 }
 
-func serveDeleteFunction(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveDeleteFunction(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readDeleteFunction(q)
 	if err != nil {
 		return nil, err
@@ -349,7 +349,7 @@ func serveDeleteFunction(ctx context.Context, s Service, q *restjson.Request) (*
 	return answerDeleteFunction(out), nil
 }
 
-func serveDeleteFunctionCodeSigningConfig(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveDeleteFunctionCodeSigningConfig(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readDeleteFunctionCodeSigningConfig(q)
 	if err != nil {
 		return nil, err
@@ -361,7 +361,7 @@ func serveDeleteFunctionCodeSigningConfig(ctx context.Context, s Service, q *res
 	return answerDeleteFunctionCodeSigningConfig(out), nil
 }
 
-func serveDeleteFunctionConcurrency(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveDeleteFunctionConcurrency(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readDeleteFunctionConcurrency(q)
 	if err != nil {
 		return nil, err
@@ -373,7 +373,7 @@ func serveDeleteFunctionConcurrency(ctx context.Context, s Service, q *restjson.
 	return answerDeleteFunctionConcurrency(out), nil
 }
 
-func serveDeleteFunctionEventInvokeConfig(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveDeleteFunctionEventInvokeConfig(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readDeleteFunctionEventInvokeConfig(q)
 	if err != nil {
 		return nil, err
@@ -385,7 +385,7 @@ func serveDeleteFunctionEventInvokeConfig(ctx context.Context, s Service, q *res
 	return answerDeleteFunctionEventInvokeConfig(out), nil
 }
 
-func serveDeleteFunctionUrlConfig(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveDeleteFunctionUrlConfig(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readDeleteFunctionUrlConfig(q)
 	if err != nil {
 		return nil, err
@@ -397,7 +397,7 @@ func serveDeleteFunctionUrlConfig(ctx context.Context, s Service, q *restjson.Re
 	return answerDeleteFunctionUrlConfig(out), nil
 }
 
-func serveDeleteLayerVersion(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveDeleteLayerVersion(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readDeleteLayerVersion(q)
 	if err != nil {
 		return nil, err
@@ -409,7 +409,7 @@ func serveDeleteLayerVersion(ctx context.Context, s Service, q *restjson.Request
 	return answerDeleteLayerVersion(out), nil
 }
 
-func serveDeleteProvisionedConcurrencyConfig(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveDeleteProvisionedConcurrencyConfig(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readDeleteProvisionedConcurrencyConfig(q)
 	if err != nil {
 		return nil, err
@@ -421,7 +421,7 @@ func serveDeleteProvisionedConcurrencyConfig(ctx context.Context, s Service, q *
 	return answerDeleteProvisionedConcurrencyConfig(out), nil
 }
 
-func serveGetAccountSettings(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveGetAccountSettings(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readGetAccountSettings(q)
 	if err != nil {
 		return nil, err
@@ -433,7 +433,7 @@ func serveGetAccountSettings(ctx context.Context, s Service, q *restjson.Request
 	return answerGetAccountSettings(out), nil
 }
 
-func serveGetAlias(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveGetAlias(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readGetAlias(q)
 	if err != nil {
 		return nil, err
@@ -445,7 +445,7 @@ func serveGetAlias(ctx context.Context, s Service, q *restjson.Request) (*answer
 	return answerGetAlias(out), nil
 }
 
-func serveGetCapacityProvider(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveGetCapacityProvider(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readGetCapacityProvider(q)
 	if err != nil {
 		return nil, err
@@ -457,7 +457,7 @@ func serveGetCapacityProvider(ctx context.Context, s Service, q *restjson.Reques
 	return answerGetCapacityProvider(out), nil
 }
 
-func serveGetCodeSigningConfig(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveGetCodeSigningConfig(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readGetCodeSigningConfig(q)
 	if err != nil {
 		return nil, err
@@ -469,7 +469,7 @@ func serveGetCodeSigningConfig(ctx context.Context, s Service, q *restjson.Reque
 	return answerGetCodeSigningConfig(out), nil
 }
 
-func serveGetDurableExecution(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveGetDurableExecution(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readGetDurableExecution(q)
 	if err != nil {
 		return nil, err
@@ -481,7 +481,7 @@ func serveGetDurableExecution(ctx context.Context, s Service, q *restjson.Reques
 	return answerGetDurableExecution(out), nil
 }
 
-func serveGetDurableExecutionHistory(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveGetDurableExecutionHistory(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readGetDurableExecutionHistory(q)
 	if err != nil {
 		return nil, err
@@ -493,7 +493,7 @@ func serveGetDurableExecutionHistory(ctx context.Context, s Service, q *restjson
 	return answerGetDurableExecutionHistory(out), nil
 }
 
-func serveGetDurableExecutionState(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveGetDurableExecutionState(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readGetDurableExecutionState(q)
 	if err != nil {
 		return nil, err
@@ -505,7 +505,7 @@ func serveGetDurableExecutionState(ctx context.Context, s Service, q *restjson.R
 	return answerGetDurableExecutionState(out), nil
 }
 
-func serveGetEventSourceMapping(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveGetEventSourceMapping(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readGetEventSourceMapping(q)
 	if err != nil {
 		return nil, err
@@ -517,7 +517,7 @@ func serveGetEventSourceMapping(ctx context.Context, s Service, q *restjson.Requ
 	return answerGetEventSourceMapping(out), nil
 }
 
-func serveGetFunction(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveGetFunction(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readGetFunction(q)
 	if err != nil {
 		return nil, err
@@ -529,7 +529,7 @@ func serveGetFunction(ctx context.Context, s Service, q *restjson.Request) (*ans
 	return answerGetFunction(out), nil
 }
 
-func serveGetFunctionCodeSigningConfig(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveGetFunctionCodeSigningConfig(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readGetFunctionCodeSigningConfig(q)
 	if err != nil {
 		return nil, err
@@ -541,7 +541,7 @@ func serveGetFunctionCodeSigningConfig(ctx context.Context, s Service, q *restjs
 	return answerGetFunctionCodeSigningConfig(out), nil
 }
 
-func serveGetFunctionConcurrency(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveGetFunctionConcurrency(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readGetFunctionConcurrency(q)
 	if err != nil {
 		return nil, err
@@ -553,7 +553,7 @@ func serveGetFunctionConcurrency(ctx context.Context, s Service, q *restjson.Req
 	return answerGetFunctionConcurrency(out), nil
 }
 
-func serveGetFunctionConfiguration(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveGetFunctionConfiguration(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readGetFunctionConfiguration(q)
 	if err != nil {
 		return nil, err
@@ -565,7 +565,7 @@ func serveGetFunctionConfiguration(ctx context.Context, s Service, q *restjson.R
 	return answerGetFunctionConfiguration(out), nil
 }
 
-func serveGetFunctionEventInvokeConfig(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveGetFunctionEventInvokeConfig(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readGetFunctionEventInvokeConfig(q)
 	if err != nil {
 		return nil, err
@@ -577,7 +577,7 @@ func serveGetFunctionEventInvokeConfig(ctx context.Context, s Service, q *restjs
 	return answerGetFunctionEventInvokeConfig(out), nil
 }
 
-func serveGetFunctionRecursionConfig(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveGetFunctionRecursionConfig(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readGetFunctionRecursionConfig(q)
 	if err != nil {
 		return nil, err
@@ -589,7 +589,7 @@ func serveGetFunctionRecursionConfig(ctx context.Context, s Service, q *restjson
 	return answerGetFunctionRecursionConfig(out), nil
 }
 
-func serveGetFunctionScalingConfig(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveGetFunctionScalingConfig(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readGetFunctionScalingConfig(q)
 	if err != nil {
 		return nil, err
@@ -601,7 +601,7 @@ func serveGetFunctionScalingConfig(ctx context.Context, s Service, q *restjson.R
 	return answerGetFunctionScalingConfig(out), nil
 }
 
-func serveGetFunctionUrlConfig(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveGetFunctionUrlConfig(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readGetFunctionUrlConfig(q)
 	if err != nil {
 		return nil, err
@@ -613,7 +613,7 @@ func serveGetFunctionUrlConfig(ctx context.Context, s Service, q *restjson.Reque
 	return answerGetFunctionUrlConfig(out), nil
 }
 
-func serveGetLayerVersion(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveGetLayerVersion(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readGetLayerVersion(q)
 	if err != nil {
 		return nil, err
@@ -625,7 +625,7 @@ func serveGetLayerVersion(ctx context.Context, s Service, q *restjson.Request) (
 	return answerGetLayerVersion(out), nil
 }
 
-func serveGetLayerVersionByArn(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveGetLayerVersionByArn(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readGetLayerVersionByArn(q)
 	if err != nil {
 		return nil, err
@@ -637,7 +637,7 @@ func serveGetLayerVersionByArn(ctx context.Context, s Service, q *restjson.Reque
 	return answerGetLayerVersionByArn(out), nil
 }
 
-func serveGetLayerVersionPolicy(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveGetLayerVersionPolicy(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readGetLayerVersionPolicy(q)
 	if err != nil {
 		return nil, err
@@ -649,7 +649,7 @@ func serveGetLayerVersionPolicy(ctx context.Context, s Service, q *restjson.Requ
 	return answerGetLayerVersionPolicy(out), nil
 }
 
-func serveGetPolicy(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveGetPolicy(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readGetPolicy(q)
 	if err != nil {
 		return nil, err
@@ -661,7 +661,7 @@ func serveGetPolicy(ctx context.Context, s Service, q *restjson.Request) (*answe
 	return answerGetPolicy(out), nil
 }
 
-func serveGetProvisionedConcurrencyConfig(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveGetProvisionedConcurrencyConfig(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readGetProvisionedConcurrencyConfig(q)
 	if err != nil {
 		return nil, err
@@ -673,7 +673,7 @@ func serveGetProvisionedConcurrencyConfig(ctx context.Context, s Service, q *res
 	return answerGetProvisionedConcurrencyConfig(out), nil
 }
 
-func serveGetRuntimeManagementConfig(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveGetRuntimeManagementConfig(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readGetRuntimeManagementConfig(q)
 	if err != nil {
 		return nil, err
@@ -685,7 +685,7 @@ func serveGetRuntimeManagementConfig(ctx context.Context, s Service, q *restjson
 	return answerGetRuntimeManagementConfig(out), nil
 }
 
-func serveInvoke(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveInvoke(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readInvoke(q)
 	if err != nil {
 		return nil, err
@@ -697,7 +697,7 @@ func serveInvoke(ctx context.Context, s Service, q *restjson.Request) (*answer, 
 	return answerInvoke(out), nil
 }
 
-func serveInvokeAsync(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveInvokeAsync(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readInvokeAsync(q)
 	if err != nil {
 		return nil, err
@@ -709,7 +709,7 @@ func serveInvokeAsync(ctx context.Context, s Service, q *restjson.Request) (*ans
 	return answerInvokeAsync(out), nil
 }
 
-func serveInvokeWithResponseStream(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveInvokeWithResponseStream(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readInvokeWithResponseStream(q)
 	if err != nil {
 		return nil, err
@@ -721,7 +721,7 @@ func serveInvokeWithResponseStream(ctx context.Context, s Service, q *restjson.R
 	return answerInvokeWithResponseStream(out), nil
 }
 
-func serveListAliases(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveListAliases(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readListAliases(q)
 	if err != nil {
 		return nil, err
@@ -733,7 +733,7 @@ func serveListAliases(ctx context.Context, s Service, q *restjson.Request) (*ans
 	return answerListAliases(out), nil
 }
 
-func serveListCapacityProviders(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveListCapacityProviders(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readListCapacityProviders(q)
 	if err != nil {
 		return nil, err
@@ -745,7 +745,7 @@ func serveListCapacityProviders(ctx context.Context, s Service, q *restjson.Requ
 	return answerListCapacityProviders(out), nil
 }
 
-func serveListCodeSigningConfigs(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveListCodeSigningConfigs(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readListCodeSigningConfigs(q)
 	if err != nil {
 		return nil, err
@@ -757,7 +757,7 @@ func serveListCodeSigningConfigs(ctx context.Context, s Service, q *restjson.Req
 	return answerListCodeSigningConfigs(out), nil
 }
 
-func serveListDurableExecutionsByFunction(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveListDurableExecutionsByFunction(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readListDurableExecutionsByFunction(q)
 	if err != nil {
 		return nil, err
@@ -769,7 +769,7 @@ func serveListDurableExecutionsByFunction(ctx context.Context, s Service, q *res
 	return answerListDurableExecutionsByFunction(out), nil
 }
 
-func serveListEventSourceMappings(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveListEventSourceMappings(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readListEventSourceMappings(q)
 	if err != nil {
 		return nil, err
@@ -781,7 +781,7 @@ func serveListEventSourceMappings(ctx context.Context, s Service, q *restjson.Re
 	return answerListEventSourceMappings(out), nil
 }
 
-func serveListFunctionEventInvokeConfigs(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveListFunctionEventInvokeConfigs(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readListFunctionEventInvokeConfigs(q)
 	if err != nil {
 		return nil, err
@@ -793,7 +793,7 @@ func serveListFunctionEventInvokeConfigs(ctx context.Context, s Service, q *rest
 	return answerListFunctionEventInvokeConfigs(out), nil
 }
 
-func serveListFunctionUrlConfigs(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveListFunctionUrlConfigs(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readListFunctionUrlConfigs(q)
 	if err != nil {
 		return nil, err
@@ -805,7 +805,7 @@ func serveListFunctionUrlConfigs(ctx context.Context, s Service, q *restjson.Req
 	return answerListFunctionUrlConfigs(out), nil
 }
 
-func serveListFunctionVersionsByCapacityProvider(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveListFunctionVersionsByCapacityProvider(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readListFunctionVersionsByCapacityProvider(q)
 	if err != nil {
 		return nil, err
@@ -817,7 +817,7 @@ func serveListFunctionVersionsByCapacityProvider(ctx context.Context, s Service,
 	return answerListFunctionVersionsByCapacityProvider(out), nil
 }
 
-func serveListFunctions(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveListFunctions(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readListFunctions(q)
 	if err != nil {
 		return nil, err
@@ -829,7 +829,7 @@ func serveListFunctions(ctx context.Context, s Service, q *restjson.Request) (*a
 	return answerListFunctions(out), nil
 }
 
-func serveListFunctionsByCodeSigningConfig(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveListFunctionsByCodeSigningConfig(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readListFunctionsByCodeSigningConfig(q)
 	if err != nil {
 		return nil, err
@@ -841,7 +841,7 @@ func serveListFunctionsByCodeSigningConfig(ctx context.Context, s Service, q *re
 	return answerListFunctionsByCodeSigningConfig(out), nil
 }
 
-func serveListLayerVersions(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveListLayerVersions(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readListLayerVersions(q)
 	if err != nil {
 		return nil, err
@@ -853,7 +853,7 @@ func serveListLayerVersions(ctx context.Context, s Service, q *restjson.Request)
 	return answerListLayerVersions(out), nil
 }
 
-func serveListLayers(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveListLayers(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readListLayers(q)
 	if err != nil {
 		return nil, err
@@ -865,7 +865,7 @@ func serveListLayers(ctx context.Context, s Service, q *restjson.Request) (*answ
 	return answerListLayers(out), nil
 }
 
-func serveListProvisionedConcurrencyConfigs(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveListProvisionedConcurrencyConfigs(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readListProvisionedConcurrencyConfigs(q)
 	if err != nil {
 		return nil, err
@@ -877,7 +877,7 @@ func serveListProvisionedConcurrencyConfigs(ctx context.Context, s Service, q *r
 	return answerListProvisionedConcurrencyConfigs(out), nil
 }
 
-func serveListTags(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveListTags(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readListTags(q)
 	if err != nil {
 		return nil, err
@@ -889,7 +889,7 @@ func serveListTags(ctx context.Context, s Service, q *restjson.Request) (*answer
 	return answerListTags(out), nil
 }
 
-func serveListVersionsByFunction(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveListVersionsByFunction(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readListVersionsByFunction(q)
 	if err != nil {
 		return nil, err
@@ -901,7 +901,7 @@ func serveListVersionsByFunction(ctx context.Context, s Service, q *restjson.Req
 	return answerListVersionsByFunction(out), nil
 }
 
-func servePublishLayerVersion(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func servePublishLayerVersion(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readPublishLayerVersion(q)
 	if err != nil {
 		return nil, err
@@ -913,7 +913,7 @@ func servePublishLayerVersion(ctx context.Context, s Service, q *restjson.Reques
 	return answerPublishLayerVersion(out), nil
 }
 
-func servePublishVersion(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func servePublishVersion(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readPublishVersion(q)
 	if err != nil {
 		return nil, err
@@ -925,7 +925,7 @@ func servePublishVersion(ctx context.Context, s Service, q *restjson.Request) (*
 	return answerPublishVersion(out), nil
 }
 
-func servePutFunctionCodeSigningConfig(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func servePutFunctionCodeSigningConfig(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readPutFunctionCodeSigningConfig(q)
 	if err != nil {
 		return nil, err
@@ -937,7 +937,7 @@ func servePutFunctionCodeSigningConfig(ctx context.Context, s Service, q *restjs
 	return answerPutFunctionCodeSigningConfig(out), nil
 }
 
-func servePutFunctionConcurrency(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func servePutFunctionConcurrency(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readPutFunctionConcurrency(q)
 	if err != nil {
 		return nil, err
@@ -949,7 +949,7 @@ func servePutFunctionConcurrency(ctx context.Context, s Service, q *restjson.Req
 	return answerPutFunctionConcurrency(out), nil
 }
 
-func servePutFunctionEventInvokeConfig(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func servePutFunctionEventInvokeConfig(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readPutFunctionEventInvokeConfig(q)
 	if err != nil {
 		return nil, err
@@ -961,7 +961,7 @@ func servePutFunctionEventInvokeConfig(ctx context.Context, s Service, q *restjs
 	return answerPutFunctionEventInvokeConfig(out), nil
 }
 
-func servePutFunctionRecursionConfig(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func servePutFunctionRecursionConfig(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readPutFunctionRecursionConfig(q)
 	if err != nil {
 		return nil, err
@@ -973,7 +973,7 @@ func servePutFunctionRecursionConfig(ctx context.Context, s Service, q *restjson
 	return answerPutFunctionRecursionConfig(out), nil
 }
 
-func servePutFunctionScalingConfig(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func servePutFunctionScalingConfig(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readPutFunctionScalingConfig(q)
 	if err != nil {
 		return nil, err
@@ -985,7 +985,7 @@ func servePutFunctionScalingConfig(ctx context.Context, s Service, q *restjson.R
 	return answerPutFunctionScalingConfig(out), nil
 }
 
-func servePutProvisionedConcurrencyConfig(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func servePutProvisionedConcurrencyConfig(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readPutProvisionedConcurrencyConfig(q)
 	if err != nil {
 		return nil, err
@@ -997,7 +997,7 @@ func servePutProvisionedConcurrencyConfig(ctx context.Context, s Service, q *res
 	return answerPutProvisionedConcurrencyConfig(out), nil
 }
 
-func servePutRuntimeManagementConfig(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func servePutRuntimeManagementConfig(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readPutRuntimeManagementConfig(q)
 	if err != nil {
 		return nil, err
@@ -1009,7 +1009,7 @@ func servePutRuntimeManagementConfig(ctx context.Context, s Service, q *restjson
 	return answerPutRuntimeManagementConfig(out), nil
 }
 
-func serveRemoveLayerVersionPermission(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveRemoveLayerVersionPermission(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readRemoveLayerVersionPermission(q)
 	if err != nil {
 		return nil, err
@@ -1021,7 +1021,7 @@ func serveRemoveLayerVersionPermission(ctx context.Context, s Service, q *restjs
 	return answerRemoveLayerVersionPermission(out), nil
 }
 
-func serveRemovePermission(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveRemovePermission(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readRemovePermission(q)
 	if err != nil {
 		return nil, err
@@ -1033,7 +1033,7 @@ func serveRemovePermission(ctx context.Context, s Service, q *restjson.Request) 
 	return answerRemovePermission(out), nil
 }
 
-func serveSendDurableExecutionCallbackFailure(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveSendDurableExecutionCallbackFailure(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readSendDurableExecutionCallbackFailure(q)
 	if err != nil {
 		return nil, err
@@ -1045,7 +1045,7 @@ func serveSendDurableExecutionCallbackFailure(ctx context.Context, s Service, q 
 	return answerSendDurableExecutionCallbackFailure(out), nil
 }
 
-func serveSendDurableExecutionCallbackHeartbeat(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveSendDurableExecutionCallbackHeartbeat(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readSendDurableExecutionCallbackHeartbeat(q)
 	if err != nil {
 		return nil, err
@@ -1057,7 +1057,7 @@ func serveSendDurableExecutionCallbackHeartbeat(ctx context.Context, s Service, 
 	return answerSendDurableExecutionCallbackHeartbeat(out), nil
 }
 
-func serveSendDurableExecutionCallbackSuccess(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveSendDurableExecutionCallbackSuccess(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readSendDurableExecutionCallbackSuccess(q)
 	if err != nil {
 		return nil, err
@@ -1069,7 +1069,7 @@ func serveSendDurableExecutionCallbackSuccess(ctx context.Context, s Service, q 
 	return answerSendDurableExecutionCallbackSuccess(out), nil
 }
 
-func serveStopDurableExecution(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveStopDurableExecution(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readStopDurableExecution(q)
 	if err != nil {
 		return nil, err
@@ -1081,7 +1081,7 @@ func serveStopDurableExecution(ctx context.Context, s Service, q *restjson.Reque
 	return answerStopDurableExecution(out), nil
 }
 
-func serveTagResource(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveTagResource(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readTagResource(q)
 	if err != nil {
 		return nil, err
@@ -1093,7 +1093,7 @@ func serveTagResource(ctx context.Context, s Service, q *restjson.Request) (*ans
 	return answerTagResource(out), nil
 }
 
-func serveUntagResource(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveUntagResource(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readUntagResource(q)
 	if err != nil {
 		return nil, err
@@ -1105,7 +1105,7 @@ func serveUntagResource(ctx context.Context, s Service, q *restjson.Request) (*a
 	return answerUntagResource(out), nil
 }
 
-func serveUpdateAlias(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveUpdateAlias(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readUpdateAlias(q)
 	if err != nil {
 		return nil, err
@@ -1117,7 +1117,7 @@ func serveUpdateAlias(ctx context.Context, s Service, q *restjson.Request) (*ans
 	return answerUpdateAlias(out), nil
 }
 
-func serveUpdateCapacityProvider(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveUpdateCapacityProvider(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readUpdateCapacityProvider(q)
 	if err != nil {
 		return nil, err
@@ -1129,7 +1129,7 @@ func serveUpdateCapacityProvider(ctx context.Context, s Service, q *restjson.Req
 	return answerUpdateCapacityProvider(out), nil
 }
 
-func serveUpdateCodeSigningConfig(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveUpdateCodeSigningConfig(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readUpdateCodeSigningConfig(q)
 	if err != nil {
 		return nil, err
@@ -1141,7 +1141,7 @@ func serveUpdateCodeSigningConfig(ctx context.Context, s Service, q *restjson.Re
 	return answerUpdateCodeSigningConfig(out), nil
 }
 
-func serveUpdateEventSourceMapping(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveUpdateEventSourceMapping(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readUpdateEventSourceMapping(q)
 	if err != nil {
 		return nil, err
@@ -1153,7 +1153,7 @@ func serveUpdateEventSourceMapping(ctx context.Context, s Service, q *restjson.R
 	return answerUpdateEventSourceMapping(out), nil
 }
 
-func serveUpdateFunctionCode(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveUpdateFunctionCode(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readUpdateFunctionCode(q)
 	if err != nil {
 		return nil, err
@@ -1165,7 +1165,7 @@ func serveUpdateFunctionCode(ctx context.Context, s Service, q *restjson.Request
 	return answerUpdateFunctionCode(out), nil
 }
 
-func serveUpdateFunctionConfiguration(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveUpdateFunctionConfiguration(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readUpdateFunctionConfiguration(q)
 	if err != nil {
 		return nil, err
@@ -1177,7 +1177,7 @@ func serveUpdateFunctionConfiguration(ctx context.Context, s Service, q *restjso
 	return answerUpdateFunctionConfiguration(out), nil
 }
 
-func serveUpdateFunctionEventInvokeConfig(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveUpdateFunctionEventInvokeConfig(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readUpdateFunctionEventInvokeConfig(q)
 	if err != nil {
 		return nil, err
@@ -1189,7 +1189,7 @@ func serveUpdateFunctionEventInvokeConfig(ctx context.Context, s Service, q *res
 	return answerUpdateFunctionEventInvokeConfig(out), nil
 }
 
-func serveUpdateFunctionUrlConfig(ctx context.Context, s Service, q *restjson.Request) (*answer, error) {
+func serveUpdateFunctionUrlConfig(ctx context.Context, s Service, q *wire.Request) (*answer, error) {
 	in, err := readUpdateFunctionUrlConfig(q)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,8 @@ import (
 	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/aws/protocol/eventstream"
+
+	"kiln/internal/aws/wire"
 )
 
 // EventStream writes the events of InvokeWithResponseStream. Each event has left
@@ -21,7 +23,7 @@ func (s *EventStream) PayloadChunk(b []byte) error {
 
 // InvokeComplete sends the last event: how the invocation ended.
 func (s *EventStream) InvokeComplete(e InvokeWithResponseStreamCompleteEvent) error {
-	b, err := marshal(&e)
+	b, err := wire.Marshal(&e)
 	if err != nil {
 		return err
 	}

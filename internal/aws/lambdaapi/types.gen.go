@@ -2,11 +2,11 @@
 
 package lambdaapi
 
-import "kiln/internal/aws/restjson"
+import "kiln/internal/aws/wire"
 
 // Epoch is a time that travels as seconds since 1970. Times that travel as text
 // are strings; ISO8601 makes them.
-type Epoch = restjson.Epoch
+type Epoch = wire.Epoch
 
 // AccountLimit is a structure of the model.
 type AccountLimit struct {

@@ -2,226 +2,226 @@
 
 package lambdaapi
 
-import "kiln/internal/aws/restjson"
+import "kiln/internal/aws/wire"
 
-var patternAction = restjson.Pattern{Source: `(lambda:[*]|lambda:[a-zA-Z]+|[*])`}
-var patternAdditionalVersion = restjson.Pattern{Source: `[0-9]+`}
-var patternAlias = restjson.Pattern{Source: `(?!^[0-9]+$)([a-zA-Z0-9-_]+)`, Match: matchAlias}
-var patternArn = restjson.Pattern{Source: `arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\-])+:([a-z]{2}(-gov)?-[a-z]+-\d{1})?:(\d{12})?:(.*)`}
-var patternCapacityProviderArn = restjson.Pattern{Source: `arn:aws[a-zA-Z-]*:lambda:[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:capacity-provider:[a-zA-Z0-9-_]+`}
-var patternCapacityProviderName = restjson.Pattern{Source: `(arn:aws[a-zA-Z-]*:lambda:[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:capacity-provider:[a-zA-Z0-9-_]+)|[a-zA-Z0-9-_]+`}
-var patternCheckpointToken = restjson.Pattern{Source: `[A-Za-z0-9+/]+={0,2}`}
-var patternClientToken = restjson.Pattern{Source: `[\x21-\x7E]+`}
-var patternCodeSigningConfigArn = restjson.Pattern{Source: `arn:(aws[a-zA-Z-]*)?:lambda:[a-z]{2}((-gov)|(-iso(b?)))?-[a-z]+-\d{1}:\d{12}:code-signing-config:csc-[a-z0-9]{17}`}
-var patternCollectionName = restjson.Pattern{Source: `(^(?!(system\x2e)))(^[_a-zA-Z0-9])([^$]*)`, Match: matchCollectionName}
-var patternDatabaseName = restjson.Pattern{Source: `[^ /\.$\x22]*`}
-var patternDestinationArn = restjson.Pattern{Source: `$|kafka://([^.]([a-zA-Z0-9\-_.]{0,248}))|arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\-])+:([a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1})?:(\d{12})?:(.*)`}
-var patternDurableExecutionArn = restjson.Pattern{Source: `arn:([a-zA-Z0-9-]+):lambda:([a-zA-Z0-9-]+):(\d{12}):function:([a-zA-Z0-9_-]+):(\$LATEST(?:\.PUBLISHED)?|[0-9]+)/durable-execution/([a-zA-Z0-9_-]+)/([a-zA-Z0-9_-]+)`}
-var patternDurableExecutionName = restjson.Pattern{Source: `[a-zA-Z0-9-_]+`}
-var patternEndpoint = restjson.Pattern{Source: `(([a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9\-]*[a-zA-Z0-9])\.)*([A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9\-]*[A-Za-z0-9]):[0-9]{1,5}`}
-var patternEnvironmentVariableName = restjson.Pattern{Source: `[a-zA-Z]([a-zA-Z0-9_])+`}
-var patternEventSourceToken = restjson.Pattern{Source: `[a-zA-Z0-9._\-]+`}
-var patternFileSystemArn = restjson.Pattern{Source: `arn:aws[a-zA-Z-]*:elasticfilesystem:[a-z]{2}((-gov)|(-iso(b?)))?-[a-z]+-\d{1}:\d{12}:access-point/fsap-[a-f0-9]{17}$|^arn:aws[-a-z]*:s3files:[0-9a-z-:]+:file-system/fs-[0-9a-f]{17,40}/access-point/fsap-[0-9a-f]{17,40}`}
-var patternFunctionName = restjson.Pattern{Source: `(arn:(aws[a-zA-Z-]*)?:lambda:)?([a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?([a-zA-Z0-9-_]+)(:(\$LATEST|[a-zA-Z0-9-_]+))?`}
-var patternFunctionUrlQualifier = restjson.Pattern{Source: `((?!^\d+$)^[0-9a-zA-Z-_]+$)`, Match: matchFunctionURLQualifier}
-var patternHeader = restjson.Pattern{Source: `.*`}
-var patternInstanceType = restjson.Pattern{Source: `[a-zA-Z0-9\.\-]+`}
-var patternKMSKeyArn = restjson.Pattern{Source: `(arn:(aws[a-zA-Z-]*)?:[a-z0-9-.]+:.*)|()`}
-var patternKMSKeyArnNonEmpty = restjson.Pattern{Source: `arn:(aws[a-zA-Z-]*)?:[a-z0-9-.]+:.*`}
-var patternLayerName = restjson.Pattern{Source: `(arn:[a-zA-Z0-9-]+:lambda:[a-zA-Z0-9-]+:\d{12}:layer:[a-zA-Z0-9-_]+)|[a-zA-Z0-9-_]+`}
-var patternLayerPermissionAllowedAction = restjson.Pattern{Source: `lambda:GetLayerVersion`}
-var patternLayerPermissionAllowedPrincipal = restjson.Pattern{Source: `\d{12}|\*|arn:(aws[a-zA-Z-]*):iam::\d{12}:root`}
-var patternLayerVersionArn = restjson.Pattern{Source: `arn:[a-zA-Z0-9-]+:lambda:[a-zA-Z0-9-]+:\d{12}:layer:[a-zA-Z0-9-_]+:[0-9]+`}
-var patternLocalMountPath = restjson.Pattern{Source: `/mnt/[a-zA-Z0-9-_.]+`}
-var patternLogGroup = restjson.Pattern{Source: `[\.\-_/#A-Za-z0-9]+`}
-var patternMasterRegion = restjson.Pattern{Source: `ALL|[a-z]{2}(-gov)?-[a-z]+-\d{1}`}
-var patternNamespacedFunctionName = restjson.Pattern{Source: `(arn:(aws[a-zA-Z-]*)?:lambda:)?([a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?([a-zA-Z0-9-_\.]+)(:(\$LATEST(\.PUBLISHED)?|[a-zA-Z0-9-_]+))?`}
-var patternNamespacedStatementId = restjson.Pattern{Source: `([a-zA-Z0-9-_.]+)`}
-var patternNumericLatestPublishedOrAliasQualifier = restjson.Pattern{Source: `\$(LATEST(\.PUBLISHED)?)|[a-zA-Z0-9-_$]+`}
-var patternOperationName = restjson.Pattern{Source: `[\x20-\x7E]+`}
-var patternOrganizationId = restjson.Pattern{Source: `o-[a-z0-9]{10,32}`}
-var patternPrincipal = restjson.Pattern{Source: `[^\s]+`}
-var patternProvisionedPollerGroupName = restjson.Pattern{Source: `[a-zA-Z0-9-_]*`}
-var patternPublishedFunctionQualifier = restjson.Pattern{Source: `(\$LATEST\.PUBLISHED|[0-9]+)`}
-var patternQualifier = restjson.Pattern{Source: `(|[a-zA-Z0-9$_-]+)`}
-var patternQueue = restjson.Pattern{Source: `[\s\S]*`}
-var patternRoleArn = restjson.Pattern{Source: `arn:(aws[a-zA-Z-]*)?:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+`}
-var patternRuntimeVersionArn = restjson.Pattern{Source: `arn:(aws[a-zA-Z-]*):lambda:[a-z]{2}((-gov)|(-iso(b?)))?-[a-z]+-\d{1}::runtime:.+`}
-var patternS3Bucket = restjson.Pattern{Source: `[0-9A-Za-z\.\-_]*(?<!\.)`, Match: matchS3Bucket}
-var patternSourceOwner = restjson.Pattern{Source: `\d{12}`}
-var patternStatementId = restjson.Pattern{Source: `([a-zA-Z0-9-_]+)`}
-var patternTaggableResource = restjson.Pattern{Source: `arn:(aws[a-zA-Z-]*):lambda:[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:(function:[a-zA-Z0-9-_]+(:(\$LATEST|[a-zA-Z0-9-_]+))?|code-signing-config:csc-[a-z0-9]{17}|event-source-mapping:[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}|capacity-provider:[a-zA-Z0-9-_]+)`}
-var patternTenantId = restjson.Pattern{Source: `[a-zA-Z0-9\._:\/=+\-@ ]+`}
-var patternTopic = restjson.Pattern{Source: `[^.]([a-zA-Z0-9\-_.]+)`}
-var patternURI = restjson.Pattern{Source: `[a-zA-Z0-9-\/*:_+=.@-]*`}
-var patternUnqualifiedFunctionName = restjson.Pattern{Source: `(arn:(aws[a-zA-Z-]*)?:lambda:)?([a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?([a-zA-Z0-9-_]+)`}
-var patternVersionWithLatestPublished = restjson.Pattern{Source: `(\$LATEST(\.PUBLISHED)?|[0-9]+)`}
-var rangeBatchSize = restjson.Range{Min: 1, Max: 10000}
-var rangeCapacityProviderMaxVCpuCount = restjson.Range{Min: 2, Max: 15000}
-var rangeCreateFunctionInputMemorySize = restjson.Range{Min: 128, Max: 10240}
-var rangeCreateFunctionInputTimeout = restjson.Range{Min: 1, Max: 900}
-var rangeDurationSeconds = restjson.Range{Min: 0, Max: restjson.None}
-var rangeEphemeralStorageSize = restjson.Range{Min: 512, Max: 10240}
-var rangeExecutionEnvironmentMemoryGiBPerVCpu = restjson.Range{Min: 2, Max: 8}
-var rangeExecutionTimeout = restjson.Range{Min: 1, Max: 31622400}
-var rangeFunctionScalingConfigExecutionEnvironments = restjson.Range{Min: 0, Max: 15000}
-var rangeItemCount = restjson.Range{Min: 0, Max: 1000}
-var rangeMaxAge = restjson.Range{Min: 0, Max: 86400}
-var rangeMaxFiftyListItems = restjson.Range{Min: 1, Max: 50}
-var rangeMaxFunctionEventInvokeConfigListItems = restjson.Range{Min: 1, Max: 50}
-var rangeMaxItems = restjson.Range{Min: 1, Max: 50}
-var rangeMaxLayerListItems = restjson.Range{Min: 1, Max: 50}
-var rangeMaxListItems = restjson.Range{Min: 1, Max: 10000}
-var rangeMaxProvisionedConcurrencyConfigListItems = restjson.Range{Min: 1, Max: 50}
-var rangeMaximumBatchingWindowInSeconds = restjson.Range{Min: 0, Max: 300}
-var rangeMaximumConcurrency = restjson.Range{Min: 2, Max: 1000}
-var rangeMaximumEventAgeInSeconds = restjson.Range{Min: 60, Max: 21600}
-var rangeMaximumNumberOfPollers = restjson.Range{Min: 1, Max: 2000}
-var rangeMaximumRecordAgeInSeconds = restjson.Range{Min: -1, Max: 604800}
-var rangeMaximumRetryAttempts = restjson.Range{Min: 0, Max: 2}
-var rangeMaximumRetryAttemptsEventSourceMapping = restjson.Range{Min: -1, Max: 10000}
-var rangeMetricTargetValue = restjson.Range{Min: 0, Max: 100}
-var rangeMinimumNumberOfPollers = restjson.Range{Min: 1, Max: 200}
-var rangeParallelizationFactor = restjson.Range{Min: 1, Max: 10}
-var rangePerExecutionEnvironmentMaxConcurrency = restjson.Range{Min: 1, Max: 1600}
-var rangePositiveInteger = restjson.Range{Min: 1, Max: restjson.None}
-var rangeReservedConcurrentExecutions = restjson.Range{Min: 0, Max: restjson.None}
-var rangeRetentionPeriodInDays = restjson.Range{Min: 1, Max: 90}
-var rangeStepOptionsNextAttemptDelaySecondsInteger = restjson.Range{Min: 1, Max: 31622400}
-var rangeTumblingWindowInSeconds = restjson.Range{Min: 0, Max: 900}
-var rangeUpdateFunctionConfigurationInputMemorySize = restjson.Range{Min: 128, Max: 10240}
-var rangeUpdateFunctionConfigurationInputTimeout = restjson.Range{Min: 1, Max: 900}
-var rangeWaitOptionsWaitSecondsInteger = restjson.Range{Min: 1, Max: 31622400}
-var rangeWeight = restjson.Range{Min: 0, Max: 1}
-var sizeAllowMethodsList = restjson.Size{Min: 0, Max: 6}
-var sizeAllowOriginsList = restjson.Size{Min: 0, Max: 100}
-var sizeArchitecturesList = restjson.Size{Min: 1, Max: 1}
-var sizeBinaryOperationPayload = restjson.Size{Min: 0, Max: 262144}
-var sizeCapacityProviderScalingPoliciesList = restjson.Size{Min: 1, Max: 10}
-var sizeCapacityProviderSecurityGroupIds = restjson.Size{Min: 0, Max: 5}
-var sizeCapacityProviderSubnetIds = restjson.Size{Min: 1, Max: 16}
-var sizeCompatibleArchitectures = restjson.Size{Min: 0, Max: 2}
-var sizeCompatibleRuntimes = restjson.Size{Min: 0, Max: 15}
-var sizeEndpointLists = restjson.Size{Min: 1, Max: 10}
-var sizeEndpoints = restjson.Size{Min: 1, Max: 2}
-var sizeEventSourceMappingMetricList = restjson.Size{Min: 0, Max: 3}
-var sizeExecutionStatusList = restjson.Size{Min: 1, Max: 10}
-var sizeFileSystemConfigList = restjson.Size{Min: 0, Max: 1}
-var sizeFunctionResponseTypeList = restjson.Size{Min: 0, Max: 1}
-var sizeHeadersList = restjson.Size{Min: 0, Max: 100}
-var sizeInstanceTypeSet = restjson.Size{Min: 0, Max: 400}
-var sizeQueues = restjson.Size{Min: 1, Max: 1}
-var sizeSecurityGroupIds = restjson.Size{Min: 0, Max: 5}
-var sizeSigningProfileVersionArns = restjson.Size{Min: 1, Max: 20}
-var sizeSourceAccessConfigurations = restjson.Size{Min: 0, Max: 22}
-var sizeStringList = restjson.Size{Min: 0, Max: 1500}
-var sizeSubnetIds = restjson.Size{Min: 0, Max: 16}
-var sizeTopics = restjson.Size{Min: 1, Max: 1}
-var textAction = restjson.Text{Min: restjson.None, Max: restjson.None, Pattern: &patternAction}
-var textAdditionalVersion = restjson.Text{Min: 1, Max: 1024, Pattern: &patternAdditionalVersion}
-var textAlias = restjson.Text{Min: 1, Max: 128, Pattern: &patternAlias}
-var textApplicationLogLevel = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"}}
-var textArchitecture = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"x86_64", "arm64"}}
-var textArn = restjson.Text{Min: restjson.None, Max: restjson.None, Pattern: &patternArn}
-var textCallbackId = restjson.Text{Min: 1, Max: 1024, Pattern: &patternCheckpointToken}
-var textCapacityProviderArn = restjson.Text{Min: 1, Max: 140, Pattern: &patternCapacityProviderArn}
-var textCapacityProviderName = restjson.Text{Min: 1, Max: 140, Pattern: &patternCapacityProviderName}
-var textCapacityProviderPredefinedMetricType = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"LambdaCapacityProviderAverageCPUUtilization"}}
-var textCapacityProviderScalingMode = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"Auto", "Manual"}}
-var textCapacityProviderState = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"Pending", "Active", "Failed", "Deleting"}}
-var textCheckpointToken = restjson.Text{Min: 1, Max: 2048, Pattern: &patternCheckpointToken}
-var textClientToken = restjson.Text{Min: 1, Max: 64, Pattern: &patternClientToken}
-var textCodeSigningConfigArn = restjson.Text{Min: 0, Max: 200, Pattern: &patternCodeSigningConfigArn}
-var textCodeSigningPolicy = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"Warn", "Enforce"}}
-var textCollectionName = restjson.Text{Min: 1, Max: 57, Pattern: &patternCollectionName}
-var textDatabaseName = restjson.Text{Min: 1, Max: 63, Pattern: &patternDatabaseName}
-var textDescription = restjson.Text{Min: 0, Max: 256}
-var textDestinationArn = restjson.Text{Min: 0, Max: 350, Pattern: &patternDestinationArn}
-var textDurableExecutionArn = restjson.Text{Min: 1, Max: 1024, Pattern: &patternDurableExecutionArn}
-var textDurableExecutionName = restjson.Text{Min: 1, Max: 64, Pattern: &patternDurableExecutionName}
-var textEndPointType = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"KAFKA_BOOTSTRAP_SERVERS"}}
-var textEndpoint = restjson.Text{Min: 1, Max: 300, Pattern: &patternEndpoint}
-var textEnvironmentVariableName = restjson.Text{Min: restjson.None, Max: restjson.None, Pattern: &patternEnvironmentVariableName, Sensitive: true}
-var textEventSourceMappingMetric = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"EventCount", "ErrorCount", "KafkaMetrics"}}
-var textEventSourceMappingSystemLogLevel = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"DEBUG", "INFO", "WARN"}}
-var textEventSourcePosition = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"}}
-var textEventSourceToken = restjson.Text{Min: 0, Max: 256, Pattern: &patternEventSourceToken}
-var textExecutionStatus = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"RUNNING", "SUCCEEDED", "FAILED", "TIMED_OUT", "STOPPED"}}
-var textFileSystemArn = restjson.Text{Min: 0, Max: 256, Pattern: &patternFileSystemArn}
-var textFullDocument = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"UpdateLookup", "Default"}}
-var textFunctionName = restjson.Text{Min: 1, Max: 140, Pattern: &patternFunctionName}
-var textFunctionResponseType = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"ReportBatchItemFailures"}}
-var textFunctionUrlAuthType = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"NONE", "AWS_IAM"}}
-var textFunctionUrlQualifier = restjson.Text{Min: 1, Max: 128, Pattern: &patternFunctionUrlQualifier}
-var textFunctionVersion = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"ALL"}}
-var textFunctionVersionLatestPublished = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"LATEST_PUBLISHED"}}
-var textHandler = restjson.Text{Min: 0, Max: 128, Pattern: &patternPrincipal}
-var textHeader = restjson.Text{Min: 0, Max: 1024, Pattern: &patternHeader}
-var textInstanceType = restjson.Text{Min: 1, Max: 30, Pattern: &patternInstanceType}
-var textInvocationType = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"Event", "RequestResponse", "DryRun"}}
-var textInvokeMode = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"BUFFERED", "RESPONSE_STREAM"}}
-var textKMSKeyArn = restjson.Text{Min: restjson.None, Max: restjson.None, Pattern: &patternKMSKeyArn}
-var textKMSKeyArnNonEmpty = restjson.Text{Min: 0, Max: 10000, Pattern: &patternKMSKeyArnNonEmpty}
-var textKafkaSchemaRegistryAuthType = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"BASIC_AUTH", "CLIENT_CERTIFICATE_TLS_AUTH", "SERVER_ROOT_CA_CERTIFICATE"}}
-var textKafkaSchemaValidationAttribute = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"KEY", "VALUE"}}
-var textLayerName = restjson.Text{Min: 1, Max: 140, Pattern: &patternLayerName}
-var textLayerPermissionAllowedAction = restjson.Text{Min: 0, Max: 22, Pattern: &patternLayerPermissionAllowedAction}
-var textLayerPermissionAllowedPrincipal = restjson.Text{Min: restjson.None, Max: restjson.None, Pattern: &patternLayerPermissionAllowedPrincipal}
-var textLayerVersionArn = restjson.Text{Min: 1, Max: 140, Pattern: &patternLayerVersionArn}
-var textLicenseInfo = restjson.Text{Min: 0, Max: 512}
-var textLocalMountPath = restjson.Text{Min: 0, Max: 160, Pattern: &patternLocalMountPath}
-var textLogFormat = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"JSON", "Text"}}
-var textLogGroup = restjson.Text{Min: 1, Max: 512, Pattern: &patternLogGroup}
-var textLogType = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"None", "Tail"}}
-var textMasterRegion = restjson.Text{Min: restjson.None, Max: restjson.None, Pattern: &patternMasterRegion}
-var textMethod = restjson.Text{Min: 0, Max: 6, Pattern: &patternHeader}
-var textNamespacedFunctionName = restjson.Text{Min: 1, Max: 256, Pattern: &patternNamespacedFunctionName}
-var textNamespacedStatementId = restjson.Text{Min: 1, Max: 100, Pattern: &patternNamespacedStatementId}
-var textNumericLatestPublishedOrAliasQualifier = restjson.Text{Min: 1, Max: 128, Pattern: &patternNumericLatestPublishedOrAliasQualifier}
-var textOperationAction = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"START", "SUCCEED", "FAIL", "RETRY", "CANCEL"}}
-var textOperationId = restjson.Text{Min: 1, Max: 64, Pattern: &patternDurableExecutionName}
-var textOperationName = restjson.Text{Min: 1, Max: 256, Pattern: &patternOperationName}
-var textOperationPayload = restjson.Text{Min: 0, Max: 6291456, Sensitive: true}
-var textOperationSubType = restjson.Text{Min: 1, Max: 32, Pattern: &patternDurableExecutionName}
-var textOperationType = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"EXECUTION", "CONTEXT", "STEP", "WAIT", "CALLBACK", "CHAINED_INVOKE"}}
-var textOrganizationId = restjson.Text{Min: 0, Max: 34, Pattern: &patternOrganizationId}
-var textOrigin = restjson.Text{Min: 1, Max: 253, Pattern: &patternHeader}
-var textPackageType = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"Zip", "Image"}}
-var textPattern = restjson.Text{Min: 0, Max: 4096, Pattern: &patternHeader}
-var textPrincipal = restjson.Text{Min: restjson.None, Max: restjson.None, Pattern: &patternPrincipal}
-var textPrincipalOrgID = restjson.Text{Min: 12, Max: 34, Pattern: &patternOrganizationId}
-var textProvisionedPollerGroupName = restjson.Text{Min: 0, Max: 128, Pattern: &patternProvisionedPollerGroupName}
-var textPublishedFunctionQualifier = restjson.Text{Min: 1, Max: 128, Pattern: &patternPublishedFunctionQualifier}
-var textQualifier = restjson.Text{Min: 1, Max: 128, Pattern: &patternQualifier}
-var textQueue = restjson.Text{Min: 1, Max: 1000, Pattern: &patternQueue}
-var textRecursiveLoop = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"Allow", "Terminate"}}
-var textResourceArn = restjson.Text{Min: restjson.None, Max: restjson.None, Pattern: &patternKMSKeyArn}
-var textResponseStreamingInvocationType = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"RequestResponse", "DryRun"}}
-var textRoleArn = restjson.Text{Min: restjson.None, Max: restjson.None, Pattern: &patternRoleArn}
-var textRuntime = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"nodejs", "nodejs4.3", "nodejs6.10", "nodejs8.10", "nodejs10.x", "nodejs12.x", "nodejs14.x", "nodejs16.x", "java8", "java8.al2", "java11", "python2.7", "python3.6", "python3.7", "python3.8", "python3.9", "dotnetcore1.0", "dotnetcore2.0", "dotnetcore2.1", "dotnetcore3.1", "dotnet6", "dotnet8", "nodejs4.3-edge", "go1.x", "ruby2.5", "ruby2.7", "provided", "provided.al2", "nodejs18.x", "python3.10", "java17", "ruby3.2", "ruby3.3", "ruby3.4", "python3.11", "nodejs20.x", "provided.al2023", "python3.12", "java21", "python3.13", "nodejs22.x", "nodejs24.x", "python3.14", "java25", "dotnet10", "ruby4.0"}}
-var textRuntimeVersionArn = restjson.Text{Min: 26, Max: 2048, Pattern: &patternRuntimeVersionArn}
-var textS3Bucket = restjson.Text{Min: 3, Max: 63, Pattern: &patternS3Bucket}
-var textS3Key = restjson.Text{Min: 1, Max: 1024}
-var textS3ObjectVersion = restjson.Text{Min: 1, Max: 1024}
-var textSchemaRegistryEventRecordFormat = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"JSON", "SOURCE"}}
-var textSchemaRegistryUri = restjson.Text{Min: 1, Max: 10000, Pattern: &patternURI}
-var textSnapStartApplyOn = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"PublishedVersions", "None"}}
-var textSourceAccessType = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"BASIC_AUTH", "VPC_SUBNET", "VPC_SECURITY_GROUP", "SASL_SCRAM_512_AUTH", "SASL_SCRAM_256_AUTH", "VIRTUAL_HOST", "CLIENT_CERTIFICATE_TLS_AUTH", "SERVER_ROOT_CA_CERTIFICATE"}}
-var textSourceOwner = restjson.Text{Min: 0, Max: 12, Pattern: &patternSourceOwner}
-var textStatementId = restjson.Text{Min: 1, Max: 100, Pattern: &patternStatementId}
-var textSystemLogLevel = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"DEBUG", "INFO", "WARN"}}
-var textTaggableResource = restjson.Text{Min: 1, Max: 256, Pattern: &patternTaggableResource}
-var textTenantId = restjson.Text{Min: 1, Max: 256, Pattern: &patternTenantId}
-var textTenantIsolationMode = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"PER_TENANT"}}
-var textTopic = restjson.Text{Min: 1, Max: 249, Pattern: &patternTopic}
-var textTracingMode = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"Active", "PassThrough"}}
-var textURI = restjson.Text{Min: 1, Max: 200, Pattern: &patternURI}
-var textUnqualifiedFunctionName = restjson.Text{Min: 1, Max: 140, Pattern: &patternUnqualifiedFunctionName}
-var textUpdateRuntimeOn = restjson.Text{Min: restjson.None, Max: restjson.None, Enum: []string{"Auto", "Manual", "FunctionUpdate"}}
-var textVersionWithLatestPublished = restjson.Text{Min: 1, Max: 1024, Pattern: &patternVersionWithLatestPublished}
-var textWorkingDirectory = restjson.Text{Min: 0, Max: 1000}
+var patternAction = wire.Pattern{Source: `(lambda:[*]|lambda:[a-zA-Z]+|[*])`}
+var patternAdditionalVersion = wire.Pattern{Source: `[0-9]+`}
+var patternAlias = wire.Pattern{Source: `(?!^[0-9]+$)([a-zA-Z0-9-_]+)`, Match: matchAlias}
+var patternArn = wire.Pattern{Source: `arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\-])+:([a-z]{2}(-gov)?-[a-z]+-\d{1})?:(\d{12})?:(.*)`}
+var patternCapacityProviderArn = wire.Pattern{Source: `arn:aws[a-zA-Z-]*:lambda:[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:capacity-provider:[a-zA-Z0-9-_]+`}
+var patternCapacityProviderName = wire.Pattern{Source: `(arn:aws[a-zA-Z-]*:lambda:[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:capacity-provider:[a-zA-Z0-9-_]+)|[a-zA-Z0-9-_]+`}
+var patternCheckpointToken = wire.Pattern{Source: `[A-Za-z0-9+/]+={0,2}`}
+var patternClientToken = wire.Pattern{Source: `[\x21-\x7E]+`}
+var patternCodeSigningConfigArn = wire.Pattern{Source: `arn:(aws[a-zA-Z-]*)?:lambda:[a-z]{2}((-gov)|(-iso(b?)))?-[a-z]+-\d{1}:\d{12}:code-signing-config:csc-[a-z0-9]{17}`}
+var patternCollectionName = wire.Pattern{Source: `(^(?!(system\x2e)))(^[_a-zA-Z0-9])([^$]*)`, Match: matchCollectionName}
+var patternDatabaseName = wire.Pattern{Source: `[^ /\.$\x22]*`}
+var patternDestinationArn = wire.Pattern{Source: `$|kafka://([^.]([a-zA-Z0-9\-_.]{0,248}))|arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\-])+:([a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1})?:(\d{12})?:(.*)`}
+var patternDurableExecutionArn = wire.Pattern{Source: `arn:([a-zA-Z0-9-]+):lambda:([a-zA-Z0-9-]+):(\d{12}):function:([a-zA-Z0-9_-]+):(\$LATEST(?:\.PUBLISHED)?|[0-9]+)/durable-execution/([a-zA-Z0-9_-]+)/([a-zA-Z0-9_-]+)`}
+var patternDurableExecutionName = wire.Pattern{Source: `[a-zA-Z0-9-_]+`}
+var patternEndpoint = wire.Pattern{Source: `(([a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9\-]*[a-zA-Z0-9])\.)*([A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9\-]*[A-Za-z0-9]):[0-9]{1,5}`}
+var patternEnvironmentVariableName = wire.Pattern{Source: `[a-zA-Z]([a-zA-Z0-9_])+`}
+var patternEventSourceToken = wire.Pattern{Source: `[a-zA-Z0-9._\-]+`}
+var patternFileSystemArn = wire.Pattern{Source: `arn:aws[a-zA-Z-]*:elasticfilesystem:[a-z]{2}((-gov)|(-iso(b?)))?-[a-z]+-\d{1}:\d{12}:access-point/fsap-[a-f0-9]{17}$|^arn:aws[-a-z]*:s3files:[0-9a-z-:]+:file-system/fs-[0-9a-f]{17,40}/access-point/fsap-[0-9a-f]{17,40}`}
+var patternFunctionName = wire.Pattern{Source: `(arn:(aws[a-zA-Z-]*)?:lambda:)?([a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?([a-zA-Z0-9-_]+)(:(\$LATEST|[a-zA-Z0-9-_]+))?`}
+var patternFunctionUrlQualifier = wire.Pattern{Source: `((?!^\d+$)^[0-9a-zA-Z-_]+$)`, Match: matchFunctionURLQualifier}
+var patternHeader = wire.Pattern{Source: `.*`}
+var patternInstanceType = wire.Pattern{Source: `[a-zA-Z0-9\.\-]+`}
+var patternKMSKeyArn = wire.Pattern{Source: `(arn:(aws[a-zA-Z-]*)?:[a-z0-9-.]+:.*)|()`}
+var patternKMSKeyArnNonEmpty = wire.Pattern{Source: `arn:(aws[a-zA-Z-]*)?:[a-z0-9-.]+:.*`}
+var patternLayerName = wire.Pattern{Source: `(arn:[a-zA-Z0-9-]+:lambda:[a-zA-Z0-9-]+:\d{12}:layer:[a-zA-Z0-9-_]+)|[a-zA-Z0-9-_]+`}
+var patternLayerPermissionAllowedAction = wire.Pattern{Source: `lambda:GetLayerVersion`}
+var patternLayerPermissionAllowedPrincipal = wire.Pattern{Source: `\d{12}|\*|arn:(aws[a-zA-Z-]*):iam::\d{12}:root`}
+var patternLayerVersionArn = wire.Pattern{Source: `arn:[a-zA-Z0-9-]+:lambda:[a-zA-Z0-9-]+:\d{12}:layer:[a-zA-Z0-9-_]+:[0-9]+`}
+var patternLocalMountPath = wire.Pattern{Source: `/mnt/[a-zA-Z0-9-_.]+`}
+var patternLogGroup = wire.Pattern{Source: `[\.\-_/#A-Za-z0-9]+`}
+var patternMasterRegion = wire.Pattern{Source: `ALL|[a-z]{2}(-gov)?-[a-z]+-\d{1}`}
+var patternNamespacedFunctionName = wire.Pattern{Source: `(arn:(aws[a-zA-Z-]*)?:lambda:)?([a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?([a-zA-Z0-9-_\.]+)(:(\$LATEST(\.PUBLISHED)?|[a-zA-Z0-9-_]+))?`}
+var patternNamespacedStatementId = wire.Pattern{Source: `([a-zA-Z0-9-_.]+)`}
+var patternNumericLatestPublishedOrAliasQualifier = wire.Pattern{Source: `\$(LATEST(\.PUBLISHED)?)|[a-zA-Z0-9-_$]+`}
+var patternOperationName = wire.Pattern{Source: `[\x20-\x7E]+`}
+var patternOrganizationId = wire.Pattern{Source: `o-[a-z0-9]{10,32}`}
+var patternPrincipal = wire.Pattern{Source: `[^\s]+`}
+var patternProvisionedPollerGroupName = wire.Pattern{Source: `[a-zA-Z0-9-_]*`}
+var patternPublishedFunctionQualifier = wire.Pattern{Source: `(\$LATEST\.PUBLISHED|[0-9]+)`}
+var patternQualifier = wire.Pattern{Source: `(|[a-zA-Z0-9$_-]+)`}
+var patternQueue = wire.Pattern{Source: `[\s\S]*`}
+var patternRoleArn = wire.Pattern{Source: `arn:(aws[a-zA-Z-]*)?:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+`}
+var patternRuntimeVersionArn = wire.Pattern{Source: `arn:(aws[a-zA-Z-]*):lambda:[a-z]{2}((-gov)|(-iso(b?)))?-[a-z]+-\d{1}::runtime:.+`}
+var patternS3Bucket = wire.Pattern{Source: `[0-9A-Za-z\.\-_]*(?<!\.)`, Match: matchS3Bucket}
+var patternSourceOwner = wire.Pattern{Source: `\d{12}`}
+var patternStatementId = wire.Pattern{Source: `([a-zA-Z0-9-_]+)`}
+var patternTaggableResource = wire.Pattern{Source: `arn:(aws[a-zA-Z-]*):lambda:[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:(function:[a-zA-Z0-9-_]+(:(\$LATEST|[a-zA-Z0-9-_]+))?|code-signing-config:csc-[a-z0-9]{17}|event-source-mapping:[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}|capacity-provider:[a-zA-Z0-9-_]+)`}
+var patternTenantId = wire.Pattern{Source: `[a-zA-Z0-9\._:\/=+\-@ ]+`}
+var patternTopic = wire.Pattern{Source: `[^.]([a-zA-Z0-9\-_.]+)`}
+var patternURI = wire.Pattern{Source: `[a-zA-Z0-9-\/*:_+=.@-]*`}
+var patternUnqualifiedFunctionName = wire.Pattern{Source: `(arn:(aws[a-zA-Z-]*)?:lambda:)?([a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?([a-zA-Z0-9-_]+)`}
+var patternVersionWithLatestPublished = wire.Pattern{Source: `(\$LATEST(\.PUBLISHED)?|[0-9]+)`}
+var rangeBatchSize = wire.Range{Min: 1, Max: 10000}
+var rangeCapacityProviderMaxVCpuCount = wire.Range{Min: 2, Max: 15000}
+var rangeCreateFunctionInputMemorySize = wire.Range{Min: 128, Max: 10240}
+var rangeCreateFunctionInputTimeout = wire.Range{Min: 1, Max: 900}
+var rangeDurationSeconds = wire.Range{Min: 0, Max: wire.None}
+var rangeEphemeralStorageSize = wire.Range{Min: 512, Max: 10240}
+var rangeExecutionEnvironmentMemoryGiBPerVCpu = wire.Range{Min: 2, Max: 8}
+var rangeExecutionTimeout = wire.Range{Min: 1, Max: 31622400}
+var rangeFunctionScalingConfigExecutionEnvironments = wire.Range{Min: 0, Max: 15000}
+var rangeItemCount = wire.Range{Min: 0, Max: 1000}
+var rangeMaxAge = wire.Range{Min: 0, Max: 86400}
+var rangeMaxFiftyListItems = wire.Range{Min: 1, Max: 50}
+var rangeMaxFunctionEventInvokeConfigListItems = wire.Range{Min: 1, Max: 50}
+var rangeMaxItems = wire.Range{Min: 1, Max: 50}
+var rangeMaxLayerListItems = wire.Range{Min: 1, Max: 50}
+var rangeMaxListItems = wire.Range{Min: 1, Max: 10000}
+var rangeMaxProvisionedConcurrencyConfigListItems = wire.Range{Min: 1, Max: 50}
+var rangeMaximumBatchingWindowInSeconds = wire.Range{Min: 0, Max: 300}
+var rangeMaximumConcurrency = wire.Range{Min: 2, Max: 1000}
+var rangeMaximumEventAgeInSeconds = wire.Range{Min: 60, Max: 21600}
+var rangeMaximumNumberOfPollers = wire.Range{Min: 1, Max: 2000}
+var rangeMaximumRecordAgeInSeconds = wire.Range{Min: -1, Max: 604800}
+var rangeMaximumRetryAttempts = wire.Range{Min: 0, Max: 2}
+var rangeMaximumRetryAttemptsEventSourceMapping = wire.Range{Min: -1, Max: 10000}
+var rangeMetricTargetValue = wire.Range{Min: 0, Max: 100}
+var rangeMinimumNumberOfPollers = wire.Range{Min: 1, Max: 200}
+var rangeParallelizationFactor = wire.Range{Min: 1, Max: 10}
+var rangePerExecutionEnvironmentMaxConcurrency = wire.Range{Min: 1, Max: 1600}
+var rangePositiveInteger = wire.Range{Min: 1, Max: wire.None}
+var rangeReservedConcurrentExecutions = wire.Range{Min: 0, Max: wire.None}
+var rangeRetentionPeriodInDays = wire.Range{Min: 1, Max: 90}
+var rangeStepOptionsNextAttemptDelaySecondsInteger = wire.Range{Min: 1, Max: 31622400}
+var rangeTumblingWindowInSeconds = wire.Range{Min: 0, Max: 900}
+var rangeUpdateFunctionConfigurationInputMemorySize = wire.Range{Min: 128, Max: 10240}
+var rangeUpdateFunctionConfigurationInputTimeout = wire.Range{Min: 1, Max: 900}
+var rangeWaitOptionsWaitSecondsInteger = wire.Range{Min: 1, Max: 31622400}
+var rangeWeight = wire.Range{Min: 0, Max: 1}
+var sizeAllowMethodsList = wire.Size{Min: 0, Max: 6}
+var sizeAllowOriginsList = wire.Size{Min: 0, Max: 100}
+var sizeArchitecturesList = wire.Size{Min: 1, Max: 1}
+var sizeBinaryOperationPayload = wire.Size{Min: 0, Max: 262144}
+var sizeCapacityProviderScalingPoliciesList = wire.Size{Min: 1, Max: 10}
+var sizeCapacityProviderSecurityGroupIds = wire.Size{Min: 0, Max: 5}
+var sizeCapacityProviderSubnetIds = wire.Size{Min: 1, Max: 16}
+var sizeCompatibleArchitectures = wire.Size{Min: 0, Max: 2}
+var sizeCompatibleRuntimes = wire.Size{Min: 0, Max: 15}
+var sizeEndpointLists = wire.Size{Min: 1, Max: 10}
+var sizeEndpoints = wire.Size{Min: 1, Max: 2}
+var sizeEventSourceMappingMetricList = wire.Size{Min: 0, Max: 3}
+var sizeExecutionStatusList = wire.Size{Min: 1, Max: 10}
+var sizeFileSystemConfigList = wire.Size{Min: 0, Max: 1}
+var sizeFunctionResponseTypeList = wire.Size{Min: 0, Max: 1}
+var sizeHeadersList = wire.Size{Min: 0, Max: 100}
+var sizeInstanceTypeSet = wire.Size{Min: 0, Max: 400}
+var sizeQueues = wire.Size{Min: 1, Max: 1}
+var sizeSecurityGroupIds = wire.Size{Min: 0, Max: 5}
+var sizeSigningProfileVersionArns = wire.Size{Min: 1, Max: 20}
+var sizeSourceAccessConfigurations = wire.Size{Min: 0, Max: 22}
+var sizeStringList = wire.Size{Min: 0, Max: 1500}
+var sizeSubnetIds = wire.Size{Min: 0, Max: 16}
+var sizeTopics = wire.Size{Min: 1, Max: 1}
+var textAction = wire.Text{Min: wire.None, Max: wire.None, Pattern: &patternAction}
+var textAdditionalVersion = wire.Text{Min: 1, Max: 1024, Pattern: &patternAdditionalVersion}
+var textAlias = wire.Text{Min: 1, Max: 128, Pattern: &patternAlias}
+var textApplicationLogLevel = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"}}
+var textArchitecture = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"x86_64", "arm64"}}
+var textArn = wire.Text{Min: wire.None, Max: wire.None, Pattern: &patternArn}
+var textCallbackId = wire.Text{Min: 1, Max: 1024, Pattern: &patternCheckpointToken}
+var textCapacityProviderArn = wire.Text{Min: 1, Max: 140, Pattern: &patternCapacityProviderArn}
+var textCapacityProviderName = wire.Text{Min: 1, Max: 140, Pattern: &patternCapacityProviderName}
+var textCapacityProviderPredefinedMetricType = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"LambdaCapacityProviderAverageCPUUtilization"}}
+var textCapacityProviderScalingMode = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"Auto", "Manual"}}
+var textCapacityProviderState = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"Pending", "Active", "Failed", "Deleting"}}
+var textCheckpointToken = wire.Text{Min: 1, Max: 2048, Pattern: &patternCheckpointToken}
+var textClientToken = wire.Text{Min: 1, Max: 64, Pattern: &patternClientToken}
+var textCodeSigningConfigArn = wire.Text{Min: 0, Max: 200, Pattern: &patternCodeSigningConfigArn}
+var textCodeSigningPolicy = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"Warn", "Enforce"}}
+var textCollectionName = wire.Text{Min: 1, Max: 57, Pattern: &patternCollectionName}
+var textDatabaseName = wire.Text{Min: 1, Max: 63, Pattern: &patternDatabaseName}
+var textDescription = wire.Text{Min: 0, Max: 256}
+var textDestinationArn = wire.Text{Min: 0, Max: 350, Pattern: &patternDestinationArn}
+var textDurableExecutionArn = wire.Text{Min: 1, Max: 1024, Pattern: &patternDurableExecutionArn}
+var textDurableExecutionName = wire.Text{Min: 1, Max: 64, Pattern: &patternDurableExecutionName}
+var textEndPointType = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"KAFKA_BOOTSTRAP_SERVERS"}}
+var textEndpoint = wire.Text{Min: 1, Max: 300, Pattern: &patternEndpoint}
+var textEnvironmentVariableName = wire.Text{Min: wire.None, Max: wire.None, Pattern: &patternEnvironmentVariableName, Sensitive: true}
+var textEventSourceMappingMetric = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"EventCount", "ErrorCount", "KafkaMetrics"}}
+var textEventSourceMappingSystemLogLevel = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"DEBUG", "INFO", "WARN"}}
+var textEventSourcePosition = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"}}
+var textEventSourceToken = wire.Text{Min: 0, Max: 256, Pattern: &patternEventSourceToken}
+var textExecutionStatus = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"RUNNING", "SUCCEEDED", "FAILED", "TIMED_OUT", "STOPPED"}}
+var textFileSystemArn = wire.Text{Min: 0, Max: 256, Pattern: &patternFileSystemArn}
+var textFullDocument = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"UpdateLookup", "Default"}}
+var textFunctionName = wire.Text{Min: 1, Max: 140, Pattern: &patternFunctionName}
+var textFunctionResponseType = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"ReportBatchItemFailures"}}
+var textFunctionUrlAuthType = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"NONE", "AWS_IAM"}}
+var textFunctionUrlQualifier = wire.Text{Min: 1, Max: 128, Pattern: &patternFunctionUrlQualifier}
+var textFunctionVersion = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"ALL"}}
+var textFunctionVersionLatestPublished = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"LATEST_PUBLISHED"}}
+var textHandler = wire.Text{Min: 0, Max: 128, Pattern: &patternPrincipal}
+var textHeader = wire.Text{Min: 0, Max: 1024, Pattern: &patternHeader}
+var textInstanceType = wire.Text{Min: 1, Max: 30, Pattern: &patternInstanceType}
+var textInvocationType = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"Event", "RequestResponse", "DryRun"}}
+var textInvokeMode = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"BUFFERED", "RESPONSE_STREAM"}}
+var textKMSKeyArn = wire.Text{Min: wire.None, Max: wire.None, Pattern: &patternKMSKeyArn}
+var textKMSKeyArnNonEmpty = wire.Text{Min: 0, Max: 10000, Pattern: &patternKMSKeyArnNonEmpty}
+var textKafkaSchemaRegistryAuthType = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"BASIC_AUTH", "CLIENT_CERTIFICATE_TLS_AUTH", "SERVER_ROOT_CA_CERTIFICATE"}}
+var textKafkaSchemaValidationAttribute = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"KEY", "VALUE"}}
+var textLayerName = wire.Text{Min: 1, Max: 140, Pattern: &patternLayerName}
+var textLayerPermissionAllowedAction = wire.Text{Min: 0, Max: 22, Pattern: &patternLayerPermissionAllowedAction}
+var textLayerPermissionAllowedPrincipal = wire.Text{Min: wire.None, Max: wire.None, Pattern: &patternLayerPermissionAllowedPrincipal}
+var textLayerVersionArn = wire.Text{Min: 1, Max: 140, Pattern: &patternLayerVersionArn}
+var textLicenseInfo = wire.Text{Min: 0, Max: 512}
+var textLocalMountPath = wire.Text{Min: 0, Max: 160, Pattern: &patternLocalMountPath}
+var textLogFormat = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"JSON", "Text"}}
+var textLogGroup = wire.Text{Min: 1, Max: 512, Pattern: &patternLogGroup}
+var textLogType = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"None", "Tail"}}
+var textMasterRegion = wire.Text{Min: wire.None, Max: wire.None, Pattern: &patternMasterRegion}
+var textMethod = wire.Text{Min: 0, Max: 6, Pattern: &patternHeader}
+var textNamespacedFunctionName = wire.Text{Min: 1, Max: 256, Pattern: &patternNamespacedFunctionName}
+var textNamespacedStatementId = wire.Text{Min: 1, Max: 100, Pattern: &patternNamespacedStatementId}
+var textNumericLatestPublishedOrAliasQualifier = wire.Text{Min: 1, Max: 128, Pattern: &patternNumericLatestPublishedOrAliasQualifier}
+var textOperationAction = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"START", "SUCCEED", "FAIL", "RETRY", "CANCEL"}}
+var textOperationId = wire.Text{Min: 1, Max: 64, Pattern: &patternDurableExecutionName}
+var textOperationName = wire.Text{Min: 1, Max: 256, Pattern: &patternOperationName}
+var textOperationPayload = wire.Text{Min: 0, Max: 6291456, Sensitive: true}
+var textOperationSubType = wire.Text{Min: 1, Max: 32, Pattern: &patternDurableExecutionName}
+var textOperationType = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"EXECUTION", "CONTEXT", "STEP", "WAIT", "CALLBACK", "CHAINED_INVOKE"}}
+var textOrganizationId = wire.Text{Min: 0, Max: 34, Pattern: &patternOrganizationId}
+var textOrigin = wire.Text{Min: 1, Max: 253, Pattern: &patternHeader}
+var textPackageType = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"Zip", "Image"}}
+var textPattern = wire.Text{Min: 0, Max: 4096, Pattern: &patternHeader}
+var textPrincipal = wire.Text{Min: wire.None, Max: wire.None, Pattern: &patternPrincipal}
+var textPrincipalOrgID = wire.Text{Min: 12, Max: 34, Pattern: &patternOrganizationId}
+var textProvisionedPollerGroupName = wire.Text{Min: 0, Max: 128, Pattern: &patternProvisionedPollerGroupName}
+var textPublishedFunctionQualifier = wire.Text{Min: 1, Max: 128, Pattern: &patternPublishedFunctionQualifier}
+var textQualifier = wire.Text{Min: 1, Max: 128, Pattern: &patternQualifier}
+var textQueue = wire.Text{Min: 1, Max: 1000, Pattern: &patternQueue}
+var textRecursiveLoop = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"Allow", "Terminate"}}
+var textResourceArn = wire.Text{Min: wire.None, Max: wire.None, Pattern: &patternKMSKeyArn}
+var textResponseStreamingInvocationType = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"RequestResponse", "DryRun"}}
+var textRoleArn = wire.Text{Min: wire.None, Max: wire.None, Pattern: &patternRoleArn}
+var textRuntime = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"nodejs", "nodejs4.3", "nodejs6.10", "nodejs8.10", "nodejs10.x", "nodejs12.x", "nodejs14.x", "nodejs16.x", "java8", "java8.al2", "java11", "python2.7", "python3.6", "python3.7", "python3.8", "python3.9", "dotnetcore1.0", "dotnetcore2.0", "dotnetcore2.1", "dotnetcore3.1", "dotnet6", "dotnet8", "nodejs4.3-edge", "go1.x", "ruby2.5", "ruby2.7", "provided", "provided.al2", "nodejs18.x", "python3.10", "java17", "ruby3.2", "ruby3.3", "ruby3.4", "python3.11", "nodejs20.x", "provided.al2023", "python3.12", "java21", "python3.13", "nodejs22.x", "nodejs24.x", "python3.14", "java25", "dotnet10", "ruby4.0"}}
+var textRuntimeVersionArn = wire.Text{Min: 26, Max: 2048, Pattern: &patternRuntimeVersionArn}
+var textS3Bucket = wire.Text{Min: 3, Max: 63, Pattern: &patternS3Bucket}
+var textS3Key = wire.Text{Min: 1, Max: 1024}
+var textS3ObjectVersion = wire.Text{Min: 1, Max: 1024}
+var textSchemaRegistryEventRecordFormat = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"JSON", "SOURCE"}}
+var textSchemaRegistryUri = wire.Text{Min: 1, Max: 10000, Pattern: &patternURI}
+var textSnapStartApplyOn = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"PublishedVersions", "None"}}
+var textSourceAccessType = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"BASIC_AUTH", "VPC_SUBNET", "VPC_SECURITY_GROUP", "SASL_SCRAM_512_AUTH", "SASL_SCRAM_256_AUTH", "VIRTUAL_HOST", "CLIENT_CERTIFICATE_TLS_AUTH", "SERVER_ROOT_CA_CERTIFICATE"}}
+var textSourceOwner = wire.Text{Min: 0, Max: 12, Pattern: &patternSourceOwner}
+var textStatementId = wire.Text{Min: 1, Max: 100, Pattern: &patternStatementId}
+var textSystemLogLevel = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"DEBUG", "INFO", "WARN"}}
+var textTaggableResource = wire.Text{Min: 1, Max: 256, Pattern: &patternTaggableResource}
+var textTenantId = wire.Text{Min: 1, Max: 256, Pattern: &patternTenantId}
+var textTenantIsolationMode = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"PER_TENANT"}}
+var textTopic = wire.Text{Min: 1, Max: 249, Pattern: &patternTopic}
+var textTracingMode = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"Active", "PassThrough"}}
+var textURI = wire.Text{Min: 1, Max: 200, Pattern: &patternURI}
+var textUnqualifiedFunctionName = wire.Text{Min: 1, Max: 140, Pattern: &patternUnqualifiedFunctionName}
+var textUpdateRuntimeOn = wire.Text{Min: wire.None, Max: wire.None, Enum: []string{"Auto", "Manual", "FunctionUpdate"}}
+var textVersionWithLatestPublished = wire.Text{Min: 1, Max: 1024, Pattern: &patternVersionWithLatestPublished}
+var textWorkingDirectory = wire.Text{Min: 0, Max: 1000}
 
-func (s *AddLayerVersionPermissionInput) validate(v *restjson.Violations, prefix string) {
+func (s *AddLayerVersionPermissionInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.LayerName != nil, prefix, "layerName")
 	v.Text(s.LayerName, &textLayerName, prefix, "layerName")
 	v.Require(s.VersionNumber != nil, prefix, "versionNumber")
@@ -234,7 +234,7 @@ func (s *AddLayerVersionPermissionInput) validate(v *restjson.Violations, prefix
 	v.Text(s.OrganizationId, &textOrganizationId, prefix, "organizationId")
 }
 
-func (s *AddPermissionInput) validate(v *restjson.Violations, prefix string) {
+func (s *AddPermissionInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Qualifier, &textNumericLatestPublishedOrAliasQualifier, prefix, "qualifier")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textNamespacedFunctionName, prefix, "functionName")
@@ -251,79 +251,79 @@ func (s *AddPermissionInput) validate(v *restjson.Violations, prefix string) {
 	v.Text(s.FunctionUrlAuthType, &textFunctionUrlAuthType, prefix, "functionUrlAuthType")
 }
 
-func (s *AliasRoutingConfiguration) validate(v *restjson.Violations, prefix string) {
-	restjson.Keys(v, s.AdditionalVersionWeights, false, &textAdditionalVersion, prefix, "additionalVersionWeights")
+func (s *AliasRoutingConfiguration) validate(v *wire.Violations, prefix string) {
+	wire.Keys(v, s.AdditionalVersionWeights, false, &textAdditionalVersion, prefix, "additionalVersionWeights")
 	v.Numbers(s.AdditionalVersionWeights, &rangeWeight, prefix, "additionalVersionWeights")
 }
 
-func (s *AllowedPublishers) validate(v *restjson.Violations, prefix string) {
+func (s *AllowedPublishers) validate(v *wire.Violations, prefix string) {
 	v.Require(s.SigningProfileVersionArns != nil, prefix, "signingProfileVersionArns")
 	v.Size(s.SigningProfileVersionArns, false, &sizeSigningProfileVersionArns, prefix, "signingProfileVersionArns")
 	v.Elements(s.SigningProfileVersionArns, &textArn, prefix, "signingProfileVersionArns")
 }
 
-func (s *AmazonManagedKafkaEventSourceConfig) validate(v *restjson.Violations, prefix string) {
+func (s *AmazonManagedKafkaEventSourceConfig) validate(v *wire.Violations, prefix string) {
 	v.Text(s.ConsumerGroupId, &textURI, prefix, "consumerGroupId")
 	if s.SchemaRegistryConfig != nil {
 		s.SchemaRegistryConfig.validate(v, prefix+"schemaRegistryConfig.")
 	}
 }
 
-func (s *CallbackOptions) validate(v *restjson.Violations, prefix string) {
+func (s *CallbackOptions) validate(v *wire.Violations, prefix string) {
 	v.Int(s.TimeoutSeconds, &rangeDurationSeconds, prefix, "timeoutSeconds")
 	v.Int(s.HeartbeatTimeoutSeconds, &rangeDurationSeconds, prefix, "heartbeatTimeoutSeconds")
 }
 
-func (s *CapacityProviderConfig) validate(v *restjson.Violations, prefix string) {
+func (s *CapacityProviderConfig) validate(v *wire.Violations, prefix string) {
 	v.Require(s.LambdaManagedInstancesCapacityProviderConfig != nil, prefix, "lambdaManagedInstancesCapacityProviderConfig")
 	if s.LambdaManagedInstancesCapacityProviderConfig != nil {
 		s.LambdaManagedInstancesCapacityProviderConfig.validate(v, prefix+"lambdaManagedInstancesCapacityProviderConfig.")
 	}
 }
 
-func (s *CapacityProviderPermissionsConfig) validate(v *restjson.Violations, prefix string) {
+func (s *CapacityProviderPermissionsConfig) validate(v *wire.Violations, prefix string) {
 	v.Require(s.CapacityProviderOperatorRoleArn != nil, prefix, "capacityProviderOperatorRoleArn")
 	v.Text(s.CapacityProviderOperatorRoleArn, &textRoleArn, prefix, "capacityProviderOperatorRoleArn")
 }
 
-func (s *CapacityProviderScalingConfig) validate(v *restjson.Violations, prefix string) {
+func (s *CapacityProviderScalingConfig) validate(v *wire.Violations, prefix string) {
 	v.Int(s.MaxVCpuCount, &rangeCapacityProviderMaxVCpuCount, prefix, "maxVCpuCount")
 	v.Text(s.ScalingMode, &textCapacityProviderScalingMode, prefix, "scalingMode")
 	v.Size(s.ScalingPolicies, false, &sizeCapacityProviderScalingPoliciesList, prefix, "scalingPolicies")
 	for i := range s.ScalingPolicies {
-		s.ScalingPolicies[i].validate(v, restjson.Index(prefix, "scalingPolicies", i))
+		s.ScalingPolicies[i].validate(v, wire.Index(prefix, "scalingPolicies", i))
 	}
 }
 
-func (s *CapacityProviderVpcConfig) validate(v *restjson.Violations, prefix string) {
+func (s *CapacityProviderVpcConfig) validate(v *wire.Violations, prefix string) {
 	v.Require(s.SubnetIds != nil, prefix, "subnetIds")
 	v.Size(s.SubnetIds, false, &sizeCapacityProviderSubnetIds, prefix, "subnetIds")
 	v.Require(s.SecurityGroupIds != nil, prefix, "securityGroupIds")
 	v.Size(s.SecurityGroupIds, false, &sizeCapacityProviderSecurityGroupIds, prefix, "securityGroupIds")
 }
 
-func (s *ChainedInvokeOptions) validate(v *restjson.Violations, prefix string) {
+func (s *ChainedInvokeOptions) validate(v *wire.Violations, prefix string) {
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textNamespacedFunctionName, prefix, "functionName")
 	v.Text(s.TenantId, &textTenantId, prefix, "tenantId")
 }
 
-func (s *CheckpointDurableExecutionInput) validate(v *restjson.Violations, prefix string) {
+func (s *CheckpointDurableExecutionInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.DurableExecutionArn != nil, prefix, "durableExecutionArn")
 	v.Text(s.DurableExecutionArn, &textDurableExecutionArn, prefix, "durableExecutionArn")
 	v.Require(s.CheckpointToken != nil, prefix, "checkpointToken")
 	v.Text(s.CheckpointToken, &textCheckpointToken, prefix, "checkpointToken")
 	for i := range s.Updates {
-		s.Updates[i].validate(v, restjson.Index(prefix, "updates", i))
+		s.Updates[i].validate(v, wire.Index(prefix, "updates", i))
 	}
 	v.Text(s.ClientToken, &textClientToken, prefix, "clientToken")
 }
 
-func (s *CodeSigningPolicies) validate(v *restjson.Violations, prefix string) {
+func (s *CodeSigningPolicies) validate(v *wire.Violations, prefix string) {
 	v.Text(s.UntrustedArtifactOnDeployment, &textCodeSigningPolicy, prefix, "untrustedArtifactOnDeployment")
 }
 
-func (s *Cors) validate(v *restjson.Violations, prefix string) {
+func (s *Cors) validate(v *wire.Violations, prefix string) {
 	v.Size(s.AllowHeaders, false, &sizeHeadersList, prefix, "allowHeaders")
 	v.Elements(s.AllowHeaders, &textHeader, prefix, "allowHeaders")
 	v.Size(s.AllowMethods, false, &sizeAllowMethodsList, prefix, "allowMethods")
@@ -335,7 +335,7 @@ func (s *Cors) validate(v *restjson.Violations, prefix string) {
 	v.Int(s.MaxAge, &rangeMaxAge, prefix, "maxAge")
 }
 
-func (s *CreateAliasInput) validate(v *restjson.Violations, prefix string) {
+func (s *CreateAliasInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textFunctionName, prefix, "functionName")
 	v.Require(s.Name != nil, prefix, "name")
@@ -348,7 +348,7 @@ func (s *CreateAliasInput) validate(v *restjson.Violations, prefix string) {
 	}
 }
 
-func (s *CreateCapacityProviderInput) validate(v *restjson.Violations, prefix string) {
+func (s *CreateCapacityProviderInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.CapacityProviderName != nil, prefix, "capacityProviderName")
 	v.Text(s.CapacityProviderName, &textCapacityProviderName, prefix, "capacityProviderName")
 	v.Require(s.VpcConfig != nil, prefix, "vpcConfig")
@@ -368,7 +368,7 @@ func (s *CreateCapacityProviderInput) validate(v *restjson.Violations, prefix st
 	v.Text(s.KmsKeyArn, &textKMSKeyArnNonEmpty, prefix, "kmsKeyArn")
 }
 
-func (s *CreateCodeSigningConfigInput) validate(v *restjson.Violations, prefix string) {
+func (s *CreateCodeSigningConfigInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Description, &textDescription, prefix, "description")
 	v.Require(s.AllowedPublishers != nil, prefix, "allowedPublishers")
 	if s.AllowedPublishers != nil {
@@ -379,7 +379,7 @@ func (s *CreateCodeSigningConfigInput) validate(v *restjson.Violations, prefix s
 	}
 }
 
-func (s *CreateEventSourceMappingInput) validate(v *restjson.Violations, prefix string) {
+func (s *CreateEventSourceMappingInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.EventSourceArn, &textArn, prefix, "eventSourceArn")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textNamespacedFunctionName, prefix, "functionName")
@@ -402,7 +402,7 @@ func (s *CreateEventSourceMappingInput) validate(v *restjson.Violations, prefix 
 	v.Elements(s.Queues, &textQueue, prefix, "queues")
 	v.Size(s.SourceAccessConfigurations, false, &sizeSourceAccessConfigurations, prefix, "sourceAccessConfigurations")
 	for i := range s.SourceAccessConfigurations {
-		s.SourceAccessConfigurations[i].validate(v, restjson.Index(prefix, "sourceAccessConfigurations", i))
+		s.SourceAccessConfigurations[i].validate(v, wire.Index(prefix, "sourceAccessConfigurations", i))
 	}
 	if s.SelfManagedEventSource != nil {
 		s.SelfManagedEventSource.validate(v, prefix+"selfManagedEventSource.")
@@ -433,7 +433,7 @@ func (s *CreateEventSourceMappingInput) validate(v *restjson.Violations, prefix 
 	}
 }
 
-func (s *CreateFunctionInput) validate(v *restjson.Violations, prefix string) {
+func (s *CreateFunctionInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textFunctionName, prefix, "functionName")
 	v.Require(s.Role != nil, prefix, "role")
@@ -463,7 +463,7 @@ func (s *CreateFunctionInput) validate(v *restjson.Violations, prefix string) {
 	v.Elements(s.Layers, &textLayerVersionArn, prefix, "layers")
 	v.Size(s.FileSystemConfigs, false, &sizeFileSystemConfigList, prefix, "fileSystemConfigs")
 	for i := range s.FileSystemConfigs {
-		s.FileSystemConfigs[i].validate(v, restjson.Index(prefix, "fileSystemConfigs", i))
+		s.FileSystemConfigs[i].validate(v, wire.Index(prefix, "fileSystemConfigs", i))
 	}
 	if s.ImageConfig != nil {
 		s.ImageConfig.validate(v, prefix+"imageConfig.")
@@ -492,7 +492,7 @@ func (s *CreateFunctionInput) validate(v *restjson.Violations, prefix string) {
 	}
 }
 
-func (s *CreateFunctionUrlConfigInput) validate(v *restjson.Violations, prefix string) {
+func (s *CreateFunctionUrlConfigInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Qualifier, &textFunctionUrlQualifier, prefix, "qualifier")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textFunctionName, prefix, "functionName")
@@ -504,73 +504,73 @@ func (s *CreateFunctionUrlConfigInput) validate(v *restjson.Violations, prefix s
 	v.Text(s.InvokeMode, &textInvokeMode, prefix, "invokeMode")
 }
 
-func (s *DeadLetterConfig) validate(v *restjson.Violations, prefix string) {
+func (s *DeadLetterConfig) validate(v *wire.Violations, prefix string) {
 	v.Text(s.TargetArn, &textResourceArn, prefix, "targetArn")
 }
 
-func (s *DeleteAliasInput) validate(v *restjson.Violations, prefix string) {
+func (s *DeleteAliasInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textFunctionName, prefix, "functionName")
 	v.Require(s.Name != nil, prefix, "name")
 	v.Text(s.Name, &textAlias, prefix, "name")
 }
 
-func (s *DeleteCapacityProviderInput) validate(v *restjson.Violations, prefix string) {
+func (s *DeleteCapacityProviderInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.CapacityProviderName != nil, prefix, "capacityProviderName")
 	v.Text(s.CapacityProviderName, &textCapacityProviderName, prefix, "capacityProviderName")
 }
 
-func (s *DeleteCodeSigningConfigInput) validate(v *restjson.Violations, prefix string) {
+func (s *DeleteCodeSigningConfigInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.CodeSigningConfigArn != nil, prefix, "codeSigningConfigArn")
 	v.Text(s.CodeSigningConfigArn, &textCodeSigningConfigArn, prefix, "codeSigningConfigArn")
 }
 
-func (s *DeleteEventSourceMappingInput) validate(v *restjson.Violations, prefix string) {
+func (s *DeleteEventSourceMappingInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.UUID != nil, prefix, "uUID")
 }
 
-func (s *DeleteFunctionCodeSigningConfigInput) validate(v *restjson.Violations, prefix string) {
+func (s *DeleteFunctionCodeSigningConfigInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textNamespacedFunctionName, prefix, "functionName")
 }
 
-func (s *DeleteFunctionConcurrencyInput) validate(v *restjson.Violations, prefix string) {
+func (s *DeleteFunctionConcurrencyInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textFunctionName, prefix, "functionName")
 }
 
-func (s *DeleteFunctionEventInvokeConfigInput) validate(v *restjson.Violations, prefix string) {
+func (s *DeleteFunctionEventInvokeConfigInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Qualifier, &textNumericLatestPublishedOrAliasQualifier, prefix, "qualifier")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textNamespacedFunctionName, prefix, "functionName")
 }
 
-func (s *DeleteFunctionInput) validate(v *restjson.Violations, prefix string) {
+func (s *DeleteFunctionInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Qualifier, &textNumericLatestPublishedOrAliasQualifier, prefix, "qualifier")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textNamespacedFunctionName, prefix, "functionName")
 }
 
-func (s *DeleteFunctionUrlConfigInput) validate(v *restjson.Violations, prefix string) {
+func (s *DeleteFunctionUrlConfigInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Qualifier, &textFunctionUrlQualifier, prefix, "qualifier")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textFunctionName, prefix, "functionName")
 }
 
-func (s *DeleteLayerVersionInput) validate(v *restjson.Violations, prefix string) {
+func (s *DeleteLayerVersionInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.LayerName != nil, prefix, "layerName")
 	v.Text(s.LayerName, &textLayerName, prefix, "layerName")
 	v.Require(s.VersionNumber != nil, prefix, "versionNumber")
 }
 
-func (s *DeleteProvisionedConcurrencyConfigInput) validate(v *restjson.Violations, prefix string) {
+func (s *DeleteProvisionedConcurrencyConfigInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.Qualifier != nil, prefix, "qualifier")
 	v.Text(s.Qualifier, &textQualifier, prefix, "qualifier")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textFunctionName, prefix, "functionName")
 }
 
-func (s *DestinationConfig) validate(v *restjson.Violations, prefix string) {
+func (s *DestinationConfig) validate(v *wire.Violations, prefix string) {
 	if s.OnSuccess != nil {
 		s.OnSuccess.validate(v, prefix+"onSuccess.")
 	}
@@ -579,93 +579,93 @@ func (s *DestinationConfig) validate(v *restjson.Violations, prefix string) {
 	}
 }
 
-func (s *DocumentDBEventSourceConfig) validate(v *restjson.Violations, prefix string) {
+func (s *DocumentDBEventSourceConfig) validate(v *wire.Violations, prefix string) {
 	v.Text(s.DatabaseName, &textDatabaseName, prefix, "databaseName")
 	v.Text(s.CollectionName, &textCollectionName, prefix, "collectionName")
 	v.Text(s.FullDocument, &textFullDocument, prefix, "fullDocument")
 }
 
-func (s *DurableConfig) validate(v *restjson.Violations, prefix string) {
+func (s *DurableConfig) validate(v *wire.Violations, prefix string) {
 	v.Int(s.RetentionPeriodInDays, &rangeRetentionPeriodInDays, prefix, "retentionPeriodInDays")
 	v.Int(s.ExecutionTimeout, &rangeExecutionTimeout, prefix, "executionTimeout")
 }
 
-func (s *Environment) validate(v *restjson.Violations, prefix string) {
-	restjson.Keys(v, s.Variables, true, &textEnvironmentVariableName, prefix, "variables")
+func (s *Environment) validate(v *wire.Violations, prefix string) {
+	wire.Keys(v, s.Variables, true, &textEnvironmentVariableName, prefix, "variables")
 }
 
-func (s *EphemeralStorage) validate(v *restjson.Violations, prefix string) {
+func (s *EphemeralStorage) validate(v *wire.Violations, prefix string) {
 	v.Require(s.Size != nil, prefix, "size")
 	v.Int(s.Size, &rangeEphemeralStorageSize, prefix, "size")
 }
 
-func (s *EventSourceMappingLoggingConfig) validate(v *restjson.Violations, prefix string) {
+func (s *EventSourceMappingLoggingConfig) validate(v *wire.Violations, prefix string) {
 	v.Text(s.SystemLogLevel, &textEventSourceMappingSystemLogLevel, prefix, "systemLogLevel")
 }
 
-func (s *EventSourceMappingMetricsConfig) validate(v *restjson.Violations, prefix string) {
+func (s *EventSourceMappingMetricsConfig) validate(v *wire.Violations, prefix string) {
 	v.Size(s.Metrics, false, &sizeEventSourceMappingMetricList, prefix, "metrics")
 	v.Elements(s.Metrics, &textEventSourceMappingMetric, prefix, "metrics")
 }
 
-func (s *FileSystemConfig) validate(v *restjson.Violations, prefix string) {
+func (s *FileSystemConfig) validate(v *wire.Violations, prefix string) {
 	v.Require(s.Arn != nil, prefix, "arn")
 	v.Text(s.Arn, &textFileSystemArn, prefix, "arn")
 	v.Require(s.LocalMountPath != nil, prefix, "localMountPath")
 	v.Text(s.LocalMountPath, &textLocalMountPath, prefix, "localMountPath")
 }
 
-func (s *Filter) validate(v *restjson.Violations, prefix string) {
+func (s *Filter) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Pattern, &textPattern, prefix, "pattern")
 }
 
-func (s *FilterCriteria) validate(v *restjson.Violations, prefix string) {
+func (s *FilterCriteria) validate(v *wire.Violations, prefix string) {
 	for i := range s.Filters {
-		s.Filters[i].validate(v, restjson.Index(prefix, "filters", i))
+		s.Filters[i].validate(v, wire.Index(prefix, "filters", i))
 	}
 }
 
-func (s *FunctionCode) validate(v *restjson.Violations, prefix string) {
+func (s *FunctionCode) validate(v *wire.Violations, prefix string) {
 	v.Text(s.S3Bucket, &textS3Bucket, prefix, "s3Bucket")
 	v.Text(s.S3Key, &textS3Key, prefix, "s3Key")
 	v.Text(s.S3ObjectVersion, &textS3ObjectVersion, prefix, "s3ObjectVersion")
 	v.Text(s.SourceKMSKeyArn, &textKMSKeyArn, prefix, "sourceKMSKeyArn")
 }
 
-func (s *FunctionScalingConfig) validate(v *restjson.Violations, prefix string) {
+func (s *FunctionScalingConfig) validate(v *wire.Violations, prefix string) {
 	v.Int(s.MinExecutionEnvironments, &rangeFunctionScalingConfigExecutionEnvironments, prefix, "minExecutionEnvironments")
 	v.Int(s.MaxExecutionEnvironments, &rangeFunctionScalingConfigExecutionEnvironments, prefix, "maxExecutionEnvironments")
 }
 
-func (s *GetAliasInput) validate(v *restjson.Violations, prefix string) {
+func (s *GetAliasInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textFunctionName, prefix, "functionName")
 	v.Require(s.Name != nil, prefix, "name")
 	v.Text(s.Name, &textAlias, prefix, "name")
 }
 
-func (s *GetCapacityProviderInput) validate(v *restjson.Violations, prefix string) {
+func (s *GetCapacityProviderInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.CapacityProviderName != nil, prefix, "capacityProviderName")
 	v.Text(s.CapacityProviderName, &textCapacityProviderName, prefix, "capacityProviderName")
 }
 
-func (s *GetCodeSigningConfigInput) validate(v *restjson.Violations, prefix string) {
+func (s *GetCodeSigningConfigInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.CodeSigningConfigArn != nil, prefix, "codeSigningConfigArn")
 	v.Text(s.CodeSigningConfigArn, &textCodeSigningConfigArn, prefix, "codeSigningConfigArn")
 }
 
-func (s *GetDurableExecutionHistoryInput) validate(v *restjson.Violations, prefix string) {
+func (s *GetDurableExecutionHistoryInput) validate(v *wire.Violations, prefix string) {
 	v.Int(s.MaxItems, &rangeItemCount, prefix, "maxItems")
 	v.Require(s.DurableExecutionArn != nil, prefix, "durableExecutionArn")
 	v.Text(s.DurableExecutionArn, &textDurableExecutionArn, prefix, "durableExecutionArn")
 }
 
-func (s *GetDurableExecutionInput) validate(v *restjson.Violations, prefix string) {
+func (s *GetDurableExecutionInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.DurableExecutionArn != nil, prefix, "durableExecutionArn")
 	v.Text(s.DurableExecutionArn, &textDurableExecutionArn, prefix, "durableExecutionArn")
 }
 
-func (s *GetDurableExecutionStateInput) validate(v *restjson.Violations, prefix string) {
+func (s *GetDurableExecutionStateInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.CheckpointToken != nil, prefix, "checkpointToken")
 	v.Text(s.CheckpointToken, &textCheckpointToken, prefix, "checkpointToken")
 	v.Int(s.MaxItems, &rangeItemCount, prefix, "maxItems")
@@ -673,99 +673,99 @@ func (s *GetDurableExecutionStateInput) validate(v *restjson.Violations, prefix 
 	v.Text(s.DurableExecutionArn, &textDurableExecutionArn, prefix, "durableExecutionArn")
 }
 
-func (s *GetEventSourceMappingInput) validate(v *restjson.Violations, prefix string) {
+func (s *GetEventSourceMappingInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.UUID != nil, prefix, "uUID")
 }
 
-func (s *GetFunctionCodeSigningConfigInput) validate(v *restjson.Violations, prefix string) {
+func (s *GetFunctionCodeSigningConfigInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textNamespacedFunctionName, prefix, "functionName")
 }
 
-func (s *GetFunctionConcurrencyInput) validate(v *restjson.Violations, prefix string) {
+func (s *GetFunctionConcurrencyInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textFunctionName, prefix, "functionName")
 }
 
-func (s *GetFunctionConfigurationInput) validate(v *restjson.Violations, prefix string) {
+func (s *GetFunctionConfigurationInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Qualifier, &textNumericLatestPublishedOrAliasQualifier, prefix, "qualifier")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textNamespacedFunctionName, prefix, "functionName")
 }
 
-func (s *GetFunctionEventInvokeConfigInput) validate(v *restjson.Violations, prefix string) {
+func (s *GetFunctionEventInvokeConfigInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Qualifier, &textNumericLatestPublishedOrAliasQualifier, prefix, "qualifier")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textNamespacedFunctionName, prefix, "functionName")
 }
 
-func (s *GetFunctionInput) validate(v *restjson.Violations, prefix string) {
+func (s *GetFunctionInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Qualifier, &textNumericLatestPublishedOrAliasQualifier, prefix, "qualifier")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textNamespacedFunctionName, prefix, "functionName")
 }
 
-func (s *GetFunctionRecursionConfigInput) validate(v *restjson.Violations, prefix string) {
+func (s *GetFunctionRecursionConfigInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textUnqualifiedFunctionName, prefix, "functionName")
 }
 
-func (s *GetFunctionScalingConfigInput) validate(v *restjson.Violations, prefix string) {
+func (s *GetFunctionScalingConfigInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.Qualifier != nil, prefix, "qualifier")
 	v.Text(s.Qualifier, &textPublishedFunctionQualifier, prefix, "qualifier")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textUnqualifiedFunctionName, prefix, "functionName")
 }
 
-func (s *GetFunctionUrlConfigInput) validate(v *restjson.Violations, prefix string) {
+func (s *GetFunctionUrlConfigInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Qualifier, &textFunctionUrlQualifier, prefix, "qualifier")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textFunctionName, prefix, "functionName")
 }
 
-func (s *GetLayerVersionByArnInput) validate(v *restjson.Violations, prefix string) {
+func (s *GetLayerVersionByArnInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.Arn != nil, prefix, "arn")
 	v.Text(s.Arn, &textLayerVersionArn, prefix, "arn")
 }
 
-func (s *GetLayerVersionInput) validate(v *restjson.Violations, prefix string) {
+func (s *GetLayerVersionInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.LayerName != nil, prefix, "layerName")
 	v.Text(s.LayerName, &textLayerName, prefix, "layerName")
 	v.Require(s.VersionNumber != nil, prefix, "versionNumber")
 }
 
-func (s *GetLayerVersionPolicyInput) validate(v *restjson.Violations, prefix string) {
+func (s *GetLayerVersionPolicyInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.LayerName != nil, prefix, "layerName")
 	v.Text(s.LayerName, &textLayerName, prefix, "layerName")
 	v.Require(s.VersionNumber != nil, prefix, "versionNumber")
 }
 
-func (s *GetPolicyInput) validate(v *restjson.Violations, prefix string) {
+func (s *GetPolicyInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Qualifier, &textNumericLatestPublishedOrAliasQualifier, prefix, "qualifier")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textNamespacedFunctionName, prefix, "functionName")
 }
 
-func (s *GetProvisionedConcurrencyConfigInput) validate(v *restjson.Violations, prefix string) {
+func (s *GetProvisionedConcurrencyConfigInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.Qualifier != nil, prefix, "qualifier")
 	v.Text(s.Qualifier, &textQualifier, prefix, "qualifier")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textFunctionName, prefix, "functionName")
 }
 
-func (s *GetRuntimeManagementConfigInput) validate(v *restjson.Violations, prefix string) {
+func (s *GetRuntimeManagementConfigInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Qualifier, &textNumericLatestPublishedOrAliasQualifier, prefix, "qualifier")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textNamespacedFunctionName, prefix, "functionName")
 }
 
-func (s *ImageConfig) validate(v *restjson.Violations, prefix string) {
+func (s *ImageConfig) validate(v *wire.Violations, prefix string) {
 	v.Size(s.EntryPoint, false, &sizeStringList, prefix, "entryPoint")
 	v.Size(s.Command, false, &sizeStringList, prefix, "command")
 	v.Text(s.WorkingDirectory, &textWorkingDirectory, prefix, "workingDirectory")
 }
 
-func (s *InstanceRequirements) validate(v *restjson.Violations, prefix string) {
+func (s *InstanceRequirements) validate(v *wire.Violations, prefix string) {
 	v.Size(s.Architectures, false, &sizeArchitecturesList, prefix, "architectures")
 	v.Elements(s.Architectures, &textArchitecture, prefix, "architectures")
 	v.Size(s.AllowedInstanceTypes, false, &sizeInstanceTypeSet, prefix, "allowedInstanceTypes")
@@ -774,13 +774,13 @@ func (s *InstanceRequirements) validate(v *restjson.Violations, prefix string) {
 	v.Elements(s.ExcludedInstanceTypes, &textInstanceType, prefix, "excludedInstanceTypes")
 }
 
-func (s *InvokeAsyncInput) validate(v *restjson.Violations, prefix string) {
+func (s *InvokeAsyncInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textNamespacedFunctionName, prefix, "functionName")
 	v.Require(s.InvokeArgs != nil, prefix, "invokeArgs")
 }
 
-func (s *InvokeInput) validate(v *restjson.Violations, prefix string) {
+func (s *InvokeInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Qualifier, &textNumericLatestPublishedOrAliasQualifier, prefix, "qualifier")
 	v.Text(s.InvocationType, &textInvocationType, prefix, "invocationType")
 	v.Text(s.LogType, &textLogType, prefix, "logType")
@@ -790,7 +790,7 @@ func (s *InvokeInput) validate(v *restjson.Violations, prefix string) {
 	v.Text(s.FunctionName, &textNamespacedFunctionName, prefix, "functionName")
 }
 
-func (s *InvokeWithResponseStreamInput) validate(v *restjson.Violations, prefix string) {
+func (s *InvokeWithResponseStreamInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Qualifier, &textNumericLatestPublishedOrAliasQualifier, prefix, "qualifier")
 	v.Text(s.InvocationType, &textResponseStreamingInvocationType, prefix, "invocationType")
 	v.Text(s.LogType, &textLogType, prefix, "logType")
@@ -799,56 +799,56 @@ func (s *InvokeWithResponseStreamInput) validate(v *restjson.Violations, prefix 
 	v.Text(s.FunctionName, &textNamespacedFunctionName, prefix, "functionName")
 }
 
-func (s *KafkaSchemaRegistryAccessConfig) validate(v *restjson.Violations, prefix string) {
+func (s *KafkaSchemaRegistryAccessConfig) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Type, &textKafkaSchemaRegistryAuthType, prefix, "type")
 	v.Text(s.URI, &textArn, prefix, "uRI")
 }
 
-func (s *KafkaSchemaRegistryConfig) validate(v *restjson.Violations, prefix string) {
+func (s *KafkaSchemaRegistryConfig) validate(v *wire.Violations, prefix string) {
 	v.Text(s.SchemaRegistryURI, &textSchemaRegistryUri, prefix, "schemaRegistryURI")
 	v.Text(s.EventRecordFormat, &textSchemaRegistryEventRecordFormat, prefix, "eventRecordFormat")
 	for i := range s.AccessConfigs {
-		s.AccessConfigs[i].validate(v, restjson.Index(prefix, "accessConfigs", i))
+		s.AccessConfigs[i].validate(v, wire.Index(prefix, "accessConfigs", i))
 	}
 	for i := range s.SchemaValidationConfigs {
-		s.SchemaValidationConfigs[i].validate(v, restjson.Index(prefix, "schemaValidationConfigs", i))
+		s.SchemaValidationConfigs[i].validate(v, wire.Index(prefix, "schemaValidationConfigs", i))
 	}
 }
 
-func (s *KafkaSchemaValidationConfig) validate(v *restjson.Violations, prefix string) {
+func (s *KafkaSchemaValidationConfig) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Attribute, &textKafkaSchemaValidationAttribute, prefix, "attribute")
 }
 
-func (s *LambdaManagedInstancesCapacityProviderConfig) validate(v *restjson.Violations, prefix string) {
+func (s *LambdaManagedInstancesCapacityProviderConfig) validate(v *wire.Violations, prefix string) {
 	v.Require(s.CapacityProviderArn != nil, prefix, "capacityProviderArn")
 	v.Text(s.CapacityProviderArn, &textCapacityProviderArn, prefix, "capacityProviderArn")
 	v.Int(s.PerExecutionEnvironmentMaxConcurrency, &rangePerExecutionEnvironmentMaxConcurrency, prefix, "perExecutionEnvironmentMaxConcurrency")
 	v.Double(s.ExecutionEnvironmentMemoryGiBPerVCpu, &rangeExecutionEnvironmentMemoryGiBPerVCpu, prefix, "executionEnvironmentMemoryGiBPerVCpu")
 }
 
-func (s *LayerVersionContentInput) validate(v *restjson.Violations, prefix string) {
+func (s *LayerVersionContentInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.S3Bucket, &textS3Bucket, prefix, "s3Bucket")
 	v.Text(s.S3Key, &textS3Key, prefix, "s3Key")
 	v.Text(s.S3ObjectVersion, &textS3ObjectVersion, prefix, "s3ObjectVersion")
 }
 
-func (s *ListAliasesInput) validate(v *restjson.Violations, prefix string) {
+func (s *ListAliasesInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.FunctionVersion, &textVersionWithLatestPublished, prefix, "functionVersion")
 	v.Int(s.MaxItems, &rangeMaxListItems, prefix, "maxItems")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textFunctionName, prefix, "functionName")
 }
 
-func (s *ListCapacityProvidersInput) validate(v *restjson.Violations, prefix string) {
+func (s *ListCapacityProvidersInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.State, &textCapacityProviderState, prefix, "state")
 	v.Int(s.MaxItems, &rangeMaxFiftyListItems, prefix, "maxItems")
 }
 
-func (s *ListCodeSigningConfigsInput) validate(v *restjson.Violations, prefix string) {
+func (s *ListCodeSigningConfigsInput) validate(v *wire.Violations, prefix string) {
 	v.Int(s.MaxItems, &rangeMaxListItems, prefix, "maxItems")
 }
 
-func (s *ListDurableExecutionsByFunctionInput) validate(v *restjson.Violations, prefix string) {
+func (s *ListDurableExecutionsByFunctionInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Qualifier, &textNumericLatestPublishedOrAliasQualifier, prefix, "qualifier")
 	v.Text(s.DurableExecutionName, &textDurableExecutionName, prefix, "durableExecutionName")
 	v.Size(s.Statuses, false, &sizeExecutionStatusList, prefix, "statuses")
@@ -858,43 +858,43 @@ func (s *ListDurableExecutionsByFunctionInput) validate(v *restjson.Violations, 
 	v.Text(s.FunctionName, &textNamespacedFunctionName, prefix, "functionName")
 }
 
-func (s *ListEventSourceMappingsInput) validate(v *restjson.Violations, prefix string) {
+func (s *ListEventSourceMappingsInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.EventSourceArn, &textArn, prefix, "eventSourceArn")
 	v.Text(s.FunctionName, &textNamespacedFunctionName, prefix, "functionName")
 	v.Int(s.MaxItems, &rangeMaxListItems, prefix, "maxItems")
 }
 
-func (s *ListFunctionEventInvokeConfigsInput) validate(v *restjson.Violations, prefix string) {
+func (s *ListFunctionEventInvokeConfigsInput) validate(v *wire.Violations, prefix string) {
 	v.Int(s.MaxItems, &rangeMaxFunctionEventInvokeConfigListItems, prefix, "maxItems")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textNamespacedFunctionName, prefix, "functionName")
 }
 
-func (s *ListFunctionUrlConfigsInput) validate(v *restjson.Violations, prefix string) {
+func (s *ListFunctionUrlConfigsInput) validate(v *wire.Violations, prefix string) {
 	v.Int(s.MaxItems, &rangeMaxItems, prefix, "maxItems")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textFunctionName, prefix, "functionName")
 }
 
-func (s *ListFunctionVersionsByCapacityProviderInput) validate(v *restjson.Violations, prefix string) {
+func (s *ListFunctionVersionsByCapacityProviderInput) validate(v *wire.Violations, prefix string) {
 	v.Int(s.MaxItems, &rangeMaxFiftyListItems, prefix, "maxItems")
 	v.Require(s.CapacityProviderName != nil, prefix, "capacityProviderName")
 	v.Text(s.CapacityProviderName, &textCapacityProviderName, prefix, "capacityProviderName")
 }
 
-func (s *ListFunctionsByCodeSigningConfigInput) validate(v *restjson.Violations, prefix string) {
+func (s *ListFunctionsByCodeSigningConfigInput) validate(v *wire.Violations, prefix string) {
 	v.Int(s.MaxItems, &rangeMaxListItems, prefix, "maxItems")
 	v.Require(s.CodeSigningConfigArn != nil, prefix, "codeSigningConfigArn")
 	v.Text(s.CodeSigningConfigArn, &textCodeSigningConfigArn, prefix, "codeSigningConfigArn")
 }
 
-func (s *ListFunctionsInput) validate(v *restjson.Violations, prefix string) {
+func (s *ListFunctionsInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.MasterRegion, &textMasterRegion, prefix, "masterRegion")
 	v.Text(s.FunctionVersion, &textFunctionVersion, prefix, "functionVersion")
 	v.Int(s.MaxItems, &rangeMaxListItems, prefix, "maxItems")
 }
 
-func (s *ListLayerVersionsInput) validate(v *restjson.Violations, prefix string) {
+func (s *ListLayerVersionsInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.CompatibleRuntime, &textRuntime, prefix, "compatibleRuntime")
 	v.Int(s.MaxItems, &rangeMaxLayerListItems, prefix, "maxItems")
 	v.Text(s.CompatibleArchitecture, &textArchitecture, prefix, "compatibleArchitecture")
@@ -902,45 +902,45 @@ func (s *ListLayerVersionsInput) validate(v *restjson.Violations, prefix string)
 	v.Text(s.LayerName, &textLayerName, prefix, "layerName")
 }
 
-func (s *ListLayersInput) validate(v *restjson.Violations, prefix string) {
+func (s *ListLayersInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.CompatibleRuntime, &textRuntime, prefix, "compatibleRuntime")
 	v.Int(s.MaxItems, &rangeMaxLayerListItems, prefix, "maxItems")
 	v.Text(s.CompatibleArchitecture, &textArchitecture, prefix, "compatibleArchitecture")
 }
 
-func (s *ListProvisionedConcurrencyConfigsInput) validate(v *restjson.Violations, prefix string) {
+func (s *ListProvisionedConcurrencyConfigsInput) validate(v *wire.Violations, prefix string) {
 	v.Int(s.MaxItems, &rangeMaxProvisionedConcurrencyConfigListItems, prefix, "maxItems")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textFunctionName, prefix, "functionName")
 }
 
-func (s *ListTagsInput) validate(v *restjson.Violations, prefix string) {
+func (s *ListTagsInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.Resource != nil, prefix, "resource")
 	v.Text(s.Resource, &textTaggableResource, prefix, "resource")
 }
 
-func (s *ListVersionsByFunctionInput) validate(v *restjson.Violations, prefix string) {
+func (s *ListVersionsByFunctionInput) validate(v *wire.Violations, prefix string) {
 	v.Int(s.MaxItems, &rangeMaxListItems, prefix, "maxItems")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textNamespacedFunctionName, prefix, "functionName")
 }
 
-func (s *LoggingConfig) validate(v *restjson.Violations, prefix string) {
+func (s *LoggingConfig) validate(v *wire.Violations, prefix string) {
 	v.Text(s.LogFormat, &textLogFormat, prefix, "logFormat")
 	v.Text(s.ApplicationLogLevel, &textApplicationLogLevel, prefix, "applicationLogLevel")
 	v.Text(s.SystemLogLevel, &textSystemLogLevel, prefix, "systemLogLevel")
 	v.Text(s.LogGroup, &textLogGroup, prefix, "logGroup")
 }
 
-func (s *OnFailure) validate(v *restjson.Violations, prefix string) {
+func (s *OnFailure) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Destination, &textDestinationArn, prefix, "destination")
 }
 
-func (s *OnSuccess) validate(v *restjson.Violations, prefix string) {
+func (s *OnSuccess) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Destination, &textDestinationArn, prefix, "destination")
 }
 
-func (s *OperationUpdate) validate(v *restjson.Violations, prefix string) {
+func (s *OperationUpdate) validate(v *wire.Violations, prefix string) {
 	v.Require(s.Id != nil, prefix, "id")
 	v.Text(s.Id, &textOperationId, prefix, "id")
 	v.Text(s.ParentId, &textOperationId, prefix, "parentId")
@@ -965,13 +965,13 @@ func (s *OperationUpdate) validate(v *restjson.Violations, prefix string) {
 	}
 }
 
-func (s *ProvisionedPollerConfig) validate(v *restjson.Violations, prefix string) {
+func (s *ProvisionedPollerConfig) validate(v *wire.Violations, prefix string) {
 	v.Int(s.MinimumPollers, &rangeMinimumNumberOfPollers, prefix, "minimumPollers")
 	v.Int(s.MaximumPollers, &rangeMaximumNumberOfPollers, prefix, "maximumPollers")
 	v.Text(s.PollerGroupName, &textProvisionedPollerGroupName, prefix, "pollerGroupName")
 }
 
-func (s *PublishLayerVersionInput) validate(v *restjson.Violations, prefix string) {
+func (s *PublishLayerVersionInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.LayerName != nil, prefix, "layerName")
 	v.Text(s.LayerName, &textLayerName, prefix, "layerName")
 	v.Text(s.Description, &textDescription, prefix, "description")
@@ -986,28 +986,28 @@ func (s *PublishLayerVersionInput) validate(v *restjson.Violations, prefix strin
 	v.Elements(s.CompatibleArchitectures, &textArchitecture, prefix, "compatibleArchitectures")
 }
 
-func (s *PublishVersionInput) validate(v *restjson.Violations, prefix string) {
+func (s *PublishVersionInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textFunctionName, prefix, "functionName")
 	v.Text(s.Description, &textDescription, prefix, "description")
 	v.Text(s.PublishTo, &textFunctionVersionLatestPublished, prefix, "publishTo")
 }
 
-func (s *PutFunctionCodeSigningConfigInput) validate(v *restjson.Violations, prefix string) {
+func (s *PutFunctionCodeSigningConfigInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textNamespacedFunctionName, prefix, "functionName")
 	v.Require(s.CodeSigningConfigArn != nil, prefix, "codeSigningConfigArn")
 	v.Text(s.CodeSigningConfigArn, &textCodeSigningConfigArn, prefix, "codeSigningConfigArn")
 }
 
-func (s *PutFunctionConcurrencyInput) validate(v *restjson.Violations, prefix string) {
+func (s *PutFunctionConcurrencyInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textFunctionName, prefix, "functionName")
 	v.Require(s.ReservedConcurrentExecutions != nil, prefix, "reservedConcurrentExecutions")
 	v.Int(s.ReservedConcurrentExecutions, &rangeReservedConcurrentExecutions, prefix, "reservedConcurrentExecutions")
 }
 
-func (s *PutFunctionEventInvokeConfigInput) validate(v *restjson.Violations, prefix string) {
+func (s *PutFunctionEventInvokeConfigInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Qualifier, &textNumericLatestPublishedOrAliasQualifier, prefix, "qualifier")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textNamespacedFunctionName, prefix, "functionName")
@@ -1018,14 +1018,14 @@ func (s *PutFunctionEventInvokeConfigInput) validate(v *restjson.Violations, pre
 	}
 }
 
-func (s *PutFunctionRecursionConfigInput) validate(v *restjson.Violations, prefix string) {
+func (s *PutFunctionRecursionConfigInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textUnqualifiedFunctionName, prefix, "functionName")
 	v.Require(s.RecursiveLoop != nil, prefix, "recursiveLoop")
 	v.Text(s.RecursiveLoop, &textRecursiveLoop, prefix, "recursiveLoop")
 }
 
-func (s *PutFunctionScalingConfigInput) validate(v *restjson.Violations, prefix string) {
+func (s *PutFunctionScalingConfigInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.Qualifier != nil, prefix, "qualifier")
 	v.Text(s.Qualifier, &textPublishedFunctionQualifier, prefix, "qualifier")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
@@ -1035,7 +1035,7 @@ func (s *PutFunctionScalingConfigInput) validate(v *restjson.Violations, prefix 
 	}
 }
 
-func (s *PutProvisionedConcurrencyConfigInput) validate(v *restjson.Violations, prefix string) {
+func (s *PutProvisionedConcurrencyConfigInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.Qualifier != nil, prefix, "qualifier")
 	v.Text(s.Qualifier, &textQualifier, prefix, "qualifier")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
@@ -1044,7 +1044,7 @@ func (s *PutProvisionedConcurrencyConfigInput) validate(v *restjson.Violations, 
 	v.Int(s.ProvisionedConcurrentExecutions, &rangePositiveInteger, prefix, "provisionedConcurrentExecutions")
 }
 
-func (s *PutRuntimeManagementConfigInput) validate(v *restjson.Violations, prefix string) {
+func (s *PutRuntimeManagementConfigInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Qualifier, &textNumericLatestPublishedOrAliasQualifier, prefix, "qualifier")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textNamespacedFunctionName, prefix, "functionName")
@@ -1053,7 +1053,7 @@ func (s *PutRuntimeManagementConfigInput) validate(v *restjson.Violations, prefi
 	v.Text(s.RuntimeVersionArn, &textRuntimeVersionArn, prefix, "runtimeVersionArn")
 }
 
-func (s *RemoveLayerVersionPermissionInput) validate(v *restjson.Violations, prefix string) {
+func (s *RemoveLayerVersionPermissionInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.LayerName != nil, prefix, "layerName")
 	v.Text(s.LayerName, &textLayerName, prefix, "layerName")
 	v.Require(s.VersionNumber != nil, prefix, "versionNumber")
@@ -1061,7 +1061,7 @@ func (s *RemoveLayerVersionPermissionInput) validate(v *restjson.Violations, pre
 	v.Text(s.StatementId, &textStatementId, prefix, "statementId")
 }
 
-func (s *RemovePermissionInput) validate(v *restjson.Violations, prefix string) {
+func (s *RemovePermissionInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Qualifier, &textNumericLatestPublishedOrAliasQualifier, prefix, "qualifier")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textNamespacedFunctionName, prefix, "functionName")
@@ -1069,86 +1069,86 @@ func (s *RemovePermissionInput) validate(v *restjson.Violations, prefix string) 
 	v.Text(s.StatementId, &textNamespacedStatementId, prefix, "statementId")
 }
 
-func (s *ScalingConfig) validate(v *restjson.Violations, prefix string) {
+func (s *ScalingConfig) validate(v *wire.Violations, prefix string) {
 	v.Int(s.MaximumConcurrency, &rangeMaximumConcurrency, prefix, "maximumConcurrency")
 }
 
-func (s *SelfManagedEventSource) validate(v *restjson.Violations, prefix string) {
+func (s *SelfManagedEventSource) validate(v *wire.Violations, prefix string) {
 	v.Size(s.Endpoints, false, &sizeEndpoints, prefix, "endpoints")
-	restjson.Keys(v, s.Endpoints, false, &textEndPointType, prefix, "endpoints")
+	wire.Keys(v, s.Endpoints, false, &textEndPointType, prefix, "endpoints")
 	v.Lists(s.Endpoints, &sizeEndpointLists, &textEndpoint, prefix, "endpoints")
 }
 
-func (s *SelfManagedKafkaEventSourceConfig) validate(v *restjson.Violations, prefix string) {
+func (s *SelfManagedKafkaEventSourceConfig) validate(v *wire.Violations, prefix string) {
 	v.Text(s.ConsumerGroupId, &textURI, prefix, "consumerGroupId")
 	if s.SchemaRegistryConfig != nil {
 		s.SchemaRegistryConfig.validate(v, prefix+"schemaRegistryConfig.")
 	}
 }
 
-func (s *SendDurableExecutionCallbackFailureInput) validate(v *restjson.Violations, prefix string) {
+func (s *SendDurableExecutionCallbackFailureInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.CallbackId != nil, prefix, "callbackId")
 	v.Text(s.CallbackId, &textCallbackId, prefix, "callbackId")
 }
 
-func (s *SendDurableExecutionCallbackHeartbeatInput) validate(v *restjson.Violations, prefix string) {
+func (s *SendDurableExecutionCallbackHeartbeatInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.CallbackId != nil, prefix, "callbackId")
 	v.Text(s.CallbackId, &textCallbackId, prefix, "callbackId")
 }
 
-func (s *SendDurableExecutionCallbackSuccessInput) validate(v *restjson.Violations, prefix string) {
+func (s *SendDurableExecutionCallbackSuccessInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.CallbackId != nil, prefix, "callbackId")
 	v.Text(s.CallbackId, &textCallbackId, prefix, "callbackId")
 	v.Blob(s.Result, &sizeBinaryOperationPayload, prefix, "result")
 }
 
-func (s *SnapStart) validate(v *restjson.Violations, prefix string) {
+func (s *SnapStart) validate(v *wire.Violations, prefix string) {
 	v.Text(s.ApplyOn, &textSnapStartApplyOn, prefix, "applyOn")
 }
 
-func (s *SourceAccessConfiguration) validate(v *restjson.Violations, prefix string) {
+func (s *SourceAccessConfiguration) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Type, &textSourceAccessType, prefix, "type")
 	v.Text(s.URI, &textURI, prefix, "uRI")
 }
 
-func (s *StepOptions) validate(v *restjson.Violations, prefix string) {
+func (s *StepOptions) validate(v *wire.Violations, prefix string) {
 	v.Int(s.NextAttemptDelaySeconds, &rangeStepOptionsNextAttemptDelaySecondsInteger, prefix, "nextAttemptDelaySeconds")
 }
 
-func (s *StopDurableExecutionInput) validate(v *restjson.Violations, prefix string) {
+func (s *StopDurableExecutionInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.DurableExecutionArn != nil, prefix, "durableExecutionArn")
 	v.Text(s.DurableExecutionArn, &textDurableExecutionArn, prefix, "durableExecutionArn")
 }
 
-func (s *TagResourceInput) validate(v *restjson.Violations, prefix string) {
+func (s *TagResourceInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.Resource != nil, prefix, "resource")
 	v.Text(s.Resource, &textTaggableResource, prefix, "resource")
 	v.Require(s.Tags != nil, prefix, "tags")
 }
 
-func (s *TargetTrackingScalingPolicy) validate(v *restjson.Violations, prefix string) {
+func (s *TargetTrackingScalingPolicy) validate(v *wire.Violations, prefix string) {
 	v.Require(s.PredefinedMetricType != nil, prefix, "predefinedMetricType")
 	v.Text(s.PredefinedMetricType, &textCapacityProviderPredefinedMetricType, prefix, "predefinedMetricType")
 	v.Require(s.TargetValue != nil, prefix, "targetValue")
 	v.Double(s.TargetValue, &rangeMetricTargetValue, prefix, "targetValue")
 }
 
-func (s *TenancyConfig) validate(v *restjson.Violations, prefix string) {
+func (s *TenancyConfig) validate(v *wire.Violations, prefix string) {
 	v.Require(s.TenantIsolationMode != nil, prefix, "tenantIsolationMode")
 	v.Text(s.TenantIsolationMode, &textTenantIsolationMode, prefix, "tenantIsolationMode")
 }
 
-func (s *TracingConfig) validate(v *restjson.Violations, prefix string) {
+func (s *TracingConfig) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Mode, &textTracingMode, prefix, "mode")
 }
 
-func (s *UntagResourceInput) validate(v *restjson.Violations, prefix string) {
+func (s *UntagResourceInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.TagKeys != nil, prefix, "tagKeys")
 	v.Require(s.Resource != nil, prefix, "resource")
 	v.Text(s.Resource, &textTaggableResource, prefix, "resource")
 }
 
-func (s *UpdateAliasInput) validate(v *restjson.Violations, prefix string) {
+func (s *UpdateAliasInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textFunctionName, prefix, "functionName")
 	v.Require(s.Name != nil, prefix, "name")
@@ -1160,7 +1160,7 @@ func (s *UpdateAliasInput) validate(v *restjson.Violations, prefix string) {
 	}
 }
 
-func (s *UpdateCapacityProviderInput) validate(v *restjson.Violations, prefix string) {
+func (s *UpdateCapacityProviderInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.CapacityProviderName != nil, prefix, "capacityProviderName")
 	v.Text(s.CapacityProviderName, &textCapacityProviderName, prefix, "capacityProviderName")
 	if s.CapacityProviderScalingConfig != nil {
@@ -1168,7 +1168,7 @@ func (s *UpdateCapacityProviderInput) validate(v *restjson.Violations, prefix st
 	}
 }
 
-func (s *UpdateCodeSigningConfigInput) validate(v *restjson.Violations, prefix string) {
+func (s *UpdateCodeSigningConfigInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.CodeSigningConfigArn != nil, prefix, "codeSigningConfigArn")
 	v.Text(s.CodeSigningConfigArn, &textCodeSigningConfigArn, prefix, "codeSigningConfigArn")
 	v.Text(s.Description, &textDescription, prefix, "description")
@@ -1180,7 +1180,7 @@ func (s *UpdateCodeSigningConfigInput) validate(v *restjson.Violations, prefix s
 	}
 }
 
-func (s *UpdateEventSourceMappingInput) validate(v *restjson.Violations, prefix string) {
+func (s *UpdateEventSourceMappingInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.UUID != nil, prefix, "uUID")
 	v.Text(s.FunctionName, &textNamespacedFunctionName, prefix, "functionName")
 	v.Int(s.BatchSize, &rangeBatchSize, prefix, "batchSize")
@@ -1196,7 +1196,7 @@ func (s *UpdateEventSourceMappingInput) validate(v *restjson.Violations, prefix 
 	v.Int(s.ParallelizationFactor, &rangeParallelizationFactor, prefix, "parallelizationFactor")
 	v.Size(s.SourceAccessConfigurations, false, &sizeSourceAccessConfigurations, prefix, "sourceAccessConfigurations")
 	for i := range s.SourceAccessConfigurations {
-		s.SourceAccessConfigurations[i].validate(v, restjson.Index(prefix, "sourceAccessConfigurations", i))
+		s.SourceAccessConfigurations[i].validate(v, wire.Index(prefix, "sourceAccessConfigurations", i))
 	}
 	v.Int(s.TumblingWindowInSeconds, &rangeTumblingWindowInSeconds, prefix, "tumblingWindowInSeconds")
 	v.Size(s.FunctionResponseTypes, false, &sizeFunctionResponseTypeList, prefix, "functionResponseTypes")
@@ -1225,7 +1225,7 @@ func (s *UpdateEventSourceMappingInput) validate(v *restjson.Violations, prefix 
 	}
 }
 
-func (s *UpdateFunctionCodeInput) validate(v *restjson.Violations, prefix string) {
+func (s *UpdateFunctionCodeInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textFunctionName, prefix, "functionName")
 	v.Text(s.S3Bucket, &textS3Bucket, prefix, "s3Bucket")
@@ -1237,7 +1237,7 @@ func (s *UpdateFunctionCodeInput) validate(v *restjson.Violations, prefix string
 	v.Text(s.PublishTo, &textFunctionVersionLatestPublished, prefix, "publishTo")
 }
 
-func (s *UpdateFunctionConfigurationInput) validate(v *restjson.Violations, prefix string) {
+func (s *UpdateFunctionConfigurationInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textFunctionName, prefix, "functionName")
 	v.Text(s.Role, &textRoleArn, prefix, "role")
@@ -1261,7 +1261,7 @@ func (s *UpdateFunctionConfigurationInput) validate(v *restjson.Violations, pref
 	v.Elements(s.Layers, &textLayerVersionArn, prefix, "layers")
 	v.Size(s.FileSystemConfigs, false, &sizeFileSystemConfigList, prefix, "fileSystemConfigs")
 	for i := range s.FileSystemConfigs {
-		s.FileSystemConfigs[i].validate(v, restjson.Index(prefix, "fileSystemConfigs", i))
+		s.FileSystemConfigs[i].validate(v, wire.Index(prefix, "fileSystemConfigs", i))
 	}
 	if s.ImageConfig != nil {
 		s.ImageConfig.validate(v, prefix+"imageConfig.")
@@ -1283,7 +1283,7 @@ func (s *UpdateFunctionConfigurationInput) validate(v *restjson.Violations, pref
 	}
 }
 
-func (s *UpdateFunctionEventInvokeConfigInput) validate(v *restjson.Violations, prefix string) {
+func (s *UpdateFunctionEventInvokeConfigInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Qualifier, &textNumericLatestPublishedOrAliasQualifier, prefix, "qualifier")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textNamespacedFunctionName, prefix, "functionName")
@@ -1294,7 +1294,7 @@ func (s *UpdateFunctionEventInvokeConfigInput) validate(v *restjson.Violations, 
 	}
 }
 
-func (s *UpdateFunctionUrlConfigInput) validate(v *restjson.Violations, prefix string) {
+func (s *UpdateFunctionUrlConfigInput) validate(v *wire.Violations, prefix string) {
 	v.Text(s.Qualifier, &textFunctionUrlQualifier, prefix, "qualifier")
 	v.Require(s.FunctionName != nil, prefix, "functionName")
 	v.Text(s.FunctionName, &textFunctionName, prefix, "functionName")
@@ -1305,11 +1305,11 @@ func (s *UpdateFunctionUrlConfigInput) validate(v *restjson.Violations, prefix s
 	v.Text(s.InvokeMode, &textInvokeMode, prefix, "invokeMode")
 }
 
-func (s *VpcConfig) validate(v *restjson.Violations, prefix string) {
+func (s *VpcConfig) validate(v *wire.Violations, prefix string) {
 	v.Size(s.SubnetIds, false, &sizeSubnetIds, prefix, "subnetIds")
 	v.Size(s.SecurityGroupIds, false, &sizeSecurityGroupIds, prefix, "securityGroupIds")
 }
 
-func (s *WaitOptions) validate(v *restjson.Violations, prefix string) {
+func (s *WaitOptions) validate(v *wire.Violations, prefix string) {
 	v.Int(s.WaitSeconds, &rangeWaitOptionsWaitSecondsInteger, prefix, "waitSeconds")
 }

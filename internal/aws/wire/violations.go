@@ -1,6 +1,7 @@
-package restjson
+package wire
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/http"
@@ -51,9 +52,12 @@ func (p *Pattern) match(s string) bool {
 // Violations collects every broken constraint of one request, in AWS's words.
 // Its zero value is ready. Paths are passed in two parts, the prefix of the
 // enclosing members ("vpcConfig.") and the member's own name.
-type Violations struct{ list []string }
+type Violations struct {
+	Code string // of the exception; "": ValidationException
+	list []string
+}
 
-// Err returns one ValidationException for all of them, or nil.
+// Err returns one exception for all of them, or nil.
 func (v *Violations) Err() error {
 	if len(v.list) == 0 {
 		return nil
@@ -63,7 +67,7 @@ func (v *Violations) Err() error {
 		plural = ""
 	}
 	return &Fault{
-		Code:    "ValidationException",
+		Code:    cmp.Or(v.Code, "ValidationException"),
 		Status:  http.StatusBadRequest,
 		Message: fmt.Sprintf("%d validation error%s detected: %s", len(v.list), plural, strings.Join(v.list, "; ")),
 	}

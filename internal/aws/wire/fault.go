@@ -1,10 +1,11 @@
-// Package restjson is the part of AWS's rest-json protocol that does not depend
-// on a model: reading members out of a request, collecting constraint violations
-// in AWS's wording, and the errors that both lead to.
+// Package wire is the part of AWS's JSON protocols, rest-json and JSON 1.1, that
+// depends on neither a model nor a service: reading bodies and the members in
+// them, collecting constraint violations in AWS's wording, and the errors that
+// both lead to.
 //
-// It is not a JSON library and knows no operation. The generated code of
-// internal/aws/lambdaapi is its only caller.
-package restjson
+// It is not a JSON library and knows no operation. The packages that are generated
+// beside it are its callers.
+package wire
 
 import (
 	"fmt"

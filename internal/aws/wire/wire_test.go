@@ -1,4 +1,4 @@
-package restjson_test
+package wire_test
 
 import (
 	"encoding/json"
@@ -8,7 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"kiln/internal/aws/restjson"
+	"kiln/internal/aws/wire"
 )
 
 // FuzzReader compares the reader with encoding/json: they accept the same texts,
@@ -21,7 +21,7 @@ func FuzzReader(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		r := restjson.NewReader([]byte(s))
+		r := wire.NewReader([]byte(s))
 		r.Skip()
 		r.End()
 		if strings.TrimLeft(s, " \t\r\n") == "" || !utf8.ValidString(s) || strings.Count(s, "[")+strings.Count(s, "{") > 1000 {
@@ -32,7 +32,7 @@ func FuzzReader(f *testing.F) {
 		}
 		var text string
 		if strings.HasPrefix(strings.TrimSpace(s), `"`) && json.Unmarshal([]byte(s), &text) == nil {
-			if got := restjson.NewReader([]byte(s)).String(); got == nil || *got != text {
+			if got := wire.NewReader([]byte(s)).String(); got == nil || *got != text {
 				t.Errorf("%q: read %v, want %q", s, got, text)
 			}
 		}
@@ -41,7 +41,7 @@ func FuzzReader(f *testing.F) {
 
 func TestNumbers(t *testing.T) {
 	t.Parallel()
-	read := func(s string) *restjson.Reader { return restjson.NewReader([]byte(s)) }
+	read := func(s string) *wire.Reader { return wire.NewReader([]byte(s)) }
 	if n := read(` -2147483648 `).Int(); n == nil || *n != math.MinInt32 {
 		t.Errorf("got %v", n)
 	}
@@ -71,7 +71,7 @@ func TestNumbers(t *testing.T) {
 func TestEpochAsJSON(t *testing.T) {
 	t.Parallel()
 	for ms, want := range map[int64]string{0: "0", 1769862896789: "1769862896.789", 1769862896000: "1769862896"} {
-		if got, err := json.Marshal(&restjson.Epoch{Time: time.UnixMilli(ms)}); err != nil || string(got) != want {
+		if got, err := json.Marshal(&wire.Epoch{Time: time.UnixMilli(ms)}); err != nil || string(got) != want {
 			t.Errorf("got %s, %v, want %s", got, err, want)
 		}
 	}
@@ -79,9 +79,9 @@ func TestEpochAsJSON(t *testing.T) {
 
 func TestPatternMatchesTheWhole(t *testing.T) {
 	t.Parallel()
-	rule := restjson.Text{Min: restjson.None, Max: restjson.None, Pattern: &restjson.Pattern{Source: "a|b"}}
+	rule := wire.Text{Min: wire.None, Max: wire.None, Pattern: &wire.Pattern{Source: "a|b"}}
 	for s, want := range map[string]bool{"a": true, "b": true, "ab": false, "a\n": false, "": false} {
-		var v restjson.Violations
+		var v wire.Violations
 		v.Text(&s, &rule, "", "x")
 		if got := v.Err() == nil; got != want {
 			t.Errorf("%q: got %t", s, got)
@@ -96,13 +96,13 @@ func TestSensitive(t *testing.T) {
 		Secret string `aws:"sensitive"`
 		Blob   []byte
 		Name   *string
-		At     *restjson.Epoch
+		At     *wire.Epoch
 	}
-	var v restjson.Violations
-	v.Text(new("secret"), &restjson.Text{Min: 10, Max: restjson.None, Sensitive: true}, "", "text")
-	v.Blob([]byte("secret"), &restjson.Size{Min: 10, Max: 20}, "a.", "blob")
-	v.Size([]element{{Secret: "secret", Blob: []byte("secret"), Name: new("n"), At: &restjson.Epoch{}}}, false, &restjson.Size{Min: 2, Max: restjson.None}, "", "list")
-	restjson.Keys(&v, map[string]string{"k": "secret"}, true, &restjson.Text{Min: 2, Max: restjson.None}, "", "map")
+	var v wire.Violations
+	v.Text(new("secret"), &wire.Text{Min: 10, Max: wire.None, Sensitive: true}, "", "text")
+	v.Blob([]byte("secret"), &wire.Size{Min: 10, Max: 20}, "a.", "blob")
+	v.Size([]element{{Secret: "secret", Blob: []byte("secret"), Name: new("n"), At: &wire.Epoch{}}}, false, &wire.Size{Min: 2, Max: wire.None}, "", "list")
+	wire.Keys(&v, map[string]string{"k": "secret"}, true, &wire.Text{Min: 2, Max: wire.None}, "", "map")
 	want := "ValidationException: 4 validation errors detected: " +
 		"Value at 'text' failed to satisfy constraint: Member must have length greater than or equal to 10; " +
 		"Value at 'a.blob' failed to satisfy constraint: Member must have length greater than or equal to 10; " +
