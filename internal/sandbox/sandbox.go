@@ -36,6 +36,14 @@ type Exposer interface {
 	Expose(folders ...string) error
 }
 
+// Rooter is an optional capability of a Driver: the root file system of its
+// sandboxes may be an image's (Spec.Root). MountPoints are the paths that must
+// exist in such a root, folders with a slash at their end: the root is shared and
+// read-only, so that the driver cannot make them.
+type Rooter interface {
+	MountPoints() []string
+}
+
 // Description is what a driver says of itself.
 type Description struct {
 	Isolates bool     // false: functions can see and disturb each other and the host
@@ -48,7 +56,8 @@ type Description struct {
 type Spec struct {
 	ID      string // unique among living sandboxes; [a-z0-9-]
 	Group   string // account/region/function: where its cgroup and its directory are kept
-	Task    string // the function's code
+	Root    string // the root file system, which must have the driver's MountPoints; "": one with the host's programs
+	Task    string // the function's code; "" only where a Root has it
 	Opt     string // merged layers; "" for none
 	Runtime string // the runtime client; "" for none
 	Lang    string // the interpreter's prefix, when it is outside /usr; "" for none
@@ -99,7 +108,7 @@ type Freezer interface {
 
 // Command is a process to start.
 type Command struct {
-	Path string   // of the executable, as seen inside
+	Path string   // of the executable, as seen inside; without a slash, a name to look for on Env's PATH
 	Args []string // argv, from argv[0]
 	Env  []string // the whole environment but Paths.Env
 	Dir  string   // working directory, as seen inside

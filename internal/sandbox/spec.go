@@ -21,8 +21,8 @@ func (s Spec) Check() error {
 	if s.Group == "" || !filepath.IsLocal(s.Group) || filepath.Clean(s.Group) != s.Group {
 		return fmt.Errorf("sandbox group %q: want a relative path such as account/region/function", s.Group)
 	}
-	for what, p := range map[string]string{"task": s.Task, "opt": s.Opt, "runtime": s.Runtime, "lang": s.Lang} {
-		if p != "" && !filepath.IsAbs(p) || p == "" && what == "task" {
+	for what, p := range map[string]string{"root": s.Root, "task": s.Task, "opt": s.Opt, "runtime": s.Runtime, "lang": s.Lang} {
+		if p != "" && !filepath.IsAbs(p) || p == "" && what == "task" && s.Root == "" {
 			return fmt.Errorf("sandbox %s directory %q: want an absolute path", what, p)
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"kiln/internal/sandbox"
 )
 
 // The daemon and a sandbox's init speak over a pair of sequenced-packet sockets:
@@ -26,7 +28,7 @@ import (
 //	exec path dir argc args… env…, with 2–3   → ok pid
 //	signal pid number                         → ok
 //	killall                                   → ok
-//	any, when it fails                        → err errno text
+//	any, when it fails                        → err errno text, or dir errno text
 //	0 exit pid status                         (a process ended; status as wait(2) has it)
 const (
 	// maxMessage bounds a packet: below the kernel's default socket buffer of
@@ -137,6 +139,13 @@ func (c *control) read() {
 }
 
 func toAnswer(fields []string) answer {
+	if fields[0] == "dir" && len(fields) == 3 {
+		var why error
+		if errno, _ := strconv.Atoi(fields[1]); errno != 0 {
+			why = syscall.Errno(errno)
+		}
+		return answer{err: &sandbox.DirError{Text: fields[2], Err: why}}
+	}
 	if fields[0] == "err" && len(fields) == 3 {
 		errno, _ := strconv.Atoi(fields[1])
 		if errno == 0 {

@@ -101,6 +101,14 @@ func (d *Driver) Describe() sandbox.Description {
 	}
 }
 
+// MountPoints implements sandbox.Rooter.
+func (d *Driver) MountPoints() []string {
+	return []string{
+		"/proc/", "/dev/", tmpDir + "/", taskDir + "/", optDir + "/", runtimeDir + "/", langDir + "/", "/mnt/",
+		"/etc/passwd", "/etc/group", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf",
+	}
+}
+
 // Probe makes a sandbox and runs a program in it. Its error says what is missing.
 func (d *Driver) Probe(ctx context.Context) error {
 	id := fmt.Sprintf("probe-%d", os.Getpid())

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"kiln/internal/sandbox"
 )
 
 const (
@@ -138,7 +140,11 @@ func (in *initProcess) handle(id uint64, verb string, args []string, fds []int) 
 	if errors.As(err, &errno) {
 		text = strings.TrimSuffix(text, ": "+errno.Error())
 	}
-	in.send(id, nil, "err", strconv.Itoa(int(errno)), text)
+	kind := "err"
+	if errors.As(err, new(*sandbox.DirError)) {
+		kind = "dir"
+	}
+	in.send(id, nil, kind, strconv.Itoa(int(errno)), text)
 	if verb == "setup" {
 		os.Exit(1)
 	}
@@ -178,7 +184,9 @@ func (in *initProcess) setup(args []string) error {
 			if value != "" {
 				l.static = append(l.static, value)
 			}
-		case "ro", "rw":
+		case "image":
+			l.image = value
+		case readOnly, readWrite, asItIs:
 			b, ok := parseBind(a)
 			if !ok {
 				return fmt.Errorf("malformed %q", a)
@@ -346,11 +354,9 @@ func (in *initProcess) exec(args []string, fds []int) (pid int, err error) {
 	if in.cgroupFD > 0 {
 		sys.UseCgroupFD, sys.CgroupFD = true, in.cgroupFD
 	}
-	if dir != "" {
-		// Looked at here, because exec does not say which of the two is missing.
-		if err := unix.Access(dir, unix.F_OK); err != nil {
-			return 0, fmt.Errorf("working directory %s: %w", dir, err)
-		}
+	// Looked at here, because exec does not say which of the two is missing.
+	if path, err = sandbox.Look(path, dir, args[3+n:]); err != nil {
+		return 0, err
 	}
 	pid, err = syscall.ForkExec(path, args[3:3+n], &syscall.ProcAttr{Dir: dir, Env: args[3+n:], Files: files, Sys: sys})
 	if err != nil {

@@ -1,7 +1,9 @@
 package linux
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -197,9 +199,8 @@ func newUsers(dir string) (*users, error) {
 	return &users{dir: dir, known: map[int]bool{}}, os.MkdirAll(dir, 0o755)
 }
 
-func (u *users) file(uid int, name string) string {
-	return filepath.Join(u.dir, strconv.Itoa(uid)+"."+name)
-}
+// file is of a user id, or of a sandbox with a root of its own.
+func (u *users) file(of, name string) string { return filepath.Join(u.dir, of+"."+name) }
 
 // describe makes the files of a user id.
 func (u *users) describe(uid int) error {
@@ -213,7 +214,7 @@ func (u *users) describe(uid int) error {
 			userName, uid, uid, homeDir),
 		"group": fmt.Sprintf("root:x:0:\n%s:x:%d:\nnobody:x:65534:\n", userName, uid),
 	} {
-		if err := os.WriteFile(u.file(uid, name), []byte(text), 0o644); err != nil {
+		if err := os.WriteFile(u.file(strconv.Itoa(uid), name), []byte(text), 0o644); err != nil {
 			return err
 		}
 	}
@@ -221,9 +222,52 @@ func (u *users) describe(uid int) error {
 	return nil
 }
 
+// describeIn makes the files of a user id for a sandbox whose root has users of
+// its own, under the sandbox's name: programs look for theirs. forget removes them.
+func (u *users) describeIn(root, name string, uid int) error {
+	if err := u.describe(uid); err != nil {
+		return err
+	}
+	tree, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", root, err)
+	}
+	defer unix.Close(tree)
+	for _, file := range userFiles {
+		ours, err := os.ReadFile(u.file(strconv.Itoa(uid), file))
+		if err != nil {
+			return err
+		}
+		if fd, err := openIn(tree, "/etc/"+file, unix.O_RDONLY|unix.O_NONBLOCK); err == nil {
+			theirs := os.NewFile(uintptr(fd), file)
+			text, err := io.ReadAll(io.LimitReader(theirs, maxUserFile))
+			if err := errors.Join(err, theirs.Close()); err != nil {
+				return err
+			}
+			ours = append(ours, text...)
+		}
+		if err := os.WriteFile(u.file(name, file), ours, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (u *users) forget(name string) {
+	for _, file := range userFiles {
+		_ = os.Remove(u.file(name, file)) // else the next start does
+	}
+}
+
+var userFiles = []string{"passwd", "group"}
+
+// maxUserFile bounds an image's list of users, in bytes.
+const maxUserFile = 256 << 10
+
 // layout is what one sandbox adds to the skeleton.
 type layout struct {
 	root   string // the skeleton's directory
+	image  string // the root file system that takes the skeleton's place; "" for none
 	binds  []bindMount
 	static []string // the skeleton's own binds, when it is not mounted yet
 	fresh  bool     // the skeleton is not mounted yet
@@ -231,8 +275,15 @@ type layout struct {
 
 type bindMount struct {
 	src, dst string
-	writable bool
+	mode     string
 }
+
+// The modes of a bind mount.
+const (
+	readOnly  = "ro"
+	readWrite = "rw"
+	asItIs    = "as" // what is of the skeleton has its attributes already
+)
 
 // enter mounts a sandbox's root and makes it the root of this process. It runs in init.
 func (l *layout) enter() error {
@@ -241,16 +292,32 @@ func (l *layout) enter() error {
 			return err
 		}
 	}
-	for _, b := range l.binds {
-		dst := l.root + b.dst
-		if err := bind(b.src, dst); err != nil {
+	// What is mounted is taken first, because an image covers the skeleton.
+	trees := make([]int, len(l.binds))
+	for i, b := range l.binds {
+		var err error
+		if trees[i], err = clone(b.src, b.mode); err != nil {
 			return err
 		}
-		attrs := uint64(unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV)
-		if !b.writable {
-			attrs |= unix.MOUNT_ATTR_RDONLY
+		defer unix.Close(trees[i])
+	}
+	if l.image != "" {
+		image, err := clone(l.image, readOnly)
+		if err != nil {
+			return err
 		}
-		if err := seal(dst, attrs); err != nil {
+		defer unix.Close(image)
+		if err := unix.MoveMount(image, "", unix.AT_FDCWD, l.root, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+			return fmt.Errorf("mount the image: %w", err)
+		}
+	}
+	root, err := unix.Open(l.root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open the root: %w", err)
+	}
+	defer unix.Close(root)
+	for i, b := range l.binds {
+		if err := place(root, trees[i], b.dst); err != nil {
 			return err
 		}
 	}
@@ -274,15 +341,51 @@ func (l *layout) enter() error {
 	return unix.Chdir("/")
 }
 
-func (b bindMount) String() string {
-	if b.writable {
-		return "rw=" + b.dst + "=" + b.src
+// clone makes a mount of src that is attached nowhere yet.
+func clone(src, mode string) (tree int, err error) {
+	tree, err = unix.OpenTree(unix.AT_FDCWD, src, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	if err != nil {
+		return -1, fmt.Errorf("bind %s: %w", src, err)
 	}
-	return "ro=" + b.dst + "=" + b.src
+	attrs := uint64(unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV)
+	switch mode {
+	case asItIs:
+		return tree, nil
+	case readOnly:
+		attrs |= unix.MOUNT_ATTR_RDONLY
+	}
+	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: attrs}); err != nil {
+		_ = unix.Close(tree)
+		return -1, fmt.Errorf("set mount attributes of %s: %w", src, err)
+	}
+	return tree, nil
 }
+
+// openIn opens a path as a process with that root would.
+func openIn(root int, path string, flags uint64) (int, error) {
+	return unix.Openat2(root, path, &unix.OpenHow{
+		Flags: flags | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+}
+
+// place attaches a mount where dst leads within the root: an image's links must
+// not lead to the host's paths, which are still there.
+func place(root, tree int, dst string) error {
+	at, err := openIn(root, dst, unix.O_PATH)
+	if err != nil {
+		return fmt.Errorf("find %s in the root: %w", dst, err)
+	}
+	defer unix.Close(at)
+	if err := unix.MoveMount(tree, "", at, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
+		return fmt.Errorf("mount %s: %w", dst, err)
+	}
+	return nil
+}
+
+func (b bindMount) String() string { return b.mode + "=" + b.dst + "=" + b.src }
 
 func parseBind(s string) (b bindMount, ok bool) {
 	mode, rest, ok1 := strings.Cut(s, "=")
 	dst, src, ok2 := strings.Cut(rest, "=")
-	return bindMount{src: src, dst: dst, writable: mode == "rw"}, ok1 && ok2
+	return bindMount{src: src, dst: dst, mode: mode}, ok1 && ok2
 }

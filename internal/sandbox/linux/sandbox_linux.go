@@ -82,7 +82,7 @@ func (b *box) make(ctx context.Context) error {
 		}
 		b.uid, b.ownUID = uid, true
 	}
-	if err := errors.Join(b.d.users.describe(b.uid), b.makeTree()); err != nil {
+	if err := errors.Join(b.describeUser(), b.makeTree()); err != nil {
 		return err
 	}
 	if f := b.spares.take(); f != nil {
@@ -104,6 +104,17 @@ func (b *box) make(ctx context.Context) error {
 	}
 	return nil
 }
+
+// describeUser makes the sandbox's own /etc/passwd and /etc/group.
+func (b *box) describeUser() error {
+	if b.spec.Root == "" {
+		return b.d.users.describe(b.uid)
+	}
+	return b.d.users.describeIn(b.spec.Root, b.userName(), b.uid)
+}
+
+// userName is what its user files are kept under, where they are its own.
+func (b *box) userName() string { return "box-" + b.spec.ID }
 
 // enter makes f the sandbox's first process and has it set up.
 func (b *box) enter(ctx context.Context, f *firstProcess) error {
@@ -165,15 +176,25 @@ func (b *box) setup() []string {
 			s = append(s, "static="+p)
 		}
 	}
-	for _, m := range []bindMount{
-		{src: b.spec.Task, dst: taskDir},
-		{src: b.spec.Opt, dst: optDir},
-		{src: b.spec.Runtime, dst: runtimeDir},
-		{src: b.spec.Lang, dst: langDir},
-		{src: b.dir, dst: tmpDir, writable: true},
-		{src: b.d.users.file(b.uid, "passwd"), dst: "/etc/passwd"},
-		{src: b.d.users.file(b.uid, "group"), dst: "/etc/group"},
-	} {
+	users := strconv.Itoa(b.uid)
+	binds := []bindMount{
+		{b.spec.Task, taskDir, readOnly},
+		{b.spec.Opt, optDir, readOnly},
+		{b.spec.Runtime, runtimeDir, readOnly},
+		{b.spec.Lang, langDir, readOnly},
+		{b.dir, tmpDir, readWrite},
+	}
+	if b.spec.Root != "" {
+		users = b.userName()
+		s = append(s, "image="+b.spec.Root)
+		for _, own := range []string{"/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"} {
+			binds = append(binds, bindMount{b.d.root.dir + own, own, asItIs})
+		}
+	}
+	for _, file := range userFiles {
+		binds = append(binds, bindMount{b.d.users.file(users, file), "/etc/" + file, readOnly})
+	}
+	for _, m := range binds {
 		if m.src != "" {
 			s = append(s, m.String())
 		}
@@ -496,6 +517,9 @@ func (b *box) destroy() error {
 	}
 	err := b.cg.remove(context.Background())
 	err = errors.Join(err, sandbox.RemoveTree(b.dir))
+	if b.spec.Root != "" {
+		b.d.users.forget(b.userName())
+	}
 	if b.ownUID {
 		b.d.uids.Put(b.uid)
 	}

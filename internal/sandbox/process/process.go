@@ -108,6 +108,9 @@ func (d *Driver) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbox
 	if err := errors.Join(ctx.Err(), spec.Check()); err != nil {
 		return nil, err
 	}
+	if spec.Root != "" {
+		return nil, fmt.Errorf("process driver: create %s: it shows the host's file system and no other: use the linux driver", spec.ID)
+	}
 	b := &box{
 		d:         d,
 		spec:      spec,
@@ -330,6 +333,10 @@ func (b *box) Exec(ctx context.Context, cmd sandbox.Command) (sandbox.Process, e
 			return nil, err
 		}
 	}
+	path, err := sandbox.Look(cmd.Path, cmd.Dir, cmd.Env)
+	if err != nil {
+		return nil, fmt.Errorf("exec in sandbox %s: %w", b.spec.ID, err)
+	}
 	b.starting.Lock()
 	defer b.starting.Unlock()
 	b.mu.Lock()
@@ -337,7 +344,7 @@ func (b *box) Exec(ctx context.Context, cmd sandbox.Command) (sandbox.Process, e
 	if b.closing {
 		return nil, errDestroyed
 	}
-	p, err := os.StartProcess(cmd.Path, cmd.Args, &os.ProcAttr{
+	p, err := os.StartProcess(path, cmd.Args, &os.ProcAttr{
 		Dir: cmd.Dir, Env: slices.Concat(b.Paths().Env, cmd.Env), Files: files, Sys: attr,
 	})
 	if err != nil {

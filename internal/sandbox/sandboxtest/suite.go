@@ -50,6 +50,7 @@ func Run(t *testing.T, newDriver New) {
 			{"specErrors", testSpecErrors},
 			{"isolation", testIsolation},
 			{"memoryLimit", testMemoryLimit},
+			{"root", testRoot},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
