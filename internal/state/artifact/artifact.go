@@ -15,7 +15,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -110,7 +109,7 @@ func (s *Store) Add(ctx context.Context, zip []byte) (Package, error) {
 	}
 	defer s.unpin(t)
 	defer t.unlock()
-	b, err := s.build(ctx, p.Digest, bytes.NewReader(zip), int64(len(zip)))
+	b, err := s.unpack(ctx, p.Digest, bytes.NewReader(zip), int64(len(zip)))
 	if err != nil {
 		return Package{}, fmt.Errorf("add the package %s: %w", p.Digest, diskError(err))
 	}
@@ -133,18 +132,11 @@ func (s *Store) Dir(ctx context.Context, digest string) (path string, release fu
 	if err := checkDigest(digest); err != nil {
 		return "", nil, err
 	}
-	t, err := s.pin(ctx, digest)
+	path, release, err = s.use(ctx, digest)
 	if err != nil {
 		return "", nil, fmt.Errorf("unpack the package %s: %w", digest, err)
 	}
-	err = s.ready(ctx, t)
-	t.unlock()
-	if err != nil {
-		s.unpin(t)
-		return "", nil, fmt.Errorf("unpack the package %s: %w", digest, diskError(err))
-	}
-	s.touch(t)
-	return filepath.Join(s.dir, digest, codeDir), sync.OnceFunc(func() { s.unpin(t) }), nil
+	return path, release, nil
 }
 
 // Check reads the package's whole tree and compares it with what was unpacked. A
@@ -208,24 +200,24 @@ func (s *Store) Keys(ctx context.Context) ([]string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for digest, t := range s.trees {
-		if t.bytes > 0 && !slices.Contains(keys, digest) {
+		if t.bytes > 0 && t.parts == nil && !slices.Contains(keys, digest) {
 			keys = append(keys, digest)
 		}
 	}
 	return keys, nil
 }
 
-// Remove forgets a package. Its tree goes when its last user has released it.
+// Remove forgets a package. Its tree and those it is merged into go when their
+// last user has released them.
 func (s *Store) Remove(ctx context.Context, digest string) error {
 	if err := checkDigest(digest); err != nil {
 		return err
 	}
 	t, err := s.pin(ctx, digest)
 	if err == nil {
-		err = s.blob.Delete(ctx, digest)
-		s.mu.Lock()
-		t.doomed = t.doomed || err == nil
-		s.mu.Unlock()
+		if err = s.blob.Delete(ctx, digest); err == nil {
+			s.sweep(s.doom(t))
+		}
 		t.unlock()
 		s.unpin(t)
 	}
@@ -233,6 +225,21 @@ func (s *Store) Remove(ctx context.Context, digest string) error {
 		return fmt.Errorf("remove the package %s: %w", digest, err)
 	}
 	return nil
+}
+
+// doom has a tree, and those merged of it, removed when nobody uses them.
+func (s *Store) doom(t *tree) (trash []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.doomed = true
+	for _, m := range s.trees {
+		if slices.Contains(m.parts, t.name) {
+			if m.doomed = true; m.users == 0 {
+				trash = append(trash, s.drop(m)...)
+			}
+		}
+	}
+	return trash
 }
 
 func checkDigest(digest string) error {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"kiln/internal/state"
@@ -25,11 +26,12 @@ const (
 	touchInterval = time.Minute
 )
 
-// tree is a package in the cache.
+// tree is a package, or several merged, in the cache.
 //
 //	unknown ──build, check──▶ ready ──evict, remove──▶ gone (a new tree takes its name)
 type tree struct {
-	digest string
+	name  string   // a package's digest, or mergedName's
+	parts []string // the packages of a merged tree; nil for a package's own
 	// lock holds a token while the tree is built, checked or removed. It is taken
 	// by pin, before Store.mu.
 	lock chan struct{}
@@ -45,14 +47,14 @@ type tree struct {
 
 func (t *tree) unlock() { <-t.lock }
 
-// pin keeps a package's tree from being evicted and locks it. The caller calls
-// unlock and unpin.
-func (s *Store) pin(ctx context.Context, digest string) (*tree, error) {
+// pin keeps a tree from being evicted and locks it. The caller calls unlock and
+// unpin.
+func (s *Store) pin(ctx context.Context, name string, parts ...string) (*tree, error) {
 	s.mu.Lock()
-	t := s.trees[digest]
+	t := s.trees[name]
 	if t == nil {
-		t = &tree{digest: digest, lock: make(chan struct{}, 1)}
-		s.trees[digest] = t
+		t = &tree{name: name, parts: parts, lock: make(chan struct{}, 1)}
+		s.trees[name] = t
 	}
 	t.users++
 	s.mu.Unlock()
@@ -83,29 +85,29 @@ func (s *Store) unpin(t *tree) {
 // drop takes a tree out of the cache. Its folder is renamed under the lock, so
 // that a new tree of that name finds nothing, and deleted after it. mu is held.
 func (s *Store) drop(t *tree) (trash []string) {
-	if s.trees[t.digest] == t {
-		delete(s.trees, t.digest)
+	if s.trees[t.name] == t {
+		delete(s.trees, t.name)
 	}
 	s.bytes -= t.bytes
 	if t.bytes == 0 {
 		return nil
 	}
 	t.bytes = 0
-	to, err := s.setAside(t.digest)
+	to, err := s.setAside(t.name)
 	if err != nil {
-		s.cfg.Log.Warn("a package's tree could not be removed", "digest", t.digest, "error", err)
+		s.cfg.Log.Warn("a package's tree could not be removed", "tree", t.name, "error", err)
 		return nil
 	}
 	return []string{to}
 }
 
-// setAside renames a package's folder to one that the next start removes.
-func (s *Store) setAside(digest string) (string, error) {
+// setAside renames a tree's folder to one that the next start removes.
+func (s *Store) setAside(name string) (string, error) {
 	to, err := os.MkdirTemp(s.dir, buildPrefix)
 	if err != nil {
 		return "", err
 	}
-	err = os.Rename(filepath.Join(s.dir, digest), filepath.Join(to, codeDir))
+	err = os.Rename(filepath.Join(s.dir, name), filepath.Join(to, codeDir))
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
@@ -148,12 +150,31 @@ func (s *Store) touch(t *tree) {
 	}
 	t.touched = now
 	// The folder's time is only advice for a later process.
-	_ = os.Chtimes(filepath.Join(s.dir, t.digest), now, now)
+	_ = os.Chtimes(filepath.Join(s.dir, t.name), now, now)
+}
+
+// use returns the path of a tree that is there and sound, until release.
+func (s *Store) use(ctx context.Context, name string, parts ...string) (path string, release func(), err error) {
+	t, err := s.pin(ctx, name, parts...)
+	if err != nil {
+		return "", nil, err
+	}
+	err = s.ready(ctx, t)
+	t.unlock()
+	if err != nil {
+		s.unpin(t)
+		return "", nil, diskError(err)
+	}
+	s.touch(t)
+	return filepath.Join(s.dir, name, codeDir), sync.OnceFunc(func() { s.unpin(t) }), nil
 }
 
 // ready sees to it that the tree is there and sound. Its lock is held.
 func (s *Store) ready(ctx context.Context, t *tree) error {
 	s.mu.Lock()
+	if t.parts != nil {
+		t.doomed = false // its packages were added again
+	}
 	ready, there, doomed := t.ready, t.bytes > 0, t.doomed
 	s.mu.Unlock()
 	if doomed {
@@ -163,7 +184,7 @@ func (s *Store) ready(ctx context.Context, t *tree) error {
 		return nil
 	}
 	if there {
-		err := checkTree(ctx, s.dir, t.digest, false)
+		err := checkTree(ctx, s.dir, t.name, false)
 		if err == nil {
 			s.mu.Lock()
 			t.ready = true
@@ -173,24 +194,31 @@ func (s *Store) ready(ctx context.Context, t *tree) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		s.cfg.Log.Warn("a package's tree was damaged and is unpacked again", "digest", t.digest, "error", err)
+		s.cfg.Log.Warn("a package's tree was damaged and is unpacked again", "tree", t.name, "error", err)
+	}
+	if t.parts != nil {
+		return s.remerge(ctx, t)
 	}
 	return s.rebuild(ctx, t)
 }
 
 // rebuild unpacks the stored package in place of what is there. The tree's lock is held.
 func (s *Store) rebuild(ctx context.Context, t *tree) error {
-	zip, size, err := s.fetch(ctx, t.digest)
+	zip, size, err := s.fetch(ctx, t.name)
 	if err != nil {
 		return err
 	}
 	defer zip.Close()
-	b, err := s.build(ctx, t.digest, zip, size)
+	b, err := s.unpack(ctx, t.name, zip, size)
 	if err != nil {
 		return err
 	}
 	defer b.discard()
 	return s.install(t, b, true)
+}
+
+func (s *Store) unpack(ctx context.Context, digest string, zip io.ReaderAt, size int64) (*building, error) {
+	return s.build(ctx, digest, func(root *os.Root) (*manifest, error) { return unpack(ctx, root, zip, size, s.cfg.Free) })
 }
 
 // fetch copies the stored package to a file without a name.
@@ -230,8 +258,9 @@ type building struct {
 // discard removes what was not installed.
 func (b *building) discard() { os.RemoveAll(b.dir) }
 
-// build unpacks a package into a folder of its own. Nothing of it stays after an error.
-func (s *Store) build(ctx context.Context, digest string, zip io.ReaderAt, size int64) (_ *building, err error) {
+// build makes a tree in a folder of its own; fill gets the root of its content.
+// Nothing of it stays after an error.
+func (s *Store) build(ctx context.Context, name string, fill func(root *os.Root) (*manifest, error)) (_ *building, err error) {
 	select {
 	case s.builds <- struct{}{}:
 		defer func() { <-s.builds }()
@@ -262,11 +291,11 @@ func (s *Store) build(ctx context.Context, digest string, zip io.ReaderAt, size 
 		return nil, err
 	}
 	defer root.Close()
-	m, err := unpack(ctx, root, zip, size, s.cfg.Free)
+	m, err := fill(root)
 	if err != nil {
 		return nil, err
 	}
-	m.Package = digest
+	m.Package = name
 	b.unpacked, b.bytes = m.Unpacked, m.Disk
 	if err := m.write(filepath.Join(b.dir, manifestFile)); err != nil {
 		return nil, err
@@ -294,7 +323,7 @@ func (s *Store) exchange(t *tree, b *building, replace bool) (trash []string, er
 		if t.ready && !replace {
 			return nil, nil
 		}
-		old, err := s.setAside(t.digest)
+		old, err := s.setAside(t.name)
 		if err != nil {
 			return nil, err
 		}
@@ -303,7 +332,7 @@ func (s *Store) exchange(t *tree, b *building, replace bool) (trash []string, er
 		}
 		s.bytes, t.bytes, t.ready = s.bytes-t.bytes, 0, false
 	}
-	if err := os.Rename(b.dir, filepath.Join(s.dir, t.digest)); err != nil {
+	if err := os.Rename(b.dir, filepath.Join(s.dir, t.name)); err != nil {
 		return trash, err
 	}
 	t.bytes, t.ready, t.used = b.bytes, true, time.Now()
@@ -326,7 +355,7 @@ func (s *Store) takeStock() error {
 			trash = append(trash, path)
 			continue
 		}
-		if checkDigest(e.Name()) != nil {
+		if checkDigest(strings.TrimPrefix(e.Name(), mergedPrefix)) != nil {
 			continue // not ours
 		}
 		info, err := e.Info()
@@ -339,7 +368,7 @@ func (s *Store) takeStock() error {
 			trash = append(trash, path)
 			continue
 		}
-		s.trees[e.Name()] = &tree{digest: e.Name(), lock: make(chan struct{}, 1), bytes: m.Disk, used: info.ModTime()}
+		s.trees[e.Name()] = &tree{name: e.Name(), parts: m.Parts, lock: make(chan struct{}, 1), bytes: m.Disk, used: info.ModTime()}
 		s.bytes += m.Disk
 	}
 	s.sweep(append(trash, s.evict()...))

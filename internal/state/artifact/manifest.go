@@ -24,12 +24,13 @@ const (
 // manifest says what a tree must hold. On disk it is a line of JSON about the
 // whole, so that taking stock reads little, and one for each entry.
 type manifest struct {
-	Version  int     `json:"version"`
-	Package  string  `json:"package"`
-	Unpacked int64   `json:"unpacked"` // sum of the files' sizes
-	Disk     int64   `json:"disk"`     // bytes on disk, about
-	Count    int     `json:"count"`
-	entries  []entry // on the lines that follow
+	Version  int      `json:"version"`
+	Package  string   `json:"package"`         // the tree's name
+	Parts    []string `json:"parts,omitempty"` // of a merged tree: its packages
+	Unpacked int64    `json:"unpacked"`        // sum of the files' sizes
+	Disk     int64    `json:"disk"`            // bytes on disk, about
+	Count    int      `json:"count"`
+	entries  []entry  // on the lines that follow
 }
 
 // entry is one file, folder or symbolic link.
@@ -39,6 +40,11 @@ type entry struct {
 	Size   int64       `json:"size,omitempty"`
 	Digest string      `json:"sha256,omitempty"` // of a file, in hexadecimal
 	Target string      `json:"target,omitempty"` // of a link
+}
+
+func (m *manifest) add(e entry) {
+	m.entries = append(m.entries, e)
+	m.Disk += (e.Size + diskBlock) / diskBlock * diskBlock
 }
 
 func (m *manifest) write(name string) error {
@@ -73,38 +79,47 @@ func readHead(name string) (*manifest, error) {
 	return &m, nil
 }
 
-// checkTree compares a package's tree with its manifest: names, types, modes and
-// sizes, and with full the bytes too.
-func checkTree(ctx context.Context, dir, digest string, full bool) error {
-	f, err := os.Open(filepath.Join(dir, digest, manifestFile))
+// readManifest reads a tree's manifest and gives each its entries, one after the other.
+func readManifest(ctx context.Context, dir, name string, each func(entry) error) (*manifest, error) {
+	f, err := os.Open(filepath.Join(dir, name, manifestFile))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer f.Close()
-	root, err := os.OpenRoot(filepath.Join(dir, digest, codeDir))
+	d := json.NewDecoder(bufio.NewReader(f))
+	var m manifest
+	if err := d.Decode(&m); err != nil {
+		return nil, fmt.Errorf("read the manifest: %w", err)
+	}
+	if m.Version != manifestVersion || m.Package != name {
+		return nil, errors.New("the manifest belongs to another package")
+	}
+	for range m.Count {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		var e entry
+		if err := d.Decode(&e); err != nil {
+			return nil, fmt.Errorf("read the manifest: %w", err)
+		}
+		if err := each(e); err != nil {
+			return nil, err
+		}
+	}
+	return &m, nil
+}
+
+// checkTree compares a tree with its manifest: names, types, modes and sizes,
+// and with full the bytes too.
+func checkTree(ctx context.Context, dir, name string, full bool) error {
+	root, err := os.OpenRoot(filepath.Join(dir, name, codeDir))
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	d := json.NewDecoder(bufio.NewReader(f))
-	var m manifest
-	if err := d.Decode(&m); err != nil {
-		return fmt.Errorf("read the manifest: %w", err)
-	}
-	if m.Version != manifestVersion || m.Package != digest {
-		return errors.New("the manifest belongs to another package")
-	}
-	for range m.Count {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		var e entry
-		if err := d.Decode(&e); err != nil {
-			return fmt.Errorf("read the manifest: %w", err)
-		}
-		if err := e.check(root, full); err != nil {
-			return err
-		}
+	m, err := readManifest(ctx, dir, name, func(e entry) error { return e.check(root, full) })
+	if err != nil {
+		return err
 	}
 	found := -1 // without the root itself
 	err = fs.WalkDir(root.FS(), ".", func(_ string, _ fs.DirEntry, err error) error {

@@ -269,7 +269,7 @@ func (u *unpacker) file(name string, f *zip.File) error {
 	if err := u.setTime(name, f); err != nil {
 		return err
 	}
-	u.add(entry{Name: name, Mode: mode, Size: size, Digest: hex.EncodeToString(sum.Sum(nil))})
+	u.manifest.add(entry{Name: name, Mode: mode, Size: size, Digest: hex.EncodeToString(sum.Sum(nil))})
 	return nil
 }
 
@@ -298,7 +298,7 @@ func (u *unpacker) finish() error {
 		if err := u.root.Symlink(l.Target, l.Name); err != nil {
 			return err
 		}
-		u.add(l)
+		u.manifest.add(l)
 	}
 	for _, l := range u.links {
 		// The root follows the link and all that it passes through. A link to
@@ -319,7 +319,7 @@ func (u *unpacker) finish() error {
 				return err
 			}
 		}
-		u.add(entry{Name: name, Mode: fs.ModeDir | 0o755})
+		u.manifest.add(entry{Name: name, Mode: fs.ModeDir | 0o755})
 	}
 	u.manifest.Disk += diskBlock // the manifest, and never 0
 	return nil
@@ -331,9 +331,4 @@ func (u *unpacker) setTime(name string, f *zip.File) error {
 		return nil
 	}
 	return u.root.Chtimes(name, t, t)
-}
-
-func (u *unpacker) add(e entry) {
-	u.manifest.entries = append(u.manifest.entries, e)
-	u.manifest.Disk += (e.Size + diskBlock) / diskBlock * diskBlock
 }
