@@ -21,7 +21,7 @@ type packages struct{ store *artifact.Store }
 
 func (p packages) Add(ctx context.Context, zip []byte) (lambda.Code, error) {
 	added, err := p.store.Add(ctx, zip)
-	return lambda.Code{SHA256: added.SHA256, Size: added.Size}, err
+	return lambda.Code{SHA256: added.SHA256, Size: added.Size, Unpacked: added.UnpackedBytes}, err
 }
 
 func (p packages) Remove(ctx context.Context, c lambda.Code) error {
@@ -31,6 +31,19 @@ func (p packages) Remove(ctx context.Context, c lambda.Code) error {
 func (p packages) Dir(ctx context.Context, c lambda.Code) (dir string, release func(), err error) {
 	err = by(c, func(digest string) (err error) { dir, release, err = p.store.Dir(ctx, digest); return err })
 	return dir, release, err
+}
+
+func (p packages) Layers(ctx context.Context, layers []lambda.Layer) (dir string, release func(), err error) {
+	if len(layers) == 0 {
+		return "", func() {}, nil
+	}
+	var digests []string
+	for _, l := range layers {
+		if err := by(l.Code, func(digest string) error { digests = append(digests, digest); return nil }); err != nil {
+			return "", nil, err
+		}
+	}
+	return p.store.Merged(ctx, digests)
 }
 
 func (p packages) Zip(ctx context.Context, c lambda.Code) (zip io.ReadCloser, size int64, err error) {

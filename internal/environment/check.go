@@ -2,8 +2,6 @@ package environment
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -32,6 +30,12 @@ func (f *Factory) Check(ctx context.Context, s *lambda.Settings, code lambda.Cod
 	if r.Substitute != "" {
 		f.Log.Warn("a runtime of another version is used", "runtime", string(s.Runtime), "substitute", r.Substitute)
 	}
+	// Layers are merged now, rather than by the first invocation.
+	layers, release, err := f.Packages.Layers(ctx, s.Layers)
+	if err != nil {
+		return err
+	}
+	defer release()
 	if r.Label != "" {
 		return nil
 	}
@@ -43,16 +47,21 @@ func (f *Factory) Check(ctx context.Context, s *lambda.Settings, code lambda.Cod
 		return err
 	}
 	defer release()
-	return checkBootstrap(dir, s.Architecture)
+	return checkBootstrap(dir, layers, s.Architecture)
 }
 
-// checkBootstrap refuses a bootstrap for another machine. One that is missing is
-// found out by the first invocation, as on AWS.
-func checkBootstrap(dir string, arch lambda.Architecture) error {
-	file, err := os.Open(filepath.Join(dir, "bootstrap"))
-	if errors.Is(err, fs.ErrNotExist) {
+// checkBootstrap refuses a bootstrap for another machine. One that is missing, or
+// that cannot be executed, is found out by the first invocation, as on AWS.
+func checkBootstrap(code, layers string, arch lambda.Architecture) error {
+	place, err := provided.Entrypoint(code, layers)
+	if err != nil {
 		return nil
 	}
+	dir := code
+	if place == provided.InOpt {
+		dir = layers
+	}
+	file, err := os.Open(filepath.Join(dir, "bootstrap"))
 	if err != nil {
 		return err
 	}
@@ -61,7 +70,7 @@ func checkBootstrap(dir string, arch lambda.Architecture) error {
 		return err
 	}
 	if err := provided.CheckExecutable(file, arch); err != nil {
-		return lambda.InvalidParameter("The bootstrap of this package cannot run: %s.", err)
+		return lambda.InvalidParameter("The bootstrap of this function cannot run: %s.", err)
 	}
 	return nil
 }

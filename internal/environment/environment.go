@@ -65,7 +65,8 @@ type Environment struct {
 	log      *slog.Logger
 
 	code        string // the host's folder
-	release     func() // of the code
+	layers      string // the same of the merged layers; "" without
+	release     func() // of both
 	credentials Credentials
 	endpoint    string
 	served      sync.WaitGroup // of the endpoint's and runtime API's listeners
@@ -178,10 +179,10 @@ func (e *Environment) boot(ctx context.Context, id lambda.RequestID) (*process, 
 	paths := e.box.Paths()
 	launch := e.runtime.Launch(bootstrap.Layout{
 		Task: paths.Task, Opt: paths.Opt, Runtime: paths.Runtime, Lang: paths.Lang, Tmp: paths.Tmp,
-		HostTask: e.code,
+		HostTask: e.code, HostOpt: e.layers,
 	})
 	vars := e.variables(launch, paths, bound.Addr().String())
-	cmd := command(e.function, e.runtime.Adjust(launch, vars), vars)
+	cmd := command(e.function, e.runtime.Adjust(launch, vars), paths, vars)
 	cmd.Stdout, cmd.Stderr = p.pipes.writers[0], p.pipes.writers[1]
 	if !launch.OSOnly {
 		cmd.Telemetry = p.pipes.writers[2]

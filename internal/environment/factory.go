@@ -22,9 +22,11 @@ type Runtimes interface {
 	Resolve(ctx context.Context, id lambda.RuntimeID) (*bootstrap.Runtime, error)
 }
 
-// Packages unpacks code. The directory stays until release is called.
+// Packages unpacks code, and merges layers in their order. The directory stays
+// until release is called; without layers it is "".
 type Packages interface {
 	Dir(ctx context.Context, code lambda.Code) (path string, release func(), err error)
+	Layers(ctx context.Context, layers []lambda.Layer) (path string, release func(), err error)
 }
 
 // Identities makes the credentials that an environment's calls are signed with.
@@ -76,15 +78,23 @@ func (f *Factory) New(ctx context.Context, fn *lambda.Function) (_ *Environment,
 	if e.runtime, err = f.Runtimes.Resolve(ctx, fn.Settings.Runtime); err != nil {
 		return nil, err
 	}
-	if e.code, e.release, err = f.Packages.Dir(ctx, fn.Code); err != nil {
+	code, releaseCode, err := f.Packages.Dir(ctx, fn.Code)
+	if err != nil {
 		return nil, fmt.Errorf("unpack the code of %s: %w", fn.ARN, err)
 	}
-	undo = append(undo, e.release)
+	undo = append(undo, releaseCode)
+	layers, releaseLayers, err := f.Packages.Layers(ctx, fn.Settings.Layers)
+	if err != nil {
+		return nil, fmt.Errorf("unpack the layers of %s: %w", fn.ARN, err)
+	}
+	undo = append(undo, releaseLayers)
+	e.code, e.layers, e.release = code, layers, func() { releaseLayers(); releaseCode() }
 
 	e.box, err = f.Driver.Create(ctx, sandbox.Spec{
 		ID:          id,
 		Group:       fn.ARN.Scope.String() + "/" + string(fn.ARN.Name),
 		Task:        e.code,
+		Opt:         e.layers,
 		Runtime:     e.runtime.Client,
 		Lang:        e.runtime.Installation.Prefix,
 		MemoryBytes: int64(fn.Settings.MemoryMB) << 20,

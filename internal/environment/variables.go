@@ -62,13 +62,12 @@ func (e *Environment) variables(launch bootstrap.Launch, paths sandbox.Paths, ap
 
 // command is the process that starts the runtime: the launch itself, or the
 // wrapper script that the function's owner put before it.
-func command(fn *lambda.Function, launch bootstrap.Launch, vars map[string]string) sandbox.Command {
+func command(fn *lambda.Function, launch bootstrap.Launch, paths sandbox.Paths, vars map[string]string) sandbox.Command {
 	env := make([]string, 0, len(vars))
 	for _, name := range slices.Sorted(maps.Keys(vars)) {
 		env = append(env, name+"="+vars[name])
 	}
-	wrapper := fn.Settings.Environment["AWS_LAMBDA_EXEC_WRAPPER"]
-	wrapped := launch.Wrapped(wrapper)
+	wrapped := launch.Wrapped(inside(fn.Settings.Environment["AWS_LAMBDA_EXEC_WRAPPER"], paths))
 	cmd := sandbox.Command{Path: wrapped.Path, Args: wrapped.Args, Dir: launch.Dir, Env: env}
 	if wrapped.Path != launch.Path {
 		// Through env(1), so that a wrapper that is missing exits with 127, as on AWS.
@@ -76,4 +75,15 @@ func command(fn *lambda.Function, launch bootstrap.Launch, vars map[string]strin
 		cmd.Args = append([]string{"env"}, wrapped.Args...)
 	}
 	return cmd
+}
+
+// inside is where a path of AWS's lies for the processes of a sandbox, which may
+// have no root of their own.
+func inside(path string, paths sandbox.Paths) string {
+	for aws, here := range map[string]string{"/var/task/": paths.Task, "/opt/": paths.Opt} {
+		if rest, ok := strings.CutPrefix(path, aws); ok && here != "" {
+			return here + "/" + rest
+		}
+	}
+	return path
 }

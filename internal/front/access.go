@@ -149,8 +149,8 @@ func (a *Access) root(key string) lambda.Principal {
 
 // Authorise decides whether a caller may do the action on the resource: anything
 // in its own account, nothing in another.
-func (a *Access) Authorise(who lambda.Principal, action string, resource lambda.FunctionARN) error {
-	if who.Account == resource.Account {
+func (a *Access) Authorise(who lambda.Principal, action string, resource lambda.ARN) error {
+	if who.Account == resource.Owner() {
 		return nil
 	}
 	return lambda.AccessDenied("User: %s is not authorized to perform: %s on resource: %s because no identity-based policy allows the %s action", who.ARN, action, resource, action)

@@ -29,7 +29,7 @@ type Runner interface {
 
 // Access says who may do what.
 type Access interface {
-	Authorise(who lambda.Principal, action string, resource lambda.FunctionARN) error
+	Authorise(who lambda.Principal, action string, resource lambda.ARN) error
 }
 
 // Observer is told of invocations that were not run.

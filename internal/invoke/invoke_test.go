@@ -39,7 +39,7 @@ func (e *engine) Invoke(ctx context.Context, fn *lambda.Function, inv *lambda.In
 	return e.invoke(ctx, fn, inv, over)
 }
 
-func (e *engine) Authorise(lambda.Principal, string, lambda.FunctionARN) error { return e.denied }
+func (e *engine) Authorise(lambda.Principal, string, lambda.ARN) error { return e.denied }
 
 func (e *engine) Throttled(_ *lambda.Function, reason string) {
 	e.mu.Lock()

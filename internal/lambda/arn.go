@@ -6,6 +6,12 @@ import (
 	"strings"
 )
 
+// ARN is the full name of something that belongs to an account.
+type ARN interface {
+	Owner() AccountID
+	String() string
+}
+
 // FunctionARN is the full name of a function, with the qualifier that its user
 // wrote, if any.
 type FunctionARN struct {

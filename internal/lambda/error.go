@@ -33,10 +33,17 @@ func Conflict(format string, args ...any) *Error {
 	return newError("ResourceConflictException", http.StatusConflict, format, args...)
 }
 
-// PreconditionFailed is what a RevisionId that is not the latest gets.
-func PreconditionFailed() *Error {
+// PreconditionFailed is what a RevisionId that is not the latest gets; api is the
+// operation that shows the latest.
+func PreconditionFailed(api string) *Error {
 	return newError("PreconditionFailedException", http.StatusPreconditionFailed,
-		"The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id")
+		"The Revision Id provided does not match the latest Revision Id. Call the %s API to retrieve the latest Revision Id", api)
+}
+
+// PolicyLengthExceeded is what a policy of that many bytes gets.
+func PolicyLengthExceeded(size int) *Error {
+	return newError("PolicyLengthExceededException", http.StatusBadRequest,
+		"The final policy size (%d) is bigger than the limit (%d).", size, MaxPolicy)
 }
 
 // AccessDenied is an AccessDeniedException.

@@ -43,10 +43,11 @@ const (
 	UpdateFailed     UpdateStatus = "Failed"
 )
 
-// Code names a deployment package by content.
+// Code names a deployment package, of a function or a layer, by content.
 type Code struct {
-	SHA256 string // base64 of the digest of the zip, as CodeSha256 shows it
-	Size   int64  // bytes of the zip
+	SHA256   string // base64 of the digest of the zip, as CodeSha256 shows it
+	Size     int64  // bytes of the zip
+	Unpacked int64  // bytes of its files
 }
 
 // Settings are what a user configures of a function and what a published
@@ -69,6 +70,7 @@ type Settings struct {
 	SnapStart        string // None or PublishedVersions
 	VPC              *VPC
 	FileSystems      []FileSystem
+	Layers           []Layer // in the order in which they are merged
 }
 
 // Logging is a function's LoggingConfig.

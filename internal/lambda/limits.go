@@ -11,7 +11,7 @@ const (
 	MaxResponsePayload = 6<<20 + 100
 	// MaxClientContext bounds the base64 form of a ClientContext.
 	MaxClientContext = 3583
-	// MaxDeployRequest bounds a CreateFunction or UpdateFunctionCode request: 50 MiB in base64, and room.
+	// MaxDeployRequest bounds a request that carries a package: 50 MiB in base64, and room.
 	MaxDeployRequest = 70_167_211
 	// MaxZipped bounds a deployment package sent inline.
 	MaxZipped = 50 << 20
@@ -19,6 +19,10 @@ const (
 	MaxUnzipped = 250 << 20
 	// MaxEnvironment bounds the compact JSON form of a function's variables.
 	MaxEnvironment = 4096
+	// MaxLayers bounds the layers of one function.
+	MaxLayers = 5
+	// MaxPolicy bounds the JSON form of a resource-based policy.
+	MaxPolicy = 20 << 10
 	// MaxTags bounds the tags of one resource.
 	MaxTags = 50
 	// MaxTailLog bounds X-Amz-Log-Result before base64.

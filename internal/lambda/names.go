@@ -23,6 +23,9 @@ type Scope struct {
 
 func (s Scope) String() string { return string(s.Account) + "/" + string(s.Region) }
 
+// Owner is the account that a resource of the scope belongs to.
+func (s Scope) Owner() AccountID { return s.Account }
+
 // DefaultAccount is the account of a Kiln that was given none.
 const DefaultAccount AccountID = "000000000000"
 

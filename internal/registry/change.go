@@ -15,9 +15,10 @@ import (
 // Create is what CreateFunction asks for. Settings are complete but for the
 // defaults that need a name or a machine.
 type Create struct {
+	By       lambda.Principal // must be allowed to read the layers
 	ARN      lambda.FunctionARN
 	Settings lambda.Settings
-	Layers   []string
+	Layers   []string // ARNs of their versions
 	Zip      []byte
 	Tags     map[string]string
 }
@@ -26,7 +27,9 @@ type Create struct {
 func (r *Registry) Create(ctx context.Context, c Create) (*lambda.Function, error) {
 	s := &c.Settings
 	r.complete(s, c.ARN)
-	if err := r.checkSettings(s, c.Layers); err != nil {
+	held := r.claims()
+	defer held.release()
+	if err := r.checkSettings(c.By, c.ARN.Region, s, c.Layers, held); err != nil {
 		return nil, err
 	}
 	if name := string(c.ARN.Name); len(name) > lambda.MaxFunctionName {
@@ -39,11 +42,10 @@ func (r *Registry) Create(ctx context.Context, c Create) (*lambda.Function, erro
 	if r.find(c.ARN) != nil {
 		return nil, lambda.Conflict("Function already exist: %s", c.ARN.Name)
 	}
-	code, release, err := r.addCode(ctx, s, c.Zip)
+	code, err := r.addCode(ctx, s, c.Zip, held)
 	if err != nil {
 		return nil, err
 	}
-	defer release()
 	f := &lambda.Function{
 		ARN:        c.ARN,
 		Version:    lambda.Latest,
@@ -81,39 +83,39 @@ type UpdateCode struct {
 // UpdateCode gives a function other code. Invocations run it once the function
 // is shown as updated successfully.
 func (r *Registry) UpdateCode(ctx context.Context, u UpdateCode) (*lambda.Function, error) {
-	return r.update(ctx, u.ARN, u.Revision, u.DryRun, func(f *lambda.Function) (func(), error) {
+	return r.update(ctx, u.ARN, u.Revision, u.DryRun, func(f *lambda.Function, held *claims) (err error) {
 		if u.Architecture != "" {
 			f.Settings.Architecture = u.Architecture
 		}
-		code, release, err := r.addCode(ctx, &f.Settings, u.Zip)
-		f.Code = code
-		return release, err
+		f.Code, err = r.addCode(ctx, &f.Settings, u.Zip, held)
+		return err
 	})
 }
 
 // UpdateConfiguration is what UpdateFunctionConfiguration asks for.
 type UpdateConfiguration struct {
+	By       lambda.Principal // must be allowed to read the layers
 	ARN      lambda.FunctionARN
-	Revision lambda.RevisionID // "" for any
-	Layers   []string
+	Revision lambda.RevisionID      // "" for any
+	Layers   []string               // nil keeps them
 	Apply    func(*lambda.Settings) // changes what the request names
 }
 
 // UpdateConfiguration changes a function's settings.
 func (r *Registry) UpdateConfiguration(ctx context.Context, u UpdateConfiguration) (*lambda.Function, error) {
-	return r.update(ctx, u.ARN, u.Revision, false, func(f *lambda.Function) (func(), error) {
+	return r.update(ctx, u.ARN, u.Revision, false, func(f *lambda.Function, held *claims) error {
 		u.Apply(&f.Settings)
 		r.complete(&f.Settings, f.ARN)
-		if err := r.checkSettings(&f.Settings, u.Layers); err != nil {
-			return nil, err
+		if err := r.checkSettings(u.By, f.ARN.Region, &f.Settings, u.Layers, held); err != nil {
+			return err
 		}
-		return nil, r.runtimes.Check(ctx, &f.Settings, f.Code)
+		return r.checkCode(ctx, &f.Settings, f.Code)
 	})
 }
 
-// update makes the change on a copy. change returns what is to be released once
-// the change is durable, or failed.
-func (r *Registry) update(ctx context.Context, arn lambda.FunctionARN, revision lambda.RevisionID, dryRun bool, change func(*lambda.Function) (func(), error)) (*lambda.Function, error) {
+// update makes the change on a copy. What change claims is released once the
+// change is durable, or failed.
+func (r *Registry) update(ctx context.Context, arn lambda.FunctionARN, revision lambda.RevisionID, dryRun bool, change func(*lambda.Function, *claims) error) (*lambda.Function, error) {
 	defer r.writes.lock(arn.Unqualified().String())()
 	if arn.Qualifier != "" && arn.Qualifier != lambda.Latest {
 		return nil, lambda.NotFound("Function not found: %s", arn)
@@ -128,15 +130,13 @@ func (r *Registry) update(ctx context.Context, arn lambda.FunctionARN, revision 
 	case from.shown.UpdateStatus == lambda.UpdateInProgress:
 		return nil, lambda.Conflict("The operation cannot be performed at this time. An update is in progress for resource: %s", from.shown.ARN)
 	case revision != "" && revision != from.shown.Revision:
-		return nil, lambda.PreconditionFailed()
+		return nil, lambda.PreconditionFailed("GetFunction/GetAlias")
 	}
 	f := *from.shown
 	f.Settings.Environment = maps.Clone(f.Settings.Environment)
-	release, err := change(&f)
-	if release != nil {
-		defer release()
-	}
-	if err != nil {
+	held := r.claims()
+	defer held.release()
+	if err := change(&f, held); err != nil {
 		return nil, err
 	}
 	f.Modified = time.Now().UTC()
@@ -152,29 +152,25 @@ func (r *Registry) update(ctx context.Context, arn lambda.FunctionARN, revision 
 	return &f, nil
 }
 
-// addCode verifies and stores a zip. release ends the claim that keeps it from
-// being discarded before the function that has it is written.
-func (r *Registry) addCode(ctx context.Context, s *lambda.Settings, zip []byte) (_ lambda.Code, release func(), err error) {
-	r.removal.RLock()
-	code, err := r.packages.Add(ctx, zip)
-	if err == nil {
-		r.reference(code)
-	}
-	r.removal.RUnlock()
+// addCode verifies and stores a zip, and checks that it makes a function.
+func (r *Registry) addCode(ctx context.Context, s *lambda.Settings, zip []byte, held *claims) (lambda.Code, error) {
+	code, err := held.add(ctx, zip)
 	if err != nil {
-		return code, nil, err
+		return code, err
 	}
-	release = func() {
-		r.mu.Lock()
-		unused := r.unreference(code)
-		r.mu.Unlock()
-		r.discard(unused)
+	return code, r.checkCode(ctx, s, code)
+}
+
+// checkCode refuses code that cannot run with these settings and layers.
+func (r *Registry) checkCode(ctx context.Context, s *lambda.Settings, code lambda.Code) error {
+	total := code.Unpacked
+	for _, l := range s.Layers {
+		total += l.Code.Unpacked
 	}
-	if err := r.runtimes.Check(ctx, s, code); err != nil {
-		release()
-		return code, nil, err
+	if total > lambda.MaxUnzipped {
+		return lambda.InvalidParameter("Function code combined with layers exceeds the maximum allowed size of %d bytes. The actual size is %d bytes.", lambda.MaxUnzipped, total)
 	}
-	return code, release, nil
+	return r.runtimes.Check(ctx, s, code)
 }
 
 // complete fills in the defaults that depend on the function or the machine.
@@ -196,12 +192,15 @@ func (r *Registry) complete(s *lambda.Settings, arn lambda.FunctionARN) {
 }
 
 // checkSettings is the semantic validation, in the order in which AWS does it.
-func (r *Registry) checkSettings(s *lambda.Settings, layers []string) error {
+// Layers become those named, unless they are nil.
+func (r *Registry) checkSettings(by lambda.Principal, region lambda.Region, s *lambda.Settings, layers []string, held *claims) (err error) {
 	if err := checkEnvironment(s.Environment); err != nil {
 		return err
 	}
-	if len(layers) > 0 { // none can be published yet
-		return lambda.InvalidParameter("Layer version %s does not exist.", layers[0])
+	if layers != nil {
+		if s.Layers, err = r.resolveLayers(by, region, layers, held); err != nil {
+			return err
+		}
 	}
 	if s.Runtime == "" || s.Handler == "" {
 		return lambda.InvalidParameter("Runtime and Handler are mandatory parameters for functions created with deployment packages.")

@@ -1,4 +1,4 @@
-// Package registry is what Kiln runs: the functions of every account and region.
+// Package registry is what Kiln runs: the functions and layers of every account and region.
 // It decides what may be created and changed, makes each change durable before
 // it answers, and keeps a read model in memory, so that an invocation touches no
 // store. The Lambda API's door and the invoke package call it; it starts nothing.
@@ -6,7 +6,6 @@ package registry
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -64,13 +63,14 @@ type Registry struct {
 	closing chan struct{} // closed by Close
 	work    sync.WaitGroup
 
-	writes keyedLocks // by function; taken before mu, and held across I/O
+	writes keyedLocks // by ARN; taken before mu, and held across I/O
 	// removal is held for reading while a package is added and counted, for
 	// writing while an unused one is removed: the same package may be both at once.
 	removal sync.RWMutex
 
 	mu      sync.RWMutex
 	entries map[lambda.Scope]map[lambda.FunctionName]*entry // guarded by mu
+	layers  map[lambda.Scope]map[lambda.LayerName]*layer    // guarded by mu
 	codes   map[string]int                                  // guarded by mu; references by SHA256
 }
 
@@ -90,12 +90,16 @@ func New(st state.State, packages Packages, runtimes Runtimes, sealer Sealer, ch
 		state: st, packages: packages, runtimes: runtimes, sealer: sealer, changed: changed, log: log, config: config,
 		ctx: ctx, cancel: cancel, closing: make(chan struct{}),
 		entries: map[lambda.Scope]map[lambda.FunctionName]*entry{},
+		layers:  map[lambda.Scope]map[lambda.LayerName]*layer{},
 		codes:   map[string]int{},
 	}
 }
 
-// Open loads every function. A change that a crash cut off is finished.
+// Open loads everything. A change of a function that a crash cut off is finished.
 func (r *Registry) Open(ctx context.Context) error {
+	if err := r.openLayers(ctx); err != nil {
+		return err
+	}
 	records, err := r.state.All(ctx, recordPrefix)
 	if err != nil {
 		return fmt.Errorf("load functions: %w", err)
@@ -219,15 +223,10 @@ func (r *Registry) Delete(ctx context.Context, arn lambda.FunctionARN) error {
 	if unsettled(e.shown) {
 		close(e.settled) // settle will not: whoever waits for it learns that it is gone
 	}
-	unused := []*lambda.Code{r.unreference(e.shown.Code)}
-	if e.serving != nil && e.serving.Code != e.shown.Code {
-		unused = append(unused, r.unreference(e.serving.Code))
-	}
+	unused := r.unreference(e.packages()...)
 	r.mu.Unlock()
 	r.changed(arn.Unqualified(), nil)
-	for _, c := range unused {
-		r.discard(c)
-	}
+	r.discard(unused...)
 	return nil
 }
 
@@ -244,7 +243,7 @@ func (r *Registry) commit(ctx context.Context, f *lambda.Function, from *entry) 
 		return err
 	}
 	next.revision = revision
-	r.put(next)
+	r.discard(r.put(next)...)
 	r.settleLater(f)
 	return nil
 }
@@ -296,20 +295,16 @@ func (r *Registry) settle(f *lambda.Function) error {
 	if err != nil {
 		return err
 	}
-	r.put(&entry{shown: &settled, serving: &settled, settled: closedChannel, revision: revision})
+	unused := r.put(&entry{shown: &settled, serving: &settled, settled: closedChannel, revision: revision})
 	r.changed(f.ARN, &settled)
 	close(e.settled)
-	if old := e.serving; old != nil && old.Code != settled.Code {
-		r.mu.Lock()
-		unused := r.unreference(old.Code)
-		r.mu.Unlock()
-		r.discard(unused)
-	}
+	r.discard(unused...)
 	return nil
 }
 
-// put makes an entry visible, and counts its code unless its predecessor has the same.
-func (r *Registry) put(e *entry) {
+// put makes an entry visible, and counts its packages in place of its
+// predecessor's. It returns those that nothing has any more.
+func (r *Registry) put(e *entry) (unused []lambda.Code) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	scope := r.entries[e.shown.ARN.Scope]
@@ -317,58 +312,27 @@ func (r *Registry) put(e *entry) {
 		scope = map[lambda.FunctionName]*entry{}
 		r.entries[e.shown.ARN.Scope] = scope
 	}
-	if old := scope[e.shown.ARN.Name]; old == nil || old.shown.Code != e.shown.Code {
-		r.codes[e.shown.Code.SHA256]++
+	r.reference(e.packages()...)
+	if old := scope[e.shown.ARN.Name]; old != nil {
+		unused = r.unreference(old.packages()...)
 	}
 	scope[e.shown.ARN.Name] = e
+	return unused
 }
 
-// reference keeps a code from being discarded until it is unreferenced.
-func (r *Registry) reference(c lambda.Code) {
-	r.mu.Lock()
-	r.codes[c.SHA256]++
-	r.mu.Unlock()
-}
-
-// unreference counts a user of the code out; it returns the code if that was the last. r.mu is held.
-func (r *Registry) unreference(c lambda.Code) *lambda.Code {
-	if r.codes[c.SHA256]--; r.codes[c.SHA256] > 0 {
-		return nil
-	}
-	delete(r.codes, c.SHA256)
-	return &c
-}
-
-// Uses reports whether any function has the code.
-func (r *Registry) Uses(sha256 string) bool {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.codes[sha256] > 0
-}
-
-// Sweep removes those of the packages that no function has: what a crash left. A
-// function may come to have one meanwhile.
-func (r *Registry) Sweep(ctx context.Context, packages []lambda.Code) {
-	for _, c := range packages {
-		if ctx.Err() != nil {
-			return
+// packages are what the entry needs: the code and layers of what is shown, and of
+// what runs.
+func (e *entry) packages() (list []lambda.Code) {
+	for _, f := range []*lambda.Function{e.shown, e.serving} {
+		if f == nil {
+			continue
 		}
-		r.discard(&c)
+		list = append(list, f.Code)
+		for _, l := range f.Settings.Layers {
+			list = append(list, l.Code)
+		}
 	}
-}
-
-func (r *Registry) discard(c *lambda.Code) {
-	if c == nil {
-		return
-	}
-	r.removal.Lock()
-	defer r.removal.Unlock()
-	if r.Uses(c.SHA256) {
-		return // it was added again meanwhile
-	}
-	if err := r.packages.Remove(r.ctx, *c); err != nil && !errors.Is(err, state.ErrNotFound) {
-		r.log.Warn("a package that nothing uses stays on the disk", "sha256", c.SHA256, "error", err)
-	}
+	return list
 }
 
 // keyedLocks are locks by name.

@@ -357,7 +357,7 @@ done
 		t.Parallel()
 		for what, program := range map[string][]byte{"aarch64 or x86_64": otherMachine(t), "macOS": {0xcf, 0xfa, 0xed, 0xfe, 0, 0, 0, 0}, "Windows": []byte("MZ\x00\x00\x00")} {
 			err := d.TryCreate("other-"+what[:5], "provided.al2023", "x", kiln.Zip(map[string]string{"bootstrap!": string(program)}), nil)
-			if err == nil || !strings.Contains(err.Error(), "InvalidParameterValueException: The bootstrap of this package cannot run: it is ") {
+			if err == nil || !strings.Contains(err.Error(), "InvalidParameterValueException: The bootstrap of this function cannot run: it is ") {
 				t.Errorf("%s: got %v", what, err)
 			}
 		}

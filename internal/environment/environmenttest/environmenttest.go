@@ -191,6 +191,14 @@ func (p packages) Dir(_ context.Context, c lambda.Code) (string, func(), error) 
 	}), nil
 }
 
+// Layers takes the folder of the last layer for that of all.
+func (p packages) Layers(ctx context.Context, layers []lambda.Layer) (string, func(), error) {
+	if len(layers) == 0 {
+		return "", func() {}, nil
+	}
+	return p.Dir(ctx, layers[len(layers)-1].Code)
+}
+
 type identities struct{ *Fixture }
 
 func (i identities) Issue(_ *lambda.Function, id string) environment.Credentials {

@@ -11,9 +11,6 @@ import (
 	"kiln/internal/registry"
 )
 
-// maxPage is how many functions AWS lists at once, whatever MaxItems says.
-const maxPage = 50
-
 // CreateFunction makes a function from a zip.
 func (c *call) CreateFunction(ctx context.Context, in *lambdaapi.CreateFunctionInput) (*lambdaapi.CreateFunctionOutput, error) {
 	arn, err := c.function(in.FunctionName, nil)
@@ -31,6 +28,7 @@ func (c *call) CreateFunction(ctx context.Context, in *lambdaapi.CreateFunctionI
 		return nil, err
 	}
 	f, err := c.door.Registry.Create(ctx, registry.Create{
+		By:       c.caller.Principal,
 		ARN:      arn,
 		Settings: newSettings(in),
 		Layers:   in.Layers,
@@ -119,19 +117,11 @@ func (c *call) ListFunctions(_ context.Context, in *lambdaapi.ListFunctionsInput
 	if err := c.door.Access.Authorise(c.caller.Principal, c.operation.Action, lambda.FunctionARN{Scope: c.caller.Scope, Name: "*"}); err != nil {
 		return nil, err
 	}
-	limit := maxPage
-	if in.MaxItems != nil {
-		limit = min(limit, *in.MaxItems)
+	after, err := readMarker(in.Marker)
+	if err != nil {
+		return nil, err
 	}
-	var after lambda.FunctionName
-	if in.Marker != nil && *in.Marker != "" {
-		name, err := base64.RawURLEncoding.DecodeString(*in.Marker)
-		if err != nil {
-			return nil, lambda.InvalidParameter("The provided Marker is not one that a list returned: %s", *in.Marker)
-		}
-		after = lambda.FunctionName(name)
-	}
-	page, more := c.door.Registry.List(c.caller.Scope, after, limit)
+	page, more := c.door.Registry.List(c.caller.Scope, lambda.FunctionName(after), pageSize(in.MaxItems))
 	out := &lambdaapi.ListFunctionsOutput{Functions: []lambdaapi.FunctionConfiguration{}}
 	for _, f := range page {
 		qualifier := lambda.Qualifier("")
@@ -141,7 +131,7 @@ func (c *call) ListFunctions(_ context.Context, in *lambdaapi.ListFunctionsInput
 		out.Functions = append(out.Functions, *listed(c.configuration(f, qualifier)))
 	}
 	if more {
-		out.NextMarker = new(base64.RawURLEncoding.EncodeToString([]byte(page[len(page)-1].ARN.Name)))
+		out.NextMarker = writeMarker(string(page[len(page)-1].ARN.Name))
 	}
 	return out, nil
 }
@@ -204,6 +194,7 @@ func (c *call) UpdateFunctionConfiguration(ctx context.Context, in *lambdaapi.Up
 		return nil, lambda.InvalidParameter("Please don't provide ImageConfig when updating a function with packageType Zip.")
 	}
 	f, err := c.door.Registry.UpdateConfiguration(ctx, registry.UpdateConfiguration{
+		By:       c.caller.Principal,
 		ARN:      arn,
 		Revision: lambda.RevisionID(lambdaapi.Value(in.RevisionId)),
 		Layers:   in.Layers,
@@ -277,6 +268,9 @@ func (c *call) configuration(f *lambda.Function, asked lambda.Qualifier) *lambda
 	}
 	for _, fs := range s.FileSystems {
 		out.FileSystemConfigs = append(out.FileSystemConfigs, lambdaapi.FileSystemConfig{Arn: &fs.ARN, LocalMountPath: &fs.LocalMountPath})
+	}
+	for _, l := range s.Layers {
+		out.Layers = append(out.Layers, lambdaapi.Layer{Arn: new(l.ARN.String()), CodeSize: new(l.Code.Size)})
 	}
 	if arn := c.door.Runtimes.VersionARN(s.Runtime, f.ARN.Region); arn != "" {
 		out.RuntimeVersionConfig = &lambdaapi.RuntimeVersionConfig{RuntimeVersionArn: &arn}

@@ -24,7 +24,7 @@ import (
 // Functions is what the door asks of the registry.
 type Functions interface {
 	Get(arn lambda.FunctionARN) (*lambda.Function, error)
-	Uses(sha256 string) bool
+	LayerVersion(by lambda.Principal, arn lambda.LayerVersionARN) (*lambda.LayerVersion, error)
 }
 
 // Packages opens deployment packages as they were uploaded.
@@ -59,6 +59,7 @@ func New(c Config) http.Handler {
 	mux.Handle("GET /metrics", c.Metrics)
 	mux.HandleFunc("GET /_kiln/logs/{function}", d.logs)
 	mux.HandleFunc("GET /_kiln/code/{region}/{function}/{sha256}", d.code)
+	mux.HandleFunc("GET /_kiln/layers/{region}/{layer}/{version}", d.layer)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		lambdaapi.WriteFault(w, &lambdaapi.Fault{Code: "NotFoundException", Status: http.StatusNotFound, Message: "Kiln serves no " + r.Method + " " + r.URL.Path})
 	})
@@ -170,7 +171,34 @@ func (d *door) code(w http.ResponseWriter, r *http.Request) {
 		d.refuse(w, r, lambda.NotFound("The package is no longer the function's. Call GetFunction again for a new link."))
 		return
 	}
-	zip, size, err := d.Packages.Zip(r.Context(), f.Code)
+	d.send(w, r, f.Code, string(arn.Name))
+}
+
+// layer serves a layer version to whoever has the link that GetLayerVersion made.
+func (d *door) layer(w http.ResponseWriter, r *http.Request) {
+	caller, err := d.authenticate(r)
+	if err != nil {
+		d.refuse(w, r, err)
+		return
+	}
+	version, err := strconv.ParseInt(r.PathValue("version"), 10, 64)
+	if err != nil {
+		d.refuse(w, r, lambda.InvalidParameter("%q is not a version of a layer", r.PathValue("version")))
+		return
+	}
+	scope := lambda.Scope{Account: caller.Scope.Account, Region: lambda.Region(r.PathValue("region"))}
+	name := lambda.LayerName(r.PathValue("layer"))
+	v, err := d.Functions.LayerVersion(caller.Principal, lambda.LayerVersionARN{LayerARN: lambda.LayerARN{Scope: scope, Name: name}, Version: version})
+	if err != nil {
+		d.refuse(w, r, err)
+		return
+	}
+	d.send(w, r, v.Code, string(name)+"-"+strconv.FormatInt(version, 10))
+}
+
+// send answers with a package.
+func (d *door) send(w http.ResponseWriter, r *http.Request, code lambda.Code, name string) {
+	zip, size, err := d.Packages.Zip(r.Context(), code)
 	if err != nil {
 		d.refuse(w, r, err)
 		return
@@ -179,9 +207,9 @@ func (d *door) code(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "application/zip")
 	h.Set("Content-Length", strconv.FormatInt(size, 10))
-	h.Set("Content-Disposition", `attachment; filename="`+string(arn.Name)+`.zip"`)
+	h.Set("Content-Disposition", `attachment; filename="`+name+`.zip"`)
 	if _, err := io.Copy(w, zip); err != nil {
-		d.Log.Warn("a package was not sent whole", "function", arn.String(), "error", err)
+		d.Log.Warn("a package was not sent whole", "path", r.URL.Path, "error", err)
 	}
 }
 

@@ -1,0 +1,98 @@
+package registry
+
+import (
+	"context"
+	"errors"
+
+	"kiln/internal/lambda"
+	"kiln/internal/state"
+)
+
+// Functions and layer versions share packages: what has the same content is kept
+// once, as long as anything has it.
+
+// reference keeps packages from being discarded until they are unreferenced as
+// often. r.mu is held.
+func (r *Registry) reference(list ...lambda.Code) {
+	for _, c := range list {
+		r.codes[c.SHA256]++
+	}
+}
+
+// unreference counts a user of each package out, and returns those of which that
+// was the last. r.mu is held.
+func (r *Registry) unreference(list ...lambda.Code) (unused []lambda.Code) {
+	for _, c := range list {
+		if r.codes[c.SHA256]--; r.codes[c.SHA256] == 0 {
+			delete(r.codes, c.SHA256)
+			unused = append(unused, c)
+		}
+	}
+	return unused
+}
+
+// Sweep removes those of the packages that nothing has: what a crash left.
+// Something may come to have one meanwhile.
+func (r *Registry) Sweep(ctx context.Context, packages []lambda.Code) {
+	for _, c := range packages {
+		if ctx.Err() != nil {
+			return
+		}
+		r.discard(c)
+	}
+}
+
+func (r *Registry) discard(list ...lambda.Code) {
+	for _, c := range list {
+		r.removal.Lock()
+		r.mu.RLock()
+		used := r.codes[c.SHA256] > 0 // it was added again meanwhile
+		r.mu.RUnlock()
+		if !used {
+			if err := r.packages.Remove(r.ctx, c); err != nil && !errors.Is(err, state.ErrNotFound) {
+				r.log.Warn("a package that nothing uses stays on the disk", "sha256", c.SHA256, "error", err)
+			}
+		}
+		r.removal.Unlock()
+	}
+}
+
+// claims keep packages from being discarded until what is to have them is
+// written, or given up.
+type claims struct {
+	registry *Registry
+	list     []lambda.Code
+}
+
+func (r *Registry) claims() *claims { return &claims{registry: r} }
+
+// add verifies, stores and claims a package.
+func (c *claims) add(ctx context.Context, zip []byte) (lambda.Code, error) {
+	r := c.registry
+	r.removal.RLock()
+	defer r.removal.RUnlock()
+	code, err := r.packages.Add(ctx, zip)
+	if err != nil {
+		return code, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c.hold(code)
+	return code, nil
+}
+
+// hold claims a package that something has. r.mu is held.
+func (c *claims) hold(code lambda.Code) {
+	c.registry.reference(code)
+	c.list = append(c.list, code)
+}
+
+// release ends the claims.
+func (c *claims) release() {
+	r := c.registry
+	r.mu.Lock()
+	unused := r.unreference(c.list...)
+	r.mu.Unlock()
+	c.list = nil
+	r.discard(unused...)
+}
