@@ -4,8 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -26,6 +29,8 @@ type Config struct {
 	// Dir is where runtime clients are written. Functions read them there:
 	// every folder on the way must be open to the users that functions run as.
 	Dir string
+	// Additions are what was added to the runtimes; nil for nothing, and for ever.
+	Additions *Additions
 	// Getenv gives PATH, HOME and the folders of version managers; nil knows none.
 	Getenv func(string) string
 	// Usable is the sandbox driver's veto of an installation; nil takes all.
@@ -43,6 +48,7 @@ type Catalog struct {
 	config   Config
 	families []*shelf
 	probes   chan struct{} // a token for each probe under way, over all families
+	adding   chan struct{} // a token while something is added or removed
 }
 
 // shelf is one family with what was found for it.
@@ -68,7 +74,7 @@ func New(families []Family, config Config) *Catalog {
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
-	c := &Catalog{config: config, probes: make(chan struct{}, probesAtOnce)}
+	c := &Catalog{config: config, probes: make(chan struct{}, probesAtOnce), adding: make(chan struct{}, 1)}
 	for _, f := range families {
 		c.families = append(c.families, &shelf{
 			Family:   f,
@@ -77,6 +83,28 @@ func New(families []Family, config Config) *Catalog {
 		})
 	}
 	return c
+}
+
+// Sweep removes what an earlier daemon left: additions that were not finished, and
+// clients with bundles that were removed. It is called once, before anything else.
+func (c *Catalog) Sweep() error {
+	if c.config.Additions == nil {
+		return nil
+	}
+	err := c.config.Additions.sweep()
+	used := c.config.Additions.folders()
+	for _, list := range glob(filepath.Join(c.config.Dir, "*.sums")) {
+		b, readErr := os.ReadFile(list)
+		if readErr != nil {
+			err = errors.Join(err, readErr)
+			continue
+		}
+		first, _, _ := strings.Cut(string(b), "\n")
+		if folder, ok := strings.CutPrefix(first, bundleLine); ok && !used[folder] {
+			err = errors.Join(err, os.Remove(list), os.RemoveAll(strings.TrimSuffix(list, ".sums")))
+		}
+	}
+	return err
 }
 
 // Run looks for the interpreters of every family, and returns when all are known
@@ -144,15 +172,16 @@ func (c *Catalog) Resolve(ctx context.Context, id lambda.RuntimeID) (*Runtime, e
 		return nil, fmt.Errorf("resolve runtime %s: %w", id, err)
 	}
 	r := &Runtime{ID: id, Family: s.Family, Installation: in, Substitute: substitute}
+	bundle := c.config.Additions.Get(id).Bundle
 	if in.Version != "" {
 		branch := max(1, len(parseVersion(ident.Version)))
 		r.Label = label(s.Name(), parseVersion(in.Version), branch)
 		sum := sha256.Sum256([]byte(strings.Join([]string{
-			"kiln runtime", s.Name(), in.Version, runtime.GOOS, runtime.GOARCH, files.digest()}, "\n")))
+			"kiln runtime", s.Name(), in.Version, runtime.GOOS, runtime.GOARCH, files.digest(), bundle.id()}, "\n")))
 		r.Digest = hex.EncodeToString(sum[:])
 	}
-	if len(files) > 0 {
-		if r.Client, err = c.place(ctx, s.Family, in, files); err != nil {
+	if len(files) > 0 || bundle != nil {
+		if r.Client, err = c.place(ctx, s.Family, in, files, bundle); err != nil {
 			return nil, fmt.Errorf("place the client of runtime %s: %w", id, err)
 		}
 	}
@@ -171,9 +200,21 @@ func (c *Catalog) shelfOf(id lambda.RuntimeID) (*shelf, Identifier, bool) {
 	return nil, Identifier{}, false
 }
 
-// choose picks the installation for an identifier: its own version, or with
-// AnyRuntime the nearest newer one, or else the nearest older one.
+// choose is what an identifier runs with: an installation, and what its family
+// requires beside it.
 func (c *Catalog) choose(s *shelf, ident Identifier) (in Installation, substitute string, err error) {
+	in, substitute, err = c.pick(s, ident)
+	if r, ok := s.Family.(Requirer); ok && err == nil {
+		if lack := r.Require(c.config.Additions.Get(ident.ID)); lack != "" {
+			return Installation{}, "", lambda.InvalidParameter("%s", lack)
+		}
+	}
+	return in, substitute, err
+}
+
+// pick finds the installation for an identifier: its own version, or with
+// AnyRuntime the nearest newer one, or else the nearest older one.
+func (c *Catalog) pick(s *shelf, ident Identifier) (in Installation, substitute string, err error) {
 	if len(s.Programs()) == 0 {
 		return Installation{}, "", nil
 	}

@@ -42,36 +42,83 @@ func (f clientFiles) digest() string {
 }
 
 // manifest lists the digests of every file of a client's folder; it is written
-// last, beside the folder, so that what it describes is complete.
-func manifest(dir string) (string, error) {
+// last, beside the folder, so that what it describes is complete. A bundle is
+// named instead: it was on the disk before it was laid over the client, and has too
+// many files to read them at each start.
+func manifest(dir string, bundle laid) (string, error) {
 	var b strings.Builder
+	if bundle.Bundle != nil {
+		fmt.Fprintf(&b, "%s%s\n", bundleLine, bundle.Folder)
+	}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		rel, _ := cutFolder(path, dir)
+		switch {
+		case err != nil:
 			return err
+		case d.IsDir() && bundle.has(rel):
+			return fs.SkipDir
+		case d.IsDir() || bundle.has(rel):
+			return nil
 		}
 		content, err := os.ReadFile(path)
 		if err != nil {
 			return err
 		}
-		rel, _ := cutFolder(path, dir)
 		fmt.Fprintf(&b, "%x  %s\n", sha256.Sum256(content), rel)
 		return nil
 	})
 	return b.String(), err
 }
 
+// bundleLine begins the line of a manifest that names the bundle's folder.
+const bundleLine = "bundle  "
+
+// laid is a bundle that lies over a client, or none.
+type laid struct {
+	*Bundle
+	dir   string
+	names []string // of what is in its folder
+}
+
+// has tells whether something directly in a client's folder is the bundle's.
+func (l laid) has(name string) bool { return slices.Contains(l.names, name) }
+
+func (a *Additions) open(b *Bundle) (laid, error) {
+	l := laid{Bundle: b}
+	if b == nil {
+		return l, nil
+	}
+	l.dir = a.folder(b)
+	entries, err := os.ReadDir(l.dir)
+	if err != nil {
+		return l, fmt.Errorf("open the packages of the runtime: %w; add them again with kiln runtime add", err)
+	}
+	for _, e := range entries {
+		l.names = append(l.names, e.Name())
+	}
+	return l, nil
+}
+
 // place makes sure that the client stands complete and unchanged in its folder,
 // shared by all functions, and returns the folder. A Preparer's client is kept
 // once for each interpreter. It is called once a daemon, before anything runs from there.
-func (c *Catalog) place(ctx context.Context, f Family, in Installation, files clientFiles) (string, error) {
+func (c *Catalog) place(ctx context.Context, f Family, in Installation, files clientFiles, added *Bundle) (string, error) {
+	bundle, err := c.config.Additions.open(added)
+	if err != nil {
+		return "", err
+	}
 	name := files.digest()
+	if added != nil {
+		sum := sha256.Sum256([]byte(name + "\n" + added.Folder))
+		name = hex.EncodeToString(sum[:])
+	}
 	preparer, prepares := f.(Preparer)
 	if prepares {
 		sum := sha256.Sum256([]byte(name + "\n" + in.Program + "\n" + in.Version))
 		name = hex.EncodeToString(sum[:])
 	}
 	dir := filepath.Join(c.config.Dir, name[:32])
-	if intact(dir, files) {
+	if intact(dir, files, bundle) {
 		return dir, nil
 	}
 	if err := openFolder(c.config.Dir); err != nil {
@@ -91,6 +138,11 @@ func (c *Catalog) place(ctx context.Context, f Family, in Installation, files cl
 			return "", err
 		}
 	}
+	if added != nil {
+		if err := overlay(bundle, tmp); err != nil {
+			return "", err
+		}
+	}
 	if prepares {
 		ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 		defer cancel()
@@ -98,10 +150,10 @@ func (c *Catalog) place(ctx context.Context, f Family, in Installation, files cl
 			return "", fmt.Errorf("prepare it for %s: %w", in.Program, err)
 		}
 	}
-	if err := readable(tmp); err != nil {
+	if err := readable(tmp); err != nil { // of a bundle's files too, which are the same already
 		return "", err
 	}
-	list, err := manifest(tmp)
+	list, err := manifest(tmp, bundle)
 	if err != nil {
 		return "", err
 	}
@@ -119,12 +171,12 @@ func (c *Catalog) place(ctx context.Context, f Family, in Installation, files cl
 
 // intact tells whether a folder holds exactly what was once placed in it, and the
 // client's own files as they are now.
-func intact(dir string, files clientFiles) bool {
+func intact(dir string, files clientFiles, bundle laid) bool {
 	recorded, err := os.ReadFile(dir + ".sums")
 	if err != nil {
 		return false
 	}
-	now, err := manifest(dir)
+	now, err := manifest(dir, bundle)
 	if err != nil || now != string(recorded) {
 		return false
 	}
@@ -146,12 +198,13 @@ func openFolder(dir string) error {
 // readable opens a tree to every user and closes it to writing by mistake.
 func readable(dir string) error {
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
+		switch {
+		case err != nil || d.Type()&fs.ModeSymlink != 0:
 			return err
-		}
-		if d.IsDir() {
+		case d.IsDir():
 			return os.Chmod(path, 0o755)
+		default:
+			return os.Chmod(path, 0o644)
 		}
-		return os.Chmod(path, 0o644)
 	})
 }

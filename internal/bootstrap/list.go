@@ -8,13 +8,14 @@ import (
 
 // Entry is one identifier with what serves it here.
 type Entry struct {
-	ID           lambda.RuntimeID
+	Addition                  // the identifier, and what was added to it
 	Installation Installation // empty for provided runtimes and missing ones
 	Substitute   string       // which other version serves it, or ""
 	Missing      string       // why it cannot be used, or ""
+	Bundles      bool         // there are packages that can be added
 }
 
-// Listing is what `kiln doctor` shows.
+// Listing is what `kiln doctor` and `kiln runtime list` show.
 type Listing struct {
 	Entries  []Entry
 	Problems []Problem
@@ -29,7 +30,8 @@ func (c *Catalog) List(ctx context.Context) (Listing, error) {
 			return Listing{}, err
 		}
 		for _, ident := range s.Identifiers() {
-			e := Entry{ID: ident.ID}
+			_, bundles := s.Family.(Bundler)
+			e := Entry{Addition: c.config.Additions.Get(ident.ID), Bundles: bundles}
 			in, substitute, err := c.choose(s, ident)
 			if refused := lambda.AsError(err); refused != nil {
 				e.Missing = refused.Message

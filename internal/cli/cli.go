@@ -31,6 +31,7 @@ type commands struct {
 	Functions functions `cmd:"" help:"List the functions."`
 	Invoke    invoke    `cmd:"" help:"Invoke a function and print its answer."`
 	Logs      logs      `cmd:"" help:"Show what a function logged."`
+	Runtime   runtime   `cmd:"" help:"Show runtimes, and add to them what AWS bundles with them."`
 	Doctor    doctor    `cmd:"" help:"Say which driver and runtimes will be used here, and why."`
 	Config    show      `cmd:"" help:"Print the effective configuration of kiln up."`
 	Version   version   `cmd:"" help:"Print the version."`

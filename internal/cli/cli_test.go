@@ -46,7 +46,9 @@ func TestScripts(t *testing.T) {
 			e.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"up": up, "create": create},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"up": up, "create": create, "python": findPython, "wheel": wheel, "pycreate": pycreate,
+		},
 	})
 }
 
@@ -61,6 +63,12 @@ func up(ts *testscript.TestScript, neg bool, args []string) {
 	path, err := exec.LookPath("kiln")
 	ts.Check(err)
 	cmd := exec.Command(path, append([]string{"up", "--listen", "127.0.0.1:0", "--data", ts.MkAbs("data"), "--free-space-floor", "1MiB"}, args...)...)
+	cmd.Env = os.Environ()
+	for _, name := range []string{"PIP_NO_INDEX", "PIP_FIND_LINKS", "PIP_CONFIG_FILE"} {
+		if value := ts.Getenv(name); value != "" {
+			cmd.Env = append(cmd.Env, name+"="+value)
+		}
+	}
 	var log bytes.Buffer
 	cmd.Stderr = &log
 	out, err := cmd.StdoutPipe()

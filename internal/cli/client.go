@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -61,32 +62,43 @@ func (r remote) connect(ctx context.Context, getenv func(string) string) (*clien
 
 // get sends a signed GET to one of Kiln's own paths and reads the JSON answer.
 func (c *client) get(ctx context.Context, path string, query url.Values, answer any) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.endpoint+path+"?"+query.Encode(), nil)
+	body, err := c.call(ctx, http.MethodGet, path+"?"+query.Encode(), nil)
 	if err != nil {
 		return err
+	}
+	defer body.Close()
+	return json.NewDecoder(body).Decode(answer)
+}
+
+// call sends a signed request to one of Kiln's own paths, and returns the body of
+// an answer that is no refusal.
+func (c *client) call(ctx context.Context, method, path string, body []byte) (io.ReadCloser, error) {
+	r, err := http.NewRequestWithContext(ctx, method, c.endpoint+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
 	}
 	identity, err := c.aws.Credentials.Retrieve(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	empty := sha256.Sum256(nil)
-	if err := v4.NewSigner().SignHTTP(ctx, identity, r, hex.EncodeToString(empty[:]), "kiln", c.aws.Region, time.Now()); err != nil {
-		return err
+	sum := sha256.Sum256(body)
+	if err := v4.NewSigner().SignHTTP(ctx, identity, r, hex.EncodeToString(sum[:]), "kiln", c.aws.Region, time.Now()); err != nil {
+		return nil, err
 	}
 	response, err := http.DefaultClient.Do(r)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if response.StatusCode == http.StatusOK {
+		return response.Body, nil
 	}
 	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		var refused struct{ Message string }                        // in either case
-		body, _ := io.ReadAll(io.LimitReader(response.Body, 1<<20)) // what there is of it
-		if json.Unmarshal(body, &refused) == nil && refused.Message != "" {
-			return errors.New(refused.Message)
-		}
-		return fmt.Errorf("%s answered %s", c.endpoint, response.Status)
+	var refused struct{ Message string }                        // in either case
+	said, _ := io.ReadAll(io.LimitReader(response.Body, 1<<20)) // what there is of it
+	if json.Unmarshal(said, &refused) == nil && refused.Message != "" {
+		return nil, errors.New(refused.Message)
 	}
-	return json.NewDecoder(response.Body).Decode(answer)
+	return nil, fmt.Errorf("%s answered %s", c.endpoint, response.Status)
 }
 
 // explain adds what to do when nothing answers.

@@ -128,7 +128,14 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	if err := code.store.Open(ctx); err != nil {
 		return fmt.Errorf("open the packages: %w", err)
 	}
-	catalog := Catalog(d.config, driver, filepath.Join(dir.Run(), "clients"), d.log)
+	additions, err := bootstrap.OpenAdditions(datadir.Runtimes(dir.Path()))
+	if err != nil {
+		return err
+	}
+	catalog := Catalog(d.config, driver, additions, filepath.Join(dir.Run(), "clients"), d.log)
+	if err := catalog.Sweep(); err != nil {
+		d.log.Warn("what an earlier kiln left of runtimes could not be removed", "error", err)
+	}
 	access := front.NewAccess(front.Config{
 		Account: lambda.AccountID(d.config.Account), Region: lambda.Region(d.config.Region),
 		AccessKey: d.config.AccessKey, Secret: secret, Hosts: d.config.Hosts,
@@ -172,7 +179,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	stopping, stop := context.WithCancel(context.Background())
 	defer stop()
 	gate := gateway.New(access, door.Handler, operator.New(operator.Config{
-		Access: access, Functions: functions, Packages: code, Logs: store, Metrics: counts.Handler(), Stopping: stopping, Log: d.log,
+		Access: access, Functions: functions, Packages: code, Runtimes: catalog, Logs: store, Metrics: counts.Handler(), Stopping: stopping, Log: d.log,
 		Health: func() any { return d.health(dir, driver, functions) },
 	}))
 	outside := http.Server{Handler: gate.Outside(), ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug)}
@@ -278,14 +285,14 @@ func returnMemory(ctx context.Context, deployed <-chan struct{}) {
 }
 
 // Catalog is the machine's runtimes, as the driver can use them.
-func Catalog(c config.Config, driver sandbox.Driver, dir string, log *slog.Logger) *bootstrap.Catalog {
+func Catalog(c config.Config, driver sandbox.Driver, additions *bootstrap.Additions, dir string, log *slog.Logger) *bootstrap.Catalog {
 	families := []bootstrap.Family{nodejs.New(), python.New(), provided.New()}
 	var usable func(bootstrap.Installation) error
 	if u, ok := driver.(interface{ Usable(path string) error }); ok {
 		usable = func(in bootstrap.Installation) error { return u.Usable(in.Program) }
 	}
 	return bootstrap.New(families, bootstrap.Config{
-		AnyRuntime: c.AnyRuntime, Paths: c.RuntimePaths, Dir: dir, Getenv: os.Getenv, Usable: usable, Log: log,
+		AnyRuntime: c.AnyRuntime, Paths: c.RuntimePaths, Additions: additions, Dir: dir, Getenv: os.Getenv, Usable: usable, Log: log,
 	})
 }
 

@@ -5,27 +5,21 @@ import (
 	"log/slog"
 	"path/filepath"
 
+	"kiln/internal/bootstrap"
 	"kiln/internal/config"
+	"kiln/internal/front/operator"
+	"kiln/internal/state/datadir"
 )
 
 // Findings are what `kiln doctor` shows of a machine.
 type Findings struct {
-	Driver   string         `json:"driver"`
-	Isolates bool           `json:"isolates"`
-	Summary  string         `json:"summary"`
-	Reason   string         `json:"linux_unavailable,omitempty"` // why not linux, where that was wanted
-	Missing  []string       `json:"missing,omitempty"`
-	Runtimes []RuntimeFound `json:"runtimes"`
-	Problems []string       `json:"problems,omitempty"`
-}
-
-// RuntimeFound is one runtime identifier with what serves it.
-type RuntimeFound struct {
-	ID         string `json:"id"`
-	Program    string `json:"program,omitempty"`
-	Version    string `json:"version,omitempty"`
-	Substitute string `json:"substitute,omitempty"`
-	Missing    string `json:"missing,omitempty"`
+	Driver   string             `json:"driver"`
+	Isolates bool               `json:"isolates"`
+	Summary  string             `json:"summary"`
+	Reason   string             `json:"linux_unavailable,omitempty"` // why not linux, where that was wanted
+	Missing  []string           `json:"missing,omitempty"`
+	Runtimes []operator.Runtime `json:"runtimes"`
+	Problems []string           `json:"problems,omitempty"`
 }
 
 // Examine looks at this machine as Run would, in a folder of its own.
@@ -38,12 +32,16 @@ func Examine(ctx context.Context, c config.Config, dir string) (Findings, error)
 	defer driver.Close()
 	description := driver.Describe()
 	f := Findings{Driver: driver.Name(), Isolates: description.Isolates, Summary: description.Summary, Reason: reason, Missing: description.Missing}
-	list, err := Catalog(c, driver, filepath.Join(dir, "clients"), log).List(ctx)
+	additions, err := bootstrap.OpenAdditions(datadir.Runtimes(c.Data))
+	if err != nil {
+		return f, err
+	}
+	list, err := Catalog(c, driver, additions, filepath.Join(dir, "clients"), log).List(ctx)
 	if err != nil {
 		return f, err
 	}
 	for _, e := range list.Entries {
-		f.Runtimes = append(f.Runtimes, RuntimeFound{string(e.ID), e.Installation.Program, e.Installation.Version, e.Substitute, e.Missing})
+		f.Runtimes = append(f.Runtimes, operator.RuntimeOf(e))
 	}
 	for _, p := range list.Problems {
 		f.Problems = append(f.Problems, p.Program+": "+p.Reason)

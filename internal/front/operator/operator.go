@@ -1,5 +1,6 @@
 // Package operator is the door for those who run Kiln: health, metrics, the logs
-// that `kiln logs` shows, and the packages behind Code.Location. Health and
+// that `kiln logs` shows, the runtimes of `kiln runtime`, and the packages behind
+// Code.Location. Health and
 // metrics need no signature; all else does.
 package operator
 
@@ -37,6 +38,7 @@ type Config struct {
 	Access    *front.Access
 	Functions Functions
 	Packages  Packages
+	Runtimes  Runtimes
 	Logs      *logs.Store
 	Metrics   http.Handler
 	// Health is the JSON body of /_kiln/health.
@@ -60,6 +62,9 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("GET /_kiln/logs/{function}", d.logs)
 	mux.HandleFunc("GET /_kiln/code/{region}/{function}/{sha256}", d.code)
 	mux.HandleFunc("GET /_kiln/layers/{region}/{layer}/{version}", d.layer)
+	mux.HandleFunc("GET /_kiln/runtimes", d.runtimes)
+	mux.HandleFunc("POST /_kiln/runtimes/{id}", d.addRuntime)
+	mux.HandleFunc("DELETE /_kiln/runtimes/{id}", d.removeRuntime)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		lambdaapi.WriteFault(w, &lambdaapi.Fault{Code: "NotFoundException", Status: http.StatusNotFound, Message: "Kiln serves no " + r.Method + " " + r.URL.Path})
 	})
@@ -223,12 +228,7 @@ func (d *door) authenticate(r *http.Request) (front.Caller, error) {
 }
 
 func (d *door) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	fault := front.Refusal(err)
-	if fault == nil {
-		fault = &lambdaapi.Fault{Code: "ServiceException", Status: http.StatusInternalServerError, Message: "Kiln failed to answer " + r.URL.Path + "; its log says why."}
-		d.Log.Error("request failed", "path", r.URL.Path, "error", err)
-	}
-	lambdaapi.WriteFault(w, fault)
+	lambdaapi.WriteFault(w, d.fault(r, err))
 }
 
 func writeJSON(w http.ResponseWriter, v any) {

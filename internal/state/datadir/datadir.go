@@ -34,6 +34,7 @@ const (
 	codeDir     = "code"
 	telemetry   = "telemetry"
 	runDir      = "run"
+	runtimesDir = "runtimes"
 	snapshotDir = "snapshots"
 	building    = ".tmp" // ends the name of what is being written
 )
@@ -126,6 +127,10 @@ func (d *Dir) Telemetry() string { return filepath.Join(d.path, telemetry) }
 
 // Run is for sockets and other files that have no meaning after a restart.
 func (d *Dir) Run() string { return filepath.Join(d.path, runDir) }
+
+// Runtimes is where in a data directory is kept what was added to runtimes. It is
+// made when something is; looking at it needs no lock.
+func Runtimes(dir string) string { return filepath.Join(dir, runtimesDir) }
 
 // openFormat reads the format file and the key, or makes both in a new directory.
 func (d *Dir) openFormat() error {

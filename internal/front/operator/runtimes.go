@@ -1,0 +1,186 @@
+package operator
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"slices"
+
+	"kiln/internal/aws/lambdaapi"
+	"kiln/internal/bootstrap"
+	"kiln/internal/front"
+	"kiln/internal/lambda"
+)
+
+// Runtimes is what the door asks of the catalog of runtimes.
+type Runtimes interface {
+	List(ctx context.Context) (bootstrap.Listing, error)
+	Add(ctx context.Context, o bootstrap.Order, say func(string)) error
+	Remove(ctx context.Context, id lambda.RuntimeID) error
+}
+
+// Runtime is one identifier with what serves it, and what was added to it.
+type Runtime struct {
+	ID         string            `json:"id"`
+	Program    string            `json:"program,omitempty"`
+	Version    string            `json:"version,omitempty"`
+	Substitute string            `json:"substitute,omitempty"`
+	Missing    string            `json:"missing,omitempty"`
+	Bundle     *bootstrap.Bundle `json:"bundle,omitempty"`
+	// Advice is what could still be added, as a command.
+	Advice string `json:"advice,omitempty"`
+}
+
+// RuntimeOf is how an entry of the catalog looks outside.
+func RuntimeOf(e bootstrap.Entry) Runtime {
+	r := Runtime{
+		ID: string(e.ID), Program: e.Installation.Program, Version: e.Installation.Version,
+		Substitute: e.Substitute, Missing: e.Missing, Bundle: e.Bundle,
+	}
+	if e.Bundles && e.Bundle == nil && e.Missing == "" {
+		r.Advice = "kiln runtime add " + r.ID
+	}
+	return r
+}
+
+// RuntimeList is the answer to a request for the runtimes.
+type RuntimeList struct {
+	Runtimes []Runtime `json:"runtimes"`
+	Problems []string  `json:"problems,omitempty"` // programs that look like interpreters and cannot be used
+}
+
+// RuntimeOrder is the body of a request to add to a runtime.
+type RuntimeOrder struct {
+	Packages []string `json:"packages,omitempty"` // beside those that AWS bundles
+}
+
+// RuntimeStep is one line of the answer to such a request. The last one has the
+// runtime or the error.
+type RuntimeStep struct {
+	Say     string   `json:"say,omitempty"`
+	Runtime *Runtime `json:"runtime,omitempty"`
+	Error   string   `json:"error,omitempty"`
+}
+
+// maxOrder bounds the body of a request to add to a runtime, in bytes.
+const maxOrder = 1 << 20
+
+func (d *door) runtimes(w http.ResponseWriter, r *http.Request) {
+	_, err := d.operator(r, nil)
+	var list RuntimeList
+	if err == nil {
+		list, err = d.listRuntimes(r.Context())
+	}
+	if err != nil {
+		d.refuse(w, r, err)
+		return
+	}
+	writeJSON(w, list)
+}
+
+func (d *door) listRuntimes(ctx context.Context) (RuntimeList, error) {
+	found, err := d.Runtimes.List(ctx)
+	list := RuntimeList{Runtimes: []Runtime{}}
+	for _, e := range found.Entries {
+		list.Runtimes = append(list.Runtimes, RuntimeOf(e))
+	}
+	for _, p := range found.Problems {
+		list.Problems = append(list.Problems, p.Program+": "+p.Reason)
+	}
+	return list, err
+}
+
+// addRuntime answers with a RuntimeStep a line, each as it is taken. What cannot be
+// begun is refused as everywhere.
+func (d *door) addRuntime(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxOrder))
+	if err != nil {
+		d.refuse(w, r, lambda.InvalidParameter("the request's body cannot be read: %s", err))
+		return
+	}
+	if _, err := d.operator(r, body); err != nil {
+		d.refuse(w, r, err)
+		return
+	}
+	var order RuntimeOrder
+	if len(body) > 0 {
+		if err := json.Unmarshal(body, &order); err != nil {
+			d.refuse(w, r, lambda.InvalidParameter("the request's body is not as expected: %s", err))
+			return
+		}
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(d.Stopping, cancel)()
+	id := lambda.RuntimeID(r.PathValue("id"))
+	began := false
+	step := func(s RuntimeStep) {
+		if !began {
+			w.Header().Set("Content-Type", "application/x-ndjson")
+			began = true
+		}
+		_ = json.NewEncoder(w).Encode(s) // the caller is gone if this fails, and its context tells
+		_ = http.NewResponseController(w).Flush()
+	}
+	err = d.Runtimes.Add(ctx, bootstrap.Order{ID: id, Packages: order.Packages}, func(line string) { step(RuntimeStep{Say: line}) })
+	var added *Runtime
+	if err == nil {
+		added, err = d.runtime(ctx, id)
+	}
+	switch {
+	case err == nil:
+		step(RuntimeStep{Runtime: added})
+	case !began:
+		d.refuse(w, r, err)
+	default:
+		step(RuntimeStep{Error: d.fault(r, err).Message})
+	}
+}
+
+func (d *door) removeRuntime(w http.ResponseWriter, r *http.Request) {
+	_, err := d.operator(r, nil)
+	if err == nil {
+		err = d.Runtimes.Remove(r.Context(), lambda.RuntimeID(r.PathValue("id")))
+	}
+	if err != nil {
+		d.refuse(w, r, err)
+		return
+	}
+	writeJSON(w, struct{}{})
+}
+
+func (d *door) runtime(ctx context.Context, id lambda.RuntimeID) (*Runtime, error) {
+	list, err := d.listRuntimes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(list.Runtimes, func(r Runtime) bool { return r.ID == string(id) })
+	if i < 0 {
+		return nil, lambda.NotFound("there is no runtime %s", id)
+	}
+	return &list.Runtimes[i], nil
+}
+
+// operator authenticates whoever runs Kiln: a function's credentials are for the
+// Lambda API, not for changing the machine that it runs on.
+func (d *door) operator(r *http.Request, body []byte) (front.Caller, error) {
+	caller, err := d.Access.Authenticate(r, false)
+	if err == nil && caller.Verify != nil {
+		err = caller.Verify(body)
+	}
+	if err == nil && caller.Principal.Environment != "" {
+		err = lambda.AccessDenied("User: %s is not authorized to manage runtimes", caller.Principal.ARN)
+	}
+	return caller, err
+}
+
+// fault is what a caller sees of an error.
+func (d *door) fault(r *http.Request, err error) *lambdaapi.Fault {
+	fault := front.Refusal(err)
+	if fault == nil {
+		fault = &lambdaapi.Fault{Code: "ServiceException", Status: http.StatusInternalServerError, Message: "Kiln failed to answer " + r.URL.Path + "; its log says why."}
+		d.Log.Error("request failed", "path", r.URL.Path, "error", err)
+	}
+	return fault
+}
