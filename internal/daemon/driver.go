@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"kiln/internal/config"
+	"kiln/internal/lambda"
 	"kiln/internal/sandbox"
 	"kiln/internal/sandbox/linux"
 	"kiln/internal/sandbox/process"
@@ -40,7 +41,10 @@ const spares = 2
 // says why it does not.
 func Driver(ctx context.Context, c config.Config, dir string, log *slog.Logger) (driver sandbox.Driver, reason string, err error) {
 	if c.Driver != "process" {
-		l, err := linux.New(linux.Config{Dir: filepath.Join(dir, "linux"), Network: c.Network, Spares: spares, Log: log})
+		l, err := linux.New(linux.Config{
+			Dir: filepath.Join(dir, "linux"), Network: c.Network, Log: log,
+			Spares: spares, SpareTmpBytes: lambda.DefaultEphemeralStorage << 20,
+		})
 		if err == nil {
 			if err = errors.Join(l.Sweep(ctx), l.Probe(ctx)); err == nil {
 				return l, "", nil

@@ -46,9 +46,10 @@ type Rooter interface {
 
 // Description is what a driver says of itself.
 type Description struct {
-	Isolates bool     // false: functions can see and disturb each other and the host
-	Summary  string   // one sentence for people
-	Missing  []string // what this machine lacks, each with what would give it
+	Isolates  bool     // false: functions can see and disturb each other and the host
+	BoundsTmp bool     // whether Spec.TmpBytes is enforced
+	Summary   string   // one sentence for people
+	Missing   []string // what this machine lacks, each with what would give it
 }
 
 // Spec is what a sandbox is made from. Paths are the host's and must exist; they

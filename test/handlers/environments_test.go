@@ -136,6 +136,27 @@ func TestSlowInit(t *testing.T) {
 	}
 }
 
+// TestTmp is the size of /tmp that a function asked for. That it is enforced, the
+// drivers' suite shows.
+func TestTmp(t *testing.T) {
+	t.Parallel()
+	d := kiln.Start(t, "--any-runtime")
+	if strings.Contains(d.Log.String(), "a limit on the size of /tmp") || !strings.Contains(d.Log.String(), "(driver linux,") {
+		t.Skip("the driver does not bound /tmp here")
+	}
+	py := anyPython(t)
+	py.code = kiln.Zip(map[string]string{"handler.py": "import os\ndef handler(event, context):\n    s = os.statvfs('/tmp')\n    return s.f_bavail * s.f_frsize >> 20\n"})
+	for _, mb := range []int32{512, 2000} {
+		t.Run(fmt.Sprint(mb), func(t *testing.T) {
+			f := py.create(t, d, func(in *lambda.CreateFunctionInput) { in.EphemeralStorage = &types.EphemeralStorage{Size: &mb} })
+			var free int32
+			if f.ok(event{}, &free); free < mb || free > mb+mb/16 {
+				t.Errorf("%d MB are %d", mb, free)
+			}
+		})
+	}
+}
+
 // TestFlood prints a hundred megabytes. Kiln stays small, and says what it dropped.
 func TestFlood(t *testing.T) {
 	t.Parallel()

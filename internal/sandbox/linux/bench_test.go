@@ -14,12 +14,13 @@ import (
 // BenchmarkColdStart is the whole way to a program's end: Create, Listen, Exec.
 // Destroy is not in the figures. It reports medians.
 func BenchmarkColdStart(b *testing.B) {
+	const tmp = 512 << 20
 	for _, v := range []struct {
 		network string
 		spares  int
 	}{{linux.NetworkNone, 0}, {linux.NetworkNone, 2}, {linux.NetworkHost, 0}} {
 		b.Run(fmt.Sprintf("network=%s,spares=%d", v.network, v.spares), func(b *testing.B) {
-			d := newDriver(b, func(c *linux.Config) { c.Network, c.Spares = v.network, v.spares })
+			d := newDriver(b, func(c *linux.Config) { c.Network, c.Spares, c.SpareTmpBytes = v.network, v.spares, tmp })
 			null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 			if err != nil {
 				b.Fatal(err)
@@ -33,7 +34,7 @@ func BenchmarkColdStart(b *testing.B) {
 				}
 				t0 := time.Now()
 				s, err := d.Create(b.Context(), sandbox.Spec{
-					ID: fmt.Sprintf("b-%d", i), Group: "000000000000/us-east-1/benchmark", Task: task, MemoryBytes: 128 << 20,
+					ID: fmt.Sprintf("b-%d", i), Group: "000000000000/us-east-1/benchmark", Task: task, MemoryBytes: 128 << 20, TmpBytes: tmp,
 				})
 				if err != nil {
 					b.Fatal(err)

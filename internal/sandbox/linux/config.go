@@ -38,6 +38,9 @@ type Config struct {
 	// Create to come: it then takes a third of the time. Each costs 1.5 MB, and
 	// the first are started by the first Create. Default: 0.
 	Spares int
+	// SpareTmpBytes is the size of the file system for /tmp that waits with each
+	// spare; a sandbox of another size has one made. Default: 0, none waits.
+	SpareTmpBytes int64
 	// Network is NetworkNone or NetworkHost. Default: NetworkNone.
 	Network string
 	// Cgroup names the cgroup above all sandboxes, below the one that the kernel

@@ -22,7 +22,7 @@ import (
 // string is a number: a request's own, repeated in its answer, or 0 for an event
 // that nobody asked for.
 //
-//	setup key=value…                          → ok
+//	setup key=value…, with a mount for /tmp   → ok
 //	listen port                               → ok, with the listener
 //	socket                                    → ok, with a TCP socket to connect
 //	exec path dir argc args… env…, with 2–3   → ok pid
@@ -207,13 +207,18 @@ func (c *control) write(id uint64, fields []string, files []*os.File) error {
 // call sends a request and waits for its answer. A descriptor that comes too
 // late is closed.
 func (c *control) call(ctx context.Context, fields ...string) (*os.File, error) {
+	return c.callWith(ctx, nil, fields...)
+}
+
+// callWith is call with descriptors that go along.
+func (c *control) callWith(ctx context.Context, files []*os.File, fields ...string) (*os.File, error) {
 	type result struct {
 		answer
 		file *os.File
 	}
 	done := make(chan result, 1)
 	var once sync.Once // whoever is first decides: the answer, or the caller's leaving
-	err := c.send(fields, nil, func(a answer, f *os.File) {
+	err := c.send(fields, files, func(a answer, f *os.File) {
 		taken := false
 		once.Do(func() { taken = true; done <- result{a, f} })
 		if !taken && f != nil {

@@ -27,6 +27,7 @@ type Driver struct {
 	users   *users
 	cgroups hierarchy
 	uids    *sandbox.UIDs // nil: rootless, functions have the daemon's user
+	scratch *scratches    // nil: /tmp is a directory of the host's, without a limit
 	missing []string
 
 	// tree is held while directories and cgroups of groups are made and removed,
@@ -77,7 +78,11 @@ func New(cfg Config) (*Driver, error) {
 	var lacks []string
 	d.cgroups, lacks = findHierarchy(string(mounts), string(self), cfg.Cgroup)
 	d.missing = append(d.missing, lacks...)
-	d.missing = append(d.missing, "a limit on the size of /tmp: not built yet")
+	if d.uids == nil {
+		d.missing = append(d.missing, "a limit on the size of /tmp: start the daemon as root")
+	} else if d.scratch, err = newScratches(filepath.Join(cfg.Dir, "scratch")); err != nil {
+		d.missing = append(d.missing, "a limit on the size of /tmp: "+err.Error())
+	}
 	if cfg.Network == NetworkHost {
 		d.missing = append(d.missing, "a network of its own for each sandbox: it was configured away")
 	} else {
@@ -95,9 +100,10 @@ func (d *Driver) Name() string { return "linux" }
 // Describe implements sandbox.Driver.
 func (d *Driver) Describe() sandbox.Description {
 	return sandbox.Description{
-		Isolates: true,
-		Summary:  "each environment has its own file system, processes, network and user, on the host's kernel: for teams that trust each other that far",
-		Missing:  slices.Clone(d.missing),
+		Isolates:  true,
+		BoundsTmp: d.scratch != nil,
+		Summary:   "each environment has its own file system, processes, network and user, on the host's kernel: for teams that trust each other that far",
+		Missing:   slices.Clone(d.missing),
 	}
 }
 
@@ -190,7 +196,7 @@ func (d *Driver) register(b *box) error {
 			return fmt.Errorf("linux driver: %w", explain(err))
 		}
 		d.starter = st
-		d.spares = newSpares(d.cfg.Spares, func() (*firstProcess, error) { return d.startFirst(st) })
+		d.spares = newSpares(d.cfg.Spares, func() (*firstProcess, error) { return d.startSpare(st) })
 	}
 	d.live[b.spec.ID] = b
 	delete(d.idle, b.spec.Group)
@@ -271,6 +277,9 @@ func (d *Driver) Close() error {
 	if st != nil {
 		sp.close() // it uses the starter
 		st.close() // last: the inits die with its thread
+	}
+	if d.scratch != nil {
+		d.scratch.close()
 	}
 	return err
 }

@@ -100,7 +100,7 @@ func (in *initProcess) handle(id uint64, verb string, args []string, fds []int) 
 	var err error
 	switch verb {
 	case "setup":
-		err = in.setup(args)
+		err = in.setup(args, fds)
 	case "listen":
 		var fd int
 		if fd, err = listen(args); err == nil {
@@ -170,7 +170,7 @@ func (in *initProcess) give(id uint64, fd int) {
 }
 
 // setup makes the sandbox. Paths are the host's until the root is entered.
-func (in *initProcess) setup(args []string) error {
+func (in *initProcess) setup(args []string, fds []int) error {
 	l := &layout{}
 	var tasks []string
 	var loopback, cgroup string
@@ -192,6 +192,11 @@ func (in *initProcess) setup(args []string) error {
 				return fmt.Errorf("malformed %q", a)
 			}
 			l.binds = append(l.binds, b)
+		case "tmp":
+			if len(fds) == 0 {
+				return fmt.Errorf("no mount for %s came along: %w", tmpDir, unix.EINVAL)
+			}
+			l.tmp = fds[0]
 		case "uid":
 			in.uid, _ = strconv.Atoi(value)
 		case "setuid":

@@ -271,6 +271,7 @@ type layout struct {
 	binds  []bindMount
 	static []string // the skeleton's own binds, when it is not mounted yet
 	fresh  bool     // the skeleton is not mounted yet
+	tmp    int      // a mount for /tmp, by its descriptor; 0: it is among the binds
 }
 
 type bindMount struct {
@@ -318,6 +319,11 @@ func (l *layout) enter() error {
 	defer unix.Close(root)
 	for i, b := range l.binds {
 		if err := place(root, trees[i], b.dst); err != nil {
+			return err
+		}
+	}
+	if l.tmp != 0 {
+		if err := place(root, l.tmp, tmpDir); err != nil {
 			return err
 		}
 	}

@@ -31,7 +31,7 @@ var (
 type box struct {
 	d    *Driver
 	spec sandbox.Spec
-	dir  string // its /tmp
+	dir  string // its /tmp, where that has no file system of its own
 	cg   *cgroup
 	uid  int // of the functions
 
@@ -121,8 +121,27 @@ func (b *box) enter(ctx context.Context, f *firstProcess) error {
 	b.init, b.initPID = f.p, f.p.Pid
 	b.control = newControl(f.conn, b.exited)
 	b.waits.Go(b.watch)
-	_, err := b.control.call(ctx, b.setup()...)
+	tmp, err := b.tmp(f.tmp)
+	if err != nil {
+		return err
+	}
+	defer tmp.close() // init has its own
+	_, err = b.control.callWith(ctx, tmp.files(), b.setup(tmp)...)
 	return err
+}
+
+// tmp is the file system for /tmp, the spare one if it fits; nil where /tmp is the
+// sandbox's directory.
+func (b *box) tmp(spare *scratch) (*scratch, error) {
+	bounded := b.d.scratch != nil && b.spec.TmpBytes > 0
+	if bounded && spare != nil && spare.bytes == b.spec.TmpBytes {
+		return spare, nil
+	}
+	spare.close()
+	if !bounded {
+		return nil, nil
+	}
+	return b.d.scratch.make(b.spec.TmpBytes)
 }
 
 // leave ends the first process and everything below it. It returns when the
@@ -165,8 +184,8 @@ func (b *box) makeTree() error {
 	return b.cg.make(b.spec.MemoryBytes)
 }
 
-// setup is init's first request.
-func (b *box) setup() []string {
+// setup is init's first request; tmp goes along with it.
+func (b *box) setup(tmp *scratch) []string {
 	s := []string{"setup", "root=" + b.d.root.dir, "uid=" + strconv.Itoa(b.uid)}
 	if b.ownUID {
 		s = append(s, "setuid=")
@@ -182,7 +201,11 @@ func (b *box) setup() []string {
 		{b.spec.Opt, optDir, readOnly},
 		{b.spec.Runtime, runtimeDir, readOnly},
 		{b.spec.Lang, langDir, readOnly},
-		{b.dir, tmpDir, readWrite},
+	}
+	if tmp == nil {
+		binds = append(binds, bindMount{b.dir, tmpDir, readWrite})
+	} else {
+		s = append(s, "tmp=")
 	}
 	if b.spec.Root != "" {
 		users = b.userName()

@@ -15,6 +15,7 @@ const spareDelay = 100 * time.Millisecond
 type firstProcess struct {
 	conn *net.UnixConn
 	p    *os.Process
+	tmp  *scratch // of a spare's; nil for none
 }
 
 func (d *Driver) startFirst(st *starter) (*firstProcess, error) {
@@ -28,7 +29,19 @@ func (d *Driver) startFirst(st *starter) (*firstProcess, error) {
 		_ = conn.Close()
 		return nil, fmt.Errorf("start its first process: %w", err)
 	}
-	return &firstProcess{conn, p}, nil
+	return &firstProcess{conn: conn, p: p}, nil
+}
+
+// startSpare starts one with a file system for /tmp beside it.
+func (d *Driver) startSpare(st *starter) (*firstProcess, error) {
+	f, err := d.startFirst(st)
+	if err == nil && d.scratch != nil && d.cfg.SpareTmpBytes > 0 {
+		f.tmp, err = d.scratch.make(d.cfg.SpareTmpBytes)
+		if err != nil {
+			f.end()
+		}
+	}
+	return f, err
 }
 
 // end kills one that was not used.
@@ -36,6 +49,7 @@ func (f *firstProcess) end() {
 	_ = f.conn.Close()
 	_ = f.p.Kill()
 	_, _ = f.p.Wait()
+	f.tmp.close()
 }
 
 // spares keeps first processes ready that belong to no sandbox yet: they have

@@ -12,7 +12,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// State is what a test may leave behind: children of this process, mounts,
+// State is what a test may leave behind: children of this process, mounts, loop devices,
 // cgroups, network namespaces, descriptors.
 type State struct {
 	what       map[string][]string
@@ -85,6 +85,12 @@ func look() map[string][]string {
 	for _, c := range append(cgroups, more...) {
 		if st, err := os.Stat(c); err == nil && st.IsDir() && strings.HasPrefix(filepath.Base(c), ID("")) {
 			add("cgroup", c)
+		}
+	}
+	loops, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	for _, l := range loops {
+		if file, err := os.ReadFile(l); err == nil && strings.Contains(string(file), "/scratch-"+self+"-") {
+			add("loop device", l)
 		}
 	}
 	fds, _ := os.ReadDir("/proc/self/fd")

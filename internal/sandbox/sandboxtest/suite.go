@@ -45,6 +45,7 @@ func Run(t *testing.T, newDriver New) {
 			{"destroy", testDestroy},
 			{"concurrent", testConcurrent},
 			{"hostileTree", testHostileTree},
+			{"tmp", testTmp},
 			{"usage", testUsage},
 			{"freeze", testFreeze},
 			{"specErrors", testSpecErrors},
@@ -490,6 +491,46 @@ func testConcurrent(t *testing.T, b *bench) {
 		}
 		cancel()
 		all.Wait()
+	}
+}
+
+// testTmp fills /tmp to its limit: with bytes, under a memory limit that must not
+// count them, and with files.
+func testTmp(t *testing.T, b *bench) {
+	if !b.Describe().BoundsTmp {
+		t.Skip("this driver does not bound /tmp here")
+	}
+	for _, mb := range []int64{64, 512, 10240} {
+		spec := b.spec()
+		spec.TmpBytes, spec.MemoryBytes = mb<<20, 128<<20
+		s := b.createSpec(t, spec)
+		got := s.python("import os\n" +
+			"os.chdir(os.environ['TMP'])\n" +
+			"print(os.listdir('.'), oct(os.stat('.').st_mode), os.statvfs('.').f_bavail*os.statvfs('.').f_frsize >> 20)\n").text()
+		var free int64
+		if _, err := fmt.Sscanf(got, "[] 0o41777 %d", &free); err != nil || free < mb || free > mb+mb/32+4 {
+			t.Errorf("%d MB: %s", mb, got)
+		}
+	}
+	spec := b.spec()
+	spec.TmpBytes, spec.MemoryBytes = 200<<20, 128<<20
+	s := b.createSpec(t, spec)
+	got := s.python("import errno,os\n" +
+		"os.chdir(os.environ['TMP'])\n" +
+		"f, n = open('big', 'wb', 0), 0\n" +
+		"try:\n" +
+		"    while True: n += f.write(b'x'*(1<<20))\n" +
+		"except OSError as e: print(errno.errorcode[e.errno], n >> 20)\n" +
+		"os.unlink('big'); f.close()\n" +
+		"try:\n" +
+		"    for n in range(10**6): open(str(n), 'w').close()\n" +
+		"except OSError as e: print(errno.errorcode[e.errno], n)\n").text()
+	var mb, files int
+	if _, err := fmt.Sscanf(got, "ENOSPC %d\nENOSPC %d", &mb, &files); err != nil || mb < 200 || mb > 216 || files < 10_000 || files > 50_000 {
+		t.Errorf("filled: %q", got)
+	}
+	if u, err := s.Usage(t.Context()); err != nil || u.PeakBytes > 64<<20 {
+		t.Errorf("files count as memory: %+v, %v", u, err)
 	}
 }
 
