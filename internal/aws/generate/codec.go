@@ -31,12 +31,12 @@ func writeDecode(m *model, b *bytes.Buffer) {
 			switch mb.Location {
 			case "uri":
 				method := map[string]string{"string": "Path", "long": "PathLong"}[s.Type]
-				fmt.Fprintf(b, "in.%s = q.%s(%d)\n", mb.Name, method, parameter(path, mb.wire()))
+				fmt.Fprintf(b, "in.%s = q.%s(%d)\n", mb.field(), method, parameter(path, mb.wire()))
 			case "querystring":
 				method := map[string]string{"string": "QueryString", "integer": "QueryInt", "boolean": "QueryBool", "list": "QueryList", "timestamp": "QueryTime"}[s.Type]
-				fmt.Fprintf(b, "in.%s = q.%s(%q)\n", mb.Name, method, mb.wire())
+				fmt.Fprintf(b, "in.%s = q.%s(%q)\n", mb.field(), method, mb.wire())
 			case "header":
-				fmt.Fprintf(b, "in.%s = q.HeaderString(%q)\n", mb.Name, textproto.CanonicalMIMEHeaderKey(mb.wire()))
+				fmt.Fprintf(b, "in.%s = q.HeaderString(%q)\n", mb.field(), textproto.CanonicalMIMEHeaderKey(mb.wire()))
 			default:
 				body = true
 			}
@@ -59,6 +59,11 @@ func writeDecode(m *model, b *bytes.Buffer) {
 			b.WriteString("return in, nil\n}\n\n")
 		}
 	}
+	m.readers(b, bodies)
+}
+
+// readers writes how structures inside bodies are read.
+func (m *model) readers(b *bytes.Buffer, bodies []*shape) {
 	for _, s := range m.reachable(bodies...) {
 		fmt.Fprintf(b, "func (s *%s) read(r *wire.Reader) {\nfor key, ok := r.Key(); ok; key, ok = r.Key() {\nswitch string(key) {\n", s.name)
 		for _, mb := range s.Members {
@@ -97,7 +102,7 @@ func (m *model) payload(s *shape) *shape {
 // read writes the statements that read one member.
 func (m *model) read(b *bytes.Buffer, mb member) {
 	s := m.Shapes[mb.Shape]
-	field := "s." + mb.Name
+	field := "s." + mb.field()
 	switch s.Type {
 	case "structure":
 		fmt.Fprintf(b, "if r.Object() {\n%s = new(%s)\n%s.read(r)\n}\n", field, s.name, field)
@@ -156,7 +161,7 @@ func writeEncode(m *model, b *bytes.Buffer) {
 		for _, mb := range out.Members {
 			switch mb.Location {
 			case "statusCode":
-				fmt.Fprintf(b, "if out.%s != nil {\na.status = *out.%s\n}\n", mb.Name, mb.Name)
+				fmt.Fprintf(b, "if out.%s != nil {\na.status = *out.%s\n}\n", mb.field(), mb.field())
 				if op.Name == "InvokeAsync" {
 					// The service repeats the status in the body, where the model has nothing.
 					b.WriteString("a.json = map[string]int{\"Status\": a.status}\n")
@@ -167,7 +172,7 @@ func writeEncode(m *model, b *bytes.Buffer) {
 					// The content type on the wire is the event stream's; the function's own goes beside it.
 					name = "X-Amzn-Remapped-Content-Type"
 				}
-				fmt.Fprintf(b, "a.set(%q, out.%s)\n", name, mb.Name)
+				fmt.Fprintf(b, "a.set(%q, out.%s)\n", name, mb.field())
 			}
 		}
 		b.WriteString("return a\n}\n\n")

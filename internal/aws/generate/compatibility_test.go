@@ -11,7 +11,7 @@ import (
 func TestServedBy(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if got, err := servedBy(filepath.Join(dir, "absent")); err != nil || len(got) != 0 {
+	if got, err := servedBy(filepath.Join(dir, "absent"), "lambdaapi"); err != nil || len(got) != 0 {
 		t.Errorf("without a door: got %v, %v", got, err)
 	}
 	for name, src := range map[string]string{
@@ -29,7 +29,7 @@ func TestServedBy(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, err := servedBy(dir)
+	got, err := servedBy(dir, "lambdaapi")
 	if err != nil {
 		t.Fatal(err)
 	}

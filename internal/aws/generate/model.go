@@ -11,8 +11,9 @@ import (
 	"strings"
 )
 
-// model is the part of AWS's model format that Lambda uses.
+// model is the part of AWS's model format that the services use.
 type model struct {
+	service    service
 	Operations map[string]*operation
 	Shapes     map[string]*shape
 }
@@ -52,6 +53,9 @@ type member struct {
 	LocationName string
 }
 
+// field is the member's name in Go.
+func (m member) field() string { return strings.ToUpper(m.Name[:1]) + m.Name[1:] }
+
 // wire is the member's name on the wire.
 func (m member) wire() string {
 	if m.LocationName != "" {
@@ -83,12 +87,12 @@ func (ms *members) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-func load(path string) (*model, error) {
+func load(path string, of service) (*model, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	m := new(model)
+	m := &model{service: of}
 	if err := json.Unmarshal(b, m); err != nil {
 		return nil, fmt.Errorf("parse %s: %w", path, err)
 	}
@@ -128,12 +132,19 @@ func goName(shape string) string {
 // nested are structures inside an output that happen to be called Response.
 var nested = []string{"EnvironmentResponse", "ImageConfigResponse", "SnapStartResponse", "TracingConfigResponse", "VpcConfigResponse"}
 
+// operations are those that there is code for.
 func (m *model) operations() []*operation {
 	list := make([]*operation, 0, len(m.Operations))
 	for _, name := range slices.Sorted(maps.Keys(m.Operations)) {
-		list = append(list, m.Operations[name])
+		if m.builds(name) {
+			list = append(list, m.Operations[name])
+		}
 	}
 	return list
+}
+
+func (m *model) builds(name string) bool {
+	return m.service.built == nil || slices.Contains(m.service.built, name)
 }
 
 func (m *model) input(op *operation) *shape { return m.Shapes[op.Input.Shape] }

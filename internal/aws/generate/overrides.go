@@ -48,6 +48,9 @@ var limits = map[string]limit{
 	"Invoke":                   {6 << 20, "RequestTooLargeException", "InvokeFunction"},
 	"InvokeWithResponseStream": {6 << 20, "RequestTooLargeException", ""},
 	"InvokeAsync":              {1 << 20, "RequestTooLargeException", ""},
+	// 1 MiB of events, each of which JSON may make longer: a control character
+	// takes six bytes.
+	"PutLogEvents": {8 << 20, "", ""},
 	// One update may carry a payload of 6 MiB.
 	"CheckpointDurableExecution": {8 << 20, "RequestEntityTooLargeException", ""},
 }

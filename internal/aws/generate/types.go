@@ -7,8 +7,10 @@ import (
 )
 
 func writeTypes(m *model, b *bytes.Buffer) {
-	b.WriteString("import \"kiln/internal/aws/wire\"\n\n")
-	b.WriteString("// Epoch is a time that travels as seconds since 1970. Times that travel as text\n// are strings; ISO8601 makes them.\ntype Epoch = wire.Epoch\n\n")
+	if m.service.epochs {
+		b.WriteString("import \"kiln/internal/aws/wire\"\n\n")
+		b.WriteString("// Epoch is a time that travels as seconds since 1970. Times that travel as text\n// are strings; ISO8601 makes them.\ntype Epoch = wire.Epoch\n\n")
+	}
 	role := map[string]string{}
 	for _, op := range m.operations() {
 		role[m.input(op).name] = "is the input of " + op.Name + "."
@@ -17,7 +19,9 @@ func writeTypes(m *model, b *bytes.Buffer) {
 		}
 	}
 	roots := append(m.inputs(), m.outputs()...)
-	roots = append(roots, m.Shapes["InvokeWithResponseStreamCompleteEvent"]) // an event stream's last event
+	for _, name := range m.service.events {
+		roots = append(roots, m.Shapes[name])
+	}
 	for _, s := range m.reachable(roots...) {
 		doc := role[s.name]
 		if doc == "" {
@@ -32,7 +36,7 @@ func writeTypes(m *model, b *bytes.Buffer) {
 			if m.Shapes[mb.Shape].Sensitive {
 				tag += ` aws:"sensitive"`
 			}
-			fmt.Fprintf(b, "%s %s `%s`%s\n", mb.Name, m.goType(mb.Shape), tag, m.comment(s, mb))
+			fmt.Fprintf(b, "%s %s `%s`%s\n", mb.field(), m.goType(mb.Shape), tag, m.comment(s, mb))
 		}
 		b.WriteString("}\n\n")
 	}
@@ -80,19 +84,24 @@ func (m *model) comment(s *shape, mb member) string {
 
 func writeService(m *model, b *bytes.Buffer) {
 	b.WriteString("import \"context\"\n\n")
-	b.WriteString(`// Service is the Lambda API as Go methods. An input has passed the model's
+	m.writeInterface(b)
+	b.WriteString("// Unimplemented answers every operation with a fault that says that it is not\n// built. A service embeds it, and so has every method from its first day on.\ntype Unimplemented struct{}\n\nvar _ Service = Unimplemented{}\n\n")
+	for _, op := range m.operations() {
+		fmt.Fprintf(b, "// %s is not built.\nfunc (Unimplemented) %s(context.Context, *%s) (*%sOutput, error) {\nreturn nil, notBuilt(%q)\n}\n\n", op.Name, op.Name, m.input(op).name, op.Name, op.Name)
+	}
+}
+
+func (m *model) writeInterface(b *bytes.Buffer) {
+	fmt.Fprintf(b, `// Service is the %s API as Go methods. An input has passed the model's
 // constraints: required members are not nil. The service may keep it. A nil output
 // without an error counts as an empty one. Methods run concurrently, one goroutine
 // for each request, whose end cancels the context.
 type Service interface {
-`)
+`, m.service.title)
 	for _, op := range m.operations() {
 		fmt.Fprintf(b, "%s(context.Context, *%s) (*%sOutput, error)\n", op.Name, m.input(op).name, op.Name)
 	}
-	b.WriteString("}\n\n// Unimplemented answers every operation with a fault that says that it is not\n// built. A service embeds it, and so has every method from its first day on.\ntype Unimplemented struct{}\n\nvar _ Service = Unimplemented{}\n\n")
-	for _, op := range m.operations() {
-		fmt.Fprintf(b, "// %s is not built.\nfunc (Unimplemented) %s(context.Context, *%s) (*%sOutput, error) {\nreturn nil, notBuilt(%q)\n}\n\n", op.Name, op.Name, m.input(op).name, op.Name, op.Name)
-	}
+	b.WriteString("}\n\n")
 }
 
 func writeOperations(m *model, b *bytes.Buffer) {

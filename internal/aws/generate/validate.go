@@ -70,7 +70,7 @@ func (v *validation) method(b *bytes.Buffer, s *shape) {
 	for _, mb := range list {
 		name := lowerFirst(mb.Name)
 		if slices.Contains(s.Required, mb.Name) {
-			fmt.Fprintf(b, "v.Require(s.%s != nil, prefix, %q)\n", mb.Name, name)
+			fmt.Fprintf(b, "v.Require(s.%s != nil, prefix, %q)\n", mb.field(), name)
 		}
 		shape := v.Shapes[mb.Shape]
 		override, overridden := rules[s.name+"."+mb.Name]
@@ -91,41 +91,43 @@ func (v *validation) method(b *bytes.Buffer, s *shape) {
 		args := fmt.Sprintf("prefix, %q)\n", name)
 		switch shape.Type {
 		case "string":
-			fmt.Fprintf(b, "v.Text(s.%s, &%s, %s", mb.Name, v.text(table, shape), args)
+			fmt.Fprintf(b, "v.Text(s.%s, &%s, %s", mb.field(), v.text(table, shape), args)
 		case "integer", "long", "double":
 			method := map[string]string{"integer": "Int", "long": "Long", "double": "Double"}[shape.Type]
-			fmt.Fprintf(b, "v.%s(s.%s, &%s, %s", method, mb.Name, v.numbers(table, shape), args)
+			fmt.Fprintf(b, "v.%s(s.%s, &%s, %s", method, mb.field(), v.numbers(table, shape), args)
 		case "blob":
-			fmt.Fprintf(b, "v.Blob(s.%s, &%s, %s", mb.Name, v.size(table, shape), args)
+			fmt.Fprintf(b, "v.Blob(s.%s, &%s, %s", mb.field(), v.size(table, shape), args)
 		case "structure":
-			fmt.Fprintf(b, "if s.%s != nil {\ns.%s.validate(v, prefix+%q)\n}\n", mb.Name, mb.Name, name+".")
+			fmt.Fprintf(b, "if s.%s != nil {\ns.%s.validate(v, prefix+%q)\n}\n", mb.field(), mb.field(), name+".")
 		case "list":
 			if shape.Min != nil || shape.Max != nil {
-				fmt.Fprintf(b, "v.Size(s.%s, %t, &%s, %s", mb.Name, shape.Sensitive, v.size(table, shape), args)
+				fmt.Fprintf(b, "v.Size(s.%s, %t, &%s, %s", mb.field(), shape.Sensitive, v.size(table, shape), args)
 			}
 			element := v.Shapes[shape.Member.Shape]
 			switch {
 			case !v.bounded(element):
 			case element.Type == "structure":
-				fmt.Fprintf(b, "for i := range s.%s {\ns.%s[i].validate(v, wire.Index(prefix, %q, i))\n}\n", mb.Name, mb.Name, name)
+				fmt.Fprintf(b, "for i := range s.%s {\ns.%s[i].validate(v, wire.Index(prefix, %q, i))\n}\n", mb.field(), mb.field(), name)
 			default:
-				fmt.Fprintf(b, "v.Elements(s.%s, &%s, %s", mb.Name, v.text(element.name, element), args)
+				fmt.Fprintf(b, "v.Elements(s.%s, &%s, %s", mb.field(), v.text(element.name, element), args)
 			}
 		case "map":
 			if shape.Min != nil || shape.Max != nil {
-				fmt.Fprintf(b, "v.Size(s.%s, %t, &%s, %s", mb.Name, shape.Sensitive, v.size(table, shape), args)
+				fmt.Fprintf(b, "v.Size(s.%s, %t, &%s, %s", mb.field(), shape.Sensitive, v.size(table, shape), args)
 			}
 			key, value := v.Shapes[shape.Key.Shape], v.Shapes[shape.Value.Shape]
 			if v.bounded(key) {
-				fmt.Fprintf(b, "wire.Keys(v, s.%s, %t, &%s, %s", mb.Name, shape.Sensitive, v.text(key.name, key), args)
+				fmt.Fprintf(b, "wire.Keys(v, s.%s, %t, &%s, %s", mb.field(), shape.Sensitive, v.text(key.name, key), args)
 			}
 			switch {
 			case !v.bounded(value):
 			case value.Type == "double":
-				fmt.Fprintf(b, "v.Numbers(s.%s, &%s, %s", mb.Name, v.numbers(value.name, value), args)
+				fmt.Fprintf(b, "v.Numbers(s.%s, &%s, %s", mb.field(), v.numbers(value.name, value), args)
 			case value.Type == "list":
 				element := v.Shapes[value.Member.Shape]
-				fmt.Fprintf(b, "v.Lists(s.%s, &%s, &%s, %s", mb.Name, v.size(value.name, value), v.text(element.name, element), args)
+				fmt.Fprintf(b, "v.Lists(s.%s, &%s, &%s, %s", mb.field(), v.size(value.name, value), v.text(element.name, element), args)
+			case value.Type == "string":
+				fmt.Fprintf(b, "v.Values(s.%s, &%s, %s", mb.field(), v.text(value.name, value), args)
 			default:
 				panic("map of constrained " + value.Type)
 			}

@@ -168,6 +168,17 @@ func Keys[V any](v *Violations, m map[string]V, sensitive bool, rule *Text, pref
 	}
 }
 
+// Values checks the values of a map of strings. One violation stands for all.
+func (v *Violations) Values(m map[string]string, rule *Text, prefix, name string) {
+	for _, s := range m {
+		if len(rule.broken(s)) > 0 {
+			v.add(printed(reflect.ValueOf(m)), rule.Sensitive, prefix, name,
+				"Map value must satisfy constraint: ["+strings.Join(append(rule.all(), notNull), ", ")+"]")
+			return
+		}
+	}
+}
+
 // Numbers checks the values of a map of numbers. One violation stands for all.
 func (v *Violations) Numbers(m map[string]float64, rule *Range, prefix, name string) {
 	for _, f := range m {
