@@ -141,6 +141,7 @@ type settings struct {
 	FreeSpaceFloor     string `placeholder:"SIZE" help:"Free disk space that Kiln leaves."`
 	LogsGroupBytes     string `placeholder:"SIZE" help:"Bytes of logs kept per log group."`
 	LogsTotalBytes     string `placeholder:"SIZE" help:"Bytes of logs kept in all."`
+	PassCredentials    bool   `help:"Give functions Kiln's own AWS credentials, and AWS itself as their endpoint."`
 	LogLevel           string `placeholder:"LEVEL" help:"Least level of Kiln's own log."`
 	LogFormat          string `placeholder:"FORMAT" help:"Format of Kiln's own log: text or json."`
 }

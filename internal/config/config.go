@@ -41,6 +41,8 @@ type Config struct {
 	LogsGroupBytes     Size `toml:"logs_group_bytes" help:"Bytes of compressed function logs kept per log group; the oldest go first."`
 	LogsTotalBytes     Size `toml:"logs_total_bytes" help:"Bytes of compressed function logs kept in all; the largest group gives first."`
 
+	PassCredentials bool `toml:"pass_credentials" help:"Give functions the AWS credentials that Kiln itself was started with (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN) in place of ones that only Kiln knows, and AWS in place of Kiln as their endpoint: what their SDKs do happens there. Services under endpoints stay where they are. Functions must be able to reach AWS, see network."`
+
 	LogLevel  string `toml:"log_level" help:"Least level of Kiln's own log: debug, info, warn or error."`
 	LogFormat string `toml:"log_format" help:"Format of Kiln's own log: text, or json."`
 

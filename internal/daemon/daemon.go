@@ -97,6 +97,10 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	if err != nil {
 		return err
 	}
+	passed, err := d.passed(os.Getenv)
+	if err != nil {
+		return err
+	}
 	dir, err := datadir.Open(d.config.Data, datadir.Config{MinFree: int64(d.config.FreeSpaceFloor)})
 	if err != nil {
 		return err
@@ -145,7 +149,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	var inside http.Server
 	factory := &environment.Factory{
 		Driver: driver, Runtimes: catalog, Packages: code, Identities: access,
-		Logs: sink(store), Endpoint: inside.Serve, Endpoints: d.config.Endpoints, Log: d.log,
+		Logs: sink(store), Endpoint: inside.Serve, Endpoints: d.config.Endpoints, Passed: passed, Log: d.log,
 		// Apart from the room for requests: an answer is freed without waiting for
 		// anything else, a request is not.
 		Room: d.room(),
@@ -245,6 +249,19 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		drainErr = errors.Join(drainErr, err)
 	}
 	return drainErr
+}
+
+// passed are the credentials for AWS that functions get, if they do.
+func (d *Daemon) passed(getenv func(string) string) (*environment.Credentials, error) {
+	if !d.config.PassCredentials {
+		return nil, nil
+	}
+	c := environment.Credentials{AccessKeyID: getenv("AWS_ACCESS_KEY_ID"), SecretAccessKey: getenv("AWS_SECRET_ACCESS_KEY"), SessionToken: getenv("AWS_SESSION_TOKEN")}
+	if c.AccessKeyID == "" || c.SecretAccessKey == "" {
+		return nil, errors.New("pass_credentials: Kiln was started without AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; with the AWS CLI, get them by: eval \"$(aws configure export-credentials --format env)\"")
+	}
+	d.log.Warn("functions have this machine's AWS credentials, and reach AWS itself", "access_key", c.AccessKeyID)
+	return &c, nil
 }
 
 // smallBody is never waited for, in bytes: it costs no more than its connection,

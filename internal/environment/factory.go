@@ -48,6 +48,9 @@ type Factory struct {
 	Endpoint func(net.Listener) error
 	// Endpoints are the URLs of services that Kiln does not serve, by the name that requests are signed for.
 	Endpoints map[string]string
+	// Passed, if not nil, are the owner's own credentials for AWS: functions get
+	// them, and AWS itself as their endpoint.
+	Passed *Credentials
 	// Room bounds the bytes of answers in flight.
 	Room runtimeapi.Room
 	Log  *slog.Logger

@@ -12,8 +12,8 @@ import (
 	"kiln/internal/sandbox"
 )
 
-// Credentials are what a function's SDK calls are signed with. Kiln makes them;
-// they mean nothing to AWS.
+// Credentials are what a function's SDK calls are signed with. Kiln makes them, and
+// they mean nothing to AWS, unless its owner passes on AWS's.
 type Credentials struct {
 	AccessKeyID, SecretAccessKey, SessionToken string
 }
@@ -28,8 +28,12 @@ func (e *Environment) variables(launch bootstrap.Launch, paths sandbox.Paths, ap
 		env[name] = value
 	}
 	maps.Copy(env, launch.Defaults)
-	env["AWS_ENDPOINT_URL"] = e.endpoint      // no handler reaches AWS by accident …
-	env["AWS_EC2_METADATA_DISABLED"] = "true" // … nor the credentials of the machine
+	env["AWS_EC2_METADATA_DISABLED"] = "true" // no handler gets the credentials of the machine …
+	if passed := e.factory.Passed; passed != nil {
+		c = *passed
+	} else {
+		env["AWS_ENDPOINT_URL"] = e.endpoint // … or reaches AWS by accident
+	}
 	for service, url := range e.factory.Endpoints {
 		env[sigv4.EndpointVariable(service)] = url
 	}
@@ -41,7 +45,6 @@ func (e *Environment) variables(launch bootstrap.Launch, paths sandbox.Paths, ap
 		"AWS_DEFAULT_REGION":              string(fn.ARN.Region),
 		"AWS_ACCESS_KEY_ID":               c.AccessKeyID,
 		"AWS_SECRET_ACCESS_KEY":           c.SecretAccessKey,
-		"AWS_SESSION_TOKEN":               c.SessionToken,
 		"AWS_LAMBDA_FUNCTION_NAME":        string(fn.ARN.Name),
 		"AWS_LAMBDA_FUNCTION_VERSION":     string(fn.Version),
 		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": strconv.Itoa(fn.Settings.MemoryMB),
@@ -50,6 +53,9 @@ func (e *Environment) variables(launch bootstrap.Launch, paths sandbox.Paths, ap
 		"AWS_LAMBDA_LOG_STREAM_NAME":      e.stream,
 		"AWS_LAMBDA_RUNTIME_API":          api,
 	})
+	if c.SessionToken != "" { // an IAM user's have none
+		env["AWS_SESSION_TOKEN"] = c.SessionToken
+	}
 	if fn.Settings.Logging.Format == "JSON" {
 		env["AWS_LAMBDA_LOG_FORMAT"] = "JSON"
 		env["AWS_LAMBDA_LOG_LEVEL"] = fn.Settings.Logging.ApplicationLevel

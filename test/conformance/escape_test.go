@@ -91,6 +91,25 @@ func TestNothingReachesAWS(t *testing.T) {
 	}
 }
 
+// TestPassedCredentials gives functions the credentials that Kiln was started with,
+// because its owner said so, and no endpoint but those that were configured.
+func TestPassedCredentials(t *testing.T) {
+	t.Parallel()
+	d := kiln.StartEnv(t, []string{"AWS_ACCESS_KEY_ID=AKIAOWNER", "AWS_SECRET_ACCESS_KEY=SECRET", "KILN_ENDPOINTS=sqs=http://127.0.0.1:9324"}, "--any-runtime", "--pass-credentials")
+	s := session{goSDK{}, t, anyKey(d)}
+	s.create("owner", values{"Handler": "app.handler", "Code": values{"ZipFile": kiln.Zip(map[string]string{
+		"app.py": "import os\ndef handler(event, context):\n    return {k: v for k, v in os.environ.items() if k.startswith('AWS_') and ('KEY' in k or 'TOKEN' in k or 'ENDPOINT' in k)}\n",
+	})}})
+	_, payload := s.invoke(values{"FunctionName": "owner"})
+	want(t, "variables", payload, `{"AWS_ACCESS_KEY_ID": "AKIAOWNER", "AWS_ENDPOINT_URL_SQS": "http://127.0.0.1:9324", "AWS_SECRET_ACCESS_KEY": "SECRET"}`)
+
+	cmd := exec.Command(kiln.Binary(t), "up", "--pass-credentials", "--listen", "127.0.0.1:0", "--data", t.TempDir())
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "was started without AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") {
+		t.Errorf("without credentials: %v: %s", err, out)
+	}
+}
+
 // TestOwnIdentity has a handler call Kiln with boto3 and the credentials that it
 // finds in its environment. They are verified although this Kiln has no keys.
 func TestOwnIdentity(t *testing.T) {
