@@ -31,6 +31,7 @@ type Invocation struct {
 	CognitoIdentity string // JSON, or ""
 	TraceHeader     string // Root=…;Parent=…;Sampled=…
 	Tail            bool   // the caller wants the end of the log
+	Stream          bool   // the caller takes the answer as it comes
 	Deadline        time.Time
 }
 
@@ -38,20 +39,26 @@ type Invocation struct {
 type Result struct {
 	Payload     []byte
 	ContentType string
+	// Stream is the answer in place of Payload where it is still coming; its end
+	// says what else would stand here. Only for callers who asked for it.
+	Stream *Stream
 	// FunctionError is "" or Unhandled: the payload is then an error document.
 	FunctionError   string
 	ExecutedVersion Qualifier
 	LogTail         []byte // the last MaxTailLog bytes, when asked for
 	// Release gives back the room that the payload takes among the bytes in
-	// flight; nil where it takes none. Whoever gets the result calls it once,
-	// when the payload is no longer needed.
+	// flight; nil where it takes none.
 	Release func()
 }
 
-// Free calls Release, if there is one.
+// Free gives back what the result holds. Whoever gets a result calls it once, when
+// the payload or the rest of the stream is no longer needed.
 func (r *Result) Free() {
 	if r.Release != nil {
 		r.Release()
+	}
+	if r.Stream != nil {
+		r.Stream.Close()
 	}
 }
 

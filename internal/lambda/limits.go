@@ -9,6 +9,8 @@ const (
 	MaxRequestPayload = 6 << 20
 	// MaxResponsePayload bounds a buffered answer; AWS allows 100 bytes over 6 MiB.
 	MaxResponsePayload = 6<<20 + 100
+	// MaxStreamedResponse bounds a streamed answer.
+	MaxStreamedResponse = 200 << 20
 	// MaxClientContext bounds the base64 form of a ClientContext.
 	MaxClientContext = 3583
 	// MaxDeployRequest bounds a request that carries a package: 50 MiB in base64, and room.

@@ -25,14 +25,14 @@ const maxHeader = 2 << 20
 
 // state is where the runtime stands in the protocol.
 //
-//	started ──next──▶ ready ──event──▶ running ──response, error──▶ answered
-//	   │                ▲                                              │
-//	   │ init/error     └──────────────────── next ────────────────────┘
-//	   ▼
+//	started ──next──▶ ready ──event──▶ running ─────response, error─────▶ answered
+//	   │                ▲                 │                                 ▲  │
+//	   │ init/error     │                 └─ streamed ─▶ streaming ──end────┘  │
+//	   ▼                └───────────────────────── next ───────────────────────┘
 //	initFailed
 //
-// A next while started or answered makes the runtime ready; one while running is
-// refused, as is an init/error after the first next. Close ends all.
+// A next while started or answered makes the runtime ready; one while running or
+// streaming is refused, as is an init/error after the first next. Close ends all.
 type state int
 
 const (
@@ -40,13 +40,20 @@ const (
 	initFailed
 	ready
 	running
+	streaming
 	answered
 	ended
 )
 
 func (s state) String() string {
-	return [...]string{"Started", "InitError", "Ready", "Running", "InvocationResponse", "Ended"}[s]
+	return [...]string{"Started", "InitError", "Ready", "Running", "InvocationResponse", "RuntimeResponseSentState", "Ended"}[s]
 }
+
+// Error types of answers that the runtime did not bring to an end.
+const (
+	ResponseTooLarge  = "Function.ResponseSizeTooLarge"
+	TruncatedResponse = "Runtime.TruncatedResponse"
+)
 
 // Report is an error document that the runtime posted.
 type Report struct {
@@ -58,6 +65,10 @@ type Report struct {
 type Answer struct {
 	Payload     []byte
 	ContentType string
+	// Stream is the answer that has begun, in place of Payload, for a caller who
+	// takes it as it comes. The exchange tells its end; whoever has the answer then
+	// finishes the stream.
+	Stream *lambda.Stream
 	// ErrorType is "" for a response; else the payload is an error document.
 	ErrorType string
 	// Release gives back the payload's room; nil where it takes none.
@@ -85,14 +96,15 @@ type Server struct {
 
 	mu      sync.Mutex
 	state   state     // guarded by mu
-	current *exchange // guarded by mu; while running or answered
+	current *exchange // guarded by mu; while running, streaming or answered
 }
 
 // exchange is one invocation with the runtime.
 type exchange struct {
 	invocation *lambda.Invocation
-	answer     chan Answer   // one
-	idle       chan struct{} // closed when the runtime asks for the next event
+	answer     chan Answer           // one
+	streamed   chan lambda.StreamEnd // one, of an answer that is a stream
+	idle       chan struct{}         // closed when the runtime asks for the next event
 }
 
 // New returns a server that nothing talks to yet.
@@ -148,6 +160,7 @@ func (s *Server) Offer(inv *lambda.Invocation) Exchange {
 	x := &exchange{
 		invocation: inv,
 		answer:     make(chan Answer, 1),
+		streamed:   make(chan lambda.StreamEnd, 1),
 		idle:       make(chan struct{}),
 	}
 	s.events <- x
@@ -156,6 +169,10 @@ func (s *Server) Offer(inv *lambda.Invocation) Exchange {
 
 // Answer yields what the runtime posted.
 func (e Exchange) Answer() <-chan Answer { return e.x.answer }
+
+// Streamed yields how an answer that is a stream ended: what the runtime sent of it
+// is written by then.
+func (e Exchange) Streamed() <-chan lambda.StreamEnd { return e.x.streamed }
 
 // Idle is closed when the runtime asks for the next event: all its work on this
 // one is over.
@@ -201,7 +218,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 func (s *Server) next(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	from := s.state
-	if from == running || from == initFailed || from == ended {
+	if from == running || from == streaming || from == initFailed || from == ended {
 		s.mu.Unlock()
 		refuseTransition(w, from, ready)
 		return
@@ -254,14 +271,20 @@ func writeEvent(w http.ResponseWriter, inv *lambda.Invocation) {
 	_, _ = w.Write(inv.Payload) // a runtime that is gone is noticed by its exit
 }
 
-// response takes a result, buffered or streamed; a streamed one is collected.
+// response takes a result, buffered or streamed; a streamed one is collected,
+// unless the caller takes it as it comes.
 func (s *Server) response(w http.ResponseWriter, r *http.Request, id lambda.RequestID) {
 	x, ok := s.running(w, id)
 	if !ok {
 		return
 	}
 	switch mode := r.Header.Get("Lambda-Runtime-Function-Response-Mode"); mode {
-	case "", "streaming":
+	case "":
+	case "streaming":
+		if x.invocation.Stream {
+			s.stream(w, r, x)
+			return
+		}
 	default:
 		s.finish(x, platformError("Runtime.InvalidResponseModeHeader", "Invalid function response mode"))
 		refuse(w, http.StatusBadRequest, "InvalidFunctionResponseMode", "Invalid function response mode")
@@ -275,18 +298,17 @@ func (s *Server) response(w http.ResponseWriter, r *http.Request, id lambda.Requ
 	case errors.Is(err, errNotOwed):
 		refuse(w, http.StatusBadRequest, "InvalidRequestID", "Invalid request ID")
 	case errors.Is(err, errTooLarge):
-		s.finish(x, platformError("Function.ResponseSizeTooLarge",
+		s.finish(x, platformError(ResponseTooLarge,
 			"Response payload size ("+formatInt(size)+" bytes) exceeded maximum allowed payload size ("+formatInt(lambda.MaxResponsePayload)+" bytes)."))
-		refuse(w, http.StatusRequestEntityTooLarge, "RequestEntityTooLarge",
-			"Exceeded maximum allowed payload size ("+formatInt(lambda.MaxResponsePayload)+" bytes).")
+		refuseTooLarge(w, lambda.MaxResponsePayload)
 	case err != nil:
-		s.finish(x, platformError("Runtime.TruncatedResponse", "The runtime's response ended early: "+err.Error()))
-		refuse(w, http.StatusBadRequest, "TruncatedHTTPRequest", "HTTP request detected as truncated")
+		s.finish(x, platformError(TruncatedResponse, "The runtime's response ended early: "+err.Error()))
+		refuseTruncated(w)
 	default:
 		answer := Answer{Payload: body, ContentType: r.Header.Get("Content-Type"), Release: release}
-		if t := r.Trailer.Get("Lambda-Runtime-Function-Error-Type"); t != "" {
+		if t, document := trailerError(r); t != "" {
 			release()
-			answer = Answer{Payload: trailerBody(r.Trailer.Get("Lambda-Runtime-Function-Error-Body")), ErrorType: sanitiseErrorType(t)}
+			answer = Answer{Payload: document, ErrorType: sanitiseErrorType(t)}
 		}
 		s.conclude(w, x, answer)
 	}
@@ -304,8 +326,8 @@ func (s *Server) invocationError(w http.ResponseWriter, r *http.Request, id lamb
 		return
 	case err != nil:
 		release()
-		s.finish(x, platformError("Runtime.TruncatedResponse", "The runtime's error document ended early or is too large: "+err.Error()))
-		refuse(w, http.StatusBadRequest, "TruncatedHTTPRequest", "HTTP request detected as truncated")
+		s.finish(x, platformError(TruncatedResponse, "The runtime's error document ended early or is too large: "+err.Error()))
+		refuseTruncated(w)
 		return
 	}
 	s.conclude(w, x, Answer{Payload: report.Payload, ContentType: "application/json", ErrorType: report.Type, Release: release})
@@ -315,7 +337,7 @@ func (s *Server) initError(w http.ResponseWriter, r *http.Request) {
 	report, release, err := s.readReport(w, r, func() bool { return s.state == started })
 	defer release() // what an init leaves is small or wrong, and there is one
 	if err != nil && !errors.Is(err, errNotOwed) {
-		refuse(w, http.StatusBadRequest, "TruncatedHTTPRequest", "HTTP request detected as truncated")
+		refuseTruncated(w)
 		return
 	}
 	s.mu.Lock()

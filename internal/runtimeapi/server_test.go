@@ -53,6 +53,8 @@ type rig struct {
 	room    atomic.Int64
 	served  chan error
 	offered []runtimeapi.Exchange // by run
+
+	connections []net.Conn // of senders
 }
 
 func newRig(t failer) *rig {
@@ -93,8 +95,14 @@ func (r *rig) close() {
 			if a.Release != nil {
 				a.Release()
 			}
+			if a.Stream != nil {
+				a.Stream.Close()
+			}
 		default:
 		}
+	}
+	for _, c := range r.connections {
+		c.Close()
 	}
 	for end := time.Now().Add(patience); r.room.Load() != 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
@@ -155,12 +163,17 @@ func (r *rig) answer(x runtimeapi.Exchange) runtimeapi.Answer {
 func (r *rig) run() (*lambda.Invocation, runtimeapi.Exchange) {
 	r.t.Helper()
 	inv := invocation()
+	return inv, r.give(inv)
+}
+
+func (r *rig) give(inv *lambda.Invocation) runtimeapi.Exchange {
+	r.t.Helper()
 	x := r.Offer(inv)
 	r.offered = append(r.offered, x)
 	if got := r.next(); got.status != 200 {
 		r.t.Fatalf("next: %+v", got)
 	}
-	return inv, x
+	return x
 }
 
 func TestEvent(t *testing.T) {
@@ -226,6 +239,13 @@ func TestStates(t *testing.T) {
 			return lambda.NewRequestID()
 		}},
 		{"running", func(r *rig) lambda.RequestID { inv, _ := r.run(); return inv.ID }},
+		{"streaming", func(r *rig) lambda.RequestID {
+			inv, x := r.runStream()
+			r.stream(inv)
+			a := r.answer(x) // it has begun
+			t.Cleanup(a.Stream.Close)
+			return inv.ID
+		}},
 		{"answered", func(r *rig) lambda.RequestID {
 			inv, x := r.run()
 			r.do("POST", prefix+"invocation/"+string(inv.ID)+"/response", "1")
@@ -238,15 +258,15 @@ func TestStates(t *testing.T) {
 		name, method, path string // ID in the path is the current request's
 		want               result
 	}{
-		{"next", "GET", prefix + "invocation/next", result{"started": "200", "init failed": "403 InvalidStateTransition", "running": "403 InvalidStateTransition", "answered": "200"}},
-		{"response", "POST", prefix + "invocation/ID/response", result{"started": "400 InvalidRequestID", "init failed": "400 InvalidRequestID", "running": "202", "answered": "400 InvalidRequestID"}},
-		{"error", "POST", prefix + "invocation/ID/error", result{"started": "400 InvalidRequestID", "init failed": "400 InvalidRequestID", "running": "202", "answered": "400 InvalidRequestID"}},
-		{"response of another", "POST", prefix + "invocation/other/response", result{"started": "400 InvalidRequestID", "init failed": "400 InvalidRequestID", "running": "400 InvalidRequestID", "answered": "400 InvalidRequestID"}},
-		{"init error", "POST", prefix + "init/error", result{"started": "202", "init failed": "403 InvalidStateTransition", "running": "403 InvalidStateTransition", "answered": "403 InvalidStateTransition"}},
-		{"restore", "GET", prefix + "restore/next", result{"started": "404 NotFound", "init failed": "404 NotFound", "running": "404 NotFound", "answered": "404 NotFound"}},
-		{"wrong method", "POST", prefix + "invocation/next", result{"started": "405 MethodNotAllowed", "init failed": "405 MethodNotAllowed", "running": "405 MethodNotAllowed", "answered": "405 MethodNotAllowed"}},
-		{"wrong version", "GET", "/2015-01-01/runtime/invocation/next", result{"started": "404 NotFound", "init failed": "404 NotFound", "running": "404 NotFound", "answered": "404 NotFound"}},
-		{"ping", "GET", "/2018-06-01/ping", result{"started": "200", "init failed": "200", "running": "200", "answered": "200"}},
+		{"next", "GET", prefix + "invocation/next", result{"started": "200", "init failed": "403 InvalidStateTransition", "running": "403 InvalidStateTransition", "streaming": "403 InvalidStateTransition", "answered": "200"}},
+		{"response", "POST", prefix + "invocation/ID/response", result{"started": "400 InvalidRequestID", "init failed": "400 InvalidRequestID", "running": "202", "streaming": "400 InvalidRequestID", "answered": "400 InvalidRequestID"}},
+		{"error", "POST", prefix + "invocation/ID/error", result{"started": "400 InvalidRequestID", "init failed": "400 InvalidRequestID", "running": "202", "streaming": "400 InvalidRequestID", "answered": "400 InvalidRequestID"}},
+		{"response of another", "POST", prefix + "invocation/other/response", result{"started": "400 InvalidRequestID", "init failed": "400 InvalidRequestID", "running": "400 InvalidRequestID", "streaming": "400 InvalidRequestID", "answered": "400 InvalidRequestID"}},
+		{"init error", "POST", prefix + "init/error", result{"started": "202", "init failed": "403 InvalidStateTransition", "running": "403 InvalidStateTransition", "streaming": "403 InvalidStateTransition", "answered": "403 InvalidStateTransition"}},
+		{"restore", "GET", prefix + "restore/next", result{"started": "404 NotFound", "init failed": "404 NotFound", "running": "404 NotFound", "streaming": "404 NotFound", "answered": "404 NotFound"}},
+		{"wrong method", "POST", prefix + "invocation/next", result{"started": "405 MethodNotAllowed", "init failed": "405 MethodNotAllowed", "running": "405 MethodNotAllowed", "streaming": "405 MethodNotAllowed", "answered": "405 MethodNotAllowed"}},
+		{"wrong version", "GET", "/2015-01-01/runtime/invocation/next", result{"started": "404 NotFound", "init failed": "404 NotFound", "running": "404 NotFound", "streaming": "404 NotFound", "answered": "404 NotFound"}},
+		{"ping", "GET", "/2018-06-01/ping", result{"started": "200", "init failed": "200", "running": "200", "streaming": "200", "answered": "200"}},
 	} {
 		for _, s := range states {
 			t.Run(c.name+" when "+s.name, func(t *testing.T) {
@@ -524,20 +544,32 @@ func TestCloseWakesEverybody(t *testing.T) {
 // next invocation is carried.
 func FuzzRuntimeAPI(f *testing.F) {
 	const id = "00000000-0000-4000-8000-000000000000"
-	f.Add([]byte("GET " + prefix + "invocation/next HTTP/1.1\r\nHost: x\r\n\r\n"))
-	f.Add([]byte("POST " + prefix + "invocation/" + id + "/response HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"))
-	f.Add([]byte("POST " + prefix + "invocation/" + id + "/response HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nLambda-Runtime-Function-Error-Type: x\r\n\r\n"))
-	f.Add([]byte("POST " + prefix + "invocation/" + id + "/error HTTP/1.1\r\nHost: x\r\nContent-Type: application/vnd.aws.lambda.error.cause+json\r\nContent-Length: 100\r\n\r\n{"))
-	f.Add([]byte("POST " + prefix + "init/error HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n"))
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Add([]byte("GET "+prefix+"invocation/next HTTP/1.1\r\nHost: x\r\n\r\n"), false)
+	f.Add([]byte("POST "+prefix+"invocation/"+id+"/response HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"), false)
+	f.Add([]byte("POST "+prefix+"invocation/"+id+"/response HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nLambda-Runtime-Function-Error-Type: x\r\n\r\n"), false)
+	f.Add([]byte("POST "+prefix+"invocation/"+id+"/response HTTP/1.1\r\nHost: x\r\n"+chunked+streamedMode+announced+"\r\n"+chunk("a")+trailer("x", "e30=")), true)
+	f.Add([]byte("POST "+prefix+"invocation/"+id+"/error HTTP/1.1\r\nHost: x\r\nContent-Type: application/vnd.aws.lambda.error.cause+json\r\nContent-Length: 100\r\n\r\n{"), false)
+	f.Add([]byte("POST "+prefix+"init/error HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n"), false)
+	f.Fuzz(func(t *testing.T, data []byte, stream bool) {
 		r := newRig(t)
 		defer r.close()
 		inv := invocation()
-		inv.ID = id
+		inv.ID, inv.Stream = id, stream
 		x := r.Offer(inv)
 		if got := r.next(); got.status != 200 {
 			t.Fatalf("%+v", got)
 		}
+		answered := make(chan struct{})
+		go func() { // ended by the fuzzer's answer, or by the one below
+			defer close(answered)
+			a := <-x.Answer()
+			if a.Release != nil {
+				a.Release()
+			}
+			if a.Stream != nil {
+				r.rest(x, a.Stream)
+			}
+		}()
 		c, err := net.Dial("tcp", r.address)
 		if err != nil {
 			t.Fatal(err)
@@ -546,21 +578,15 @@ func FuzzRuntimeAPI(f *testing.F) {
 		_ = c.(*net.TCPConn).CloseWrite()
 		_, _ = io.Copy(io.Discard, c)
 		c.Close()
+		got := r.do("POST", prefix+"invocation/"+id+"/response", "1")
+		<-answered
 		select {
-		case a := <-x.Answer(): // the fuzzer found the way to answer
-			if a.Release != nil {
-				a.Release()
-			}
-		default:
-			if got := r.do("POST", prefix+"invocation/"+id+"/response", "1"); got.status != 202 {
-				t.Fatalf("the runtime's response: %+v", got)
-			}
-			r.answer(x)
-		}
-		select {
-		case <-x.Idle(): // it also asked for the next event
+		case <-x.Idle(): // the fuzzer found the way to answer, and asked for the next event
 			return
 		default:
+		}
+		if got.status != 202 && got.status != 400 { // 400: after the fuzzer's answer
+			t.Fatalf("the runtime's response: %+v", got)
 		}
 		r.run()
 	})

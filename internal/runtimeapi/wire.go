@@ -119,6 +119,15 @@ func splitCause(body []byte) []byte {
 	return out
 }
 
+// trailerError is the error that a runtime put behind a body; type "" if there is none.
+func trailerError(r *http.Request) (errorType string, document []byte) {
+	errorType = r.Trailer.Get("Lambda-Runtime-Function-Error-Type")
+	if errorType == "" {
+		return "", nil
+	}
+	return errorType, trailerBody(r.Trailer.Get("Lambda-Runtime-Function-Error-Body"))
+}
+
 func trailerBody(encoded string) []byte {
 	body, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil || !json.Valid(body) {
@@ -143,8 +152,12 @@ func sanitiseErrorType(s string) string {
 }
 
 func platformError(errorType, message string) Answer {
+	return Answer{Payload: errorDocument(errorType, message), ContentType: "application/json", ErrorType: errorType}
+}
+
+func errorDocument(errorType, message string) []byte {
 	body, _ := json.Marshal(lambda.ErrorDocument{Type: errorType, Message: message}) // two strings always marshal
-	return Answer{Payload: body, ContentType: "application/json", ErrorType: errorType}
+	return body
 }
 
 func allowed(w http.ResponseWriter, r *http.Request, method string) bool {
@@ -164,10 +177,17 @@ func accept(w http.ResponseWriter) {
 }
 
 func refuse(w http.ResponseWriter, status int, errorType, message string) {
-	body, _ := json.Marshal(lambda.ErrorDocument{Type: errorType, Message: message})
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(body)
+	_, _ = w.Write(errorDocument(errorType, message))
+}
+
+func refuseTooLarge(w http.ResponseWriter, limit int) {
+	refuse(w, http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", "Exceeded maximum allowed payload size ("+formatInt(limit)+" bytes).")
+}
+
+func refuseTruncated(w http.ResponseWriter) {
+	refuse(w, http.StatusBadRequest, "TruncatedHTTPRequest", "HTTP request detected as truncated")
 }
 
 func refuseTransition(w http.ResponseWriter, from, to state) {
