@@ -213,78 +213,68 @@ func (e *Environment) stop() {
 	if p == nil {
 		return
 	}
+	e.kill()
 	e.process, e.state = nil, Down
+	p.pipes.drain()
+	p.hangUp()
+	p.pipes.close()
+}
+
+// kill ends the runtime's processes. What they said may still be on its way.
+func (e *Environment) kill() {
 	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
 	defer cancel()
 	if err := e.box.KillAll(ctx); err != nil {
 		e.log.Error("processes of an environment survive", "error", err)
 	}
 	select {
-	case <-p.Done():
+	case <-e.process.Done():
 	case <-ctx.Done():
 		e.log.Error("a killed runtime does not end", "waited", killTimeout)
 	}
-	p.pipes.drain()
-	p.hangUp()
-	p.pipes.close()
 }
 
-// Invoke carries one event through the runtime. It calls deliver once, as soon
-// as the caller's answer is known, and returns when the environment may take the
+// Invoke carries one event through the runtime. It calls deliver once, with the
+// caller's answer, or as soon as that begins where it is a stream, and answered
+// once, when the answer is complete. It returns when the environment may take the
 // next event.
-func (e *Environment) Invoke(ctx context.Context, inv *lambda.Invocation, deliver func(lambda.Result)) Outcome {
+func (e *Environment) Invoke(ctx context.Context, inv *lambda.Invocation, deliver func(lambda.Result), answered func()) Outcome {
 	timeout := e.function.Settings.Timeout
 	begin := time.Now()
 	limit := time.NewTimer(timeout)
 	defer limit.Stop()
-	result := lambda.Result{ExecutedVersion: e.function.Version}
-	var log *tail
+	r := reply{Result: lambda.Result{ExecutedVersion: e.function.Version}, deliver: deliver, answered: answered}
 	if inv.Tail {
-		log = &tail{}
-		e.out.keepTail(log)
+		r.tail = &tail{}
+		e.out.keepTail(r.tail)
 	}
 	outcome := Outcome{Outcome: metrics.Outcome{Version: e.function.Version}, Init: e.init}
 	e.init = 0
 
 	f := e.ensureRuntime(ctx, inv.ID, limit.C, begin)
 	e.logStart(inv)
-	delivered := false
-	answer := func(a runtimeapi.Answer) {
-		result.Payload, result.ContentType, result.Release = a.Payload, a.ContentType, a.Release
-		if a.ErrorType != "" {
-			result.FunctionError = "Unhandled"
-		}
-		if log == nil { // else the end of the log is part of the answer
-			deliver(result)
-			delivered = true
-		}
-	}
 	if f == nil {
 		e.state = Busy
 		inv.Deadline = begin.Add(timeout)
-		outcome.Error, f = e.exchange(ctx, inv, limit.C, answer)
+		outcome.Error, f = e.exchange(ctx, inv, limit.C, &r)
 	} else {
 		outcome.Error = f.kind
 	}
 	outcome.Duration = time.Since(begin)
-	produced := len(result.Payload)
+	produced := r.produced()
 	if f != nil && f.document != nil {
-		produced = 0
-		result.FunctionError = "Unhandled" // also a timeout, which has no error type
-		answer(runtimeapi.Answer{Payload: f.document, ContentType: "application/json"})
+		r.FunctionError = "Unhandled" // also a timeout, which has no error type
+		r.take(runtimeapi.Answer{Payload: f.document, ContentType: "application/json"})
 	}
 	if e.process != nil {
 		e.process.pipes.drain()
 	}
 	outcome.MaxMemory = e.memory(f)
 	e.logEnd(inv.ID, outcome, produced, f)
-	if log != nil {
+	if r.tail != nil {
 		e.out.keepTail(nil)
-		result.LogTail = log.buf
 	}
-	if !delivered {
-		deliver(result)
-	}
+	r.finish()
 	return outcome
 }
 
@@ -319,10 +309,10 @@ func platformFailure(id lambda.RequestID) *failure {
 
 // exchange gives the event to the runtime and waits until the runtime is ready
 // for the next, or gone.
-func (e *Environment) exchange(ctx context.Context, inv *lambda.Invocation, limit <-chan time.Time, answer func(runtimeapi.Answer)) (metrics.ErrorKind, *failure) {
+func (e *Environment) exchange(ctx context.Context, inv *lambda.Invocation, limit <-chan time.Time, r *reply) (metrics.ErrorKind, *failure) {
 	x := e.process.api.Offer(inv)
 	var given runtimeapi.Answer
-	f := await(e, ctx, inv.ID, limit, x.Answer(), &given)
+	f := await(e, ctx, inv.ID, limit, x.Answer(), &given, false)
 	if f != nil {
 		select {
 		case given = <-x.Answer(): // posted just before the end: it counts
@@ -330,17 +320,31 @@ func (e *Environment) exchange(ctx context.Context, inv *lambda.Invocation, limi
 			return f.kind, f
 		}
 	}
-	answer(given)
-	kind := metrics.NoError
-	switch given.ErrorType {
-	case "":
-	case "Function.ResponseSizeTooLarge":
-		kind = metrics.ResponseTooLarge
-	default:
-		kind = metrics.Handler
+	r.take(given)
+	errorType := given.ErrorType
+	if given.Stream != nil {
+		var end lambda.StreamEnd
+		if f == nil {
+			f = await(e, ctx, inv.ID, limit, x.Streamed(), &end, true)
+		}
+		if f != nil {
+			end = f.streamEnd()
+		}
+		r.endStream(end)
+		errorType = end.ErrorCode
 	}
 	if f == nil {
-		f = await(e, ctx, inv.ID, limit, x.Idle(), new(struct{}))
+		f = await(e, ctx, inv.ID, limit, x.Idle(), new(struct{}), false)
+	}
+	kind := metrics.NoError
+	switch {
+	case errorType == "":
+	case errorType == runtimeapi.ResponseTooLarge:
+		kind = metrics.ResponseTooLarge
+	case f != nil && given.Stream != nil: // which cut it off
+		kind = f.kind
+	default:
+		kind = metrics.Handler
 	}
 	if f == nil {
 		e.state = Idle
@@ -351,23 +355,32 @@ func (e *Environment) exchange(ctx context.Context, inv *lambda.Invocation, limi
 }
 
 // await waits for the runtime to say something. If it ends, or its time does,
-// there is no runtime any more and the failure says why.
-func await[T any](e *Environment, ctx context.Context, id lambda.RequestID, limit <-chan time.Time, said <-chan T, to *T) *failure {
+// there is no runtime any more and the failure says why. What it said just before
+// its end counts, and the next wait finds it gone. What is owed is waited for
+// even then: the server says it when all that was sent has arrived.
+func await[T any](e *Environment, ctx context.Context, id lambda.RequestID, limit <-chan time.Time, said <-chan T, to *T, owed bool) *failure {
 	p := e.process
-	select {
-	case *to = <-said:
-		return nil
-	case <-p.Done():
-		e.stop()
-		f := exited(id, p.Exit())
-		return &f
-	case <-limit:
-		e.stop()
-		f := timedOut(id, e.function.Settings.Timeout, time.Now())
-		return &f
-	case <-ctx.Done():
-		e.stop()
-		return platformFailure(id)
+	fail := func(f failure) *failure { e.stop(); return &f }
+	for gone := p.Done(); ; {
+		select {
+		case *to = <-said:
+			return nil
+		case <-gone:
+			e.kill() // or its children might speak on
+			if gone = nil; owed {
+				continue
+			}
+			select {
+			case *to = <-said:
+				return nil
+			default:
+				return fail(exited(id, p.Exit()))
+			}
+		case <-limit:
+			return fail(timedOut(id, e.function.Settings.Timeout, time.Now()))
+		case <-ctx.Done():
+			return fail(*platformFailure(id))
+		}
 	}
 }
 

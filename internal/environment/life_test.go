@@ -53,9 +53,10 @@ func newRig(t *testing.T, bootstrap string, change func(*lambda.Function)) *rig 
 func (r *rig) invoke(inv *lambda.Invocation) (lambda.Result, environment.Outcome) {
 	r.t.Helper()
 	var answers []lambda.Result
-	outcome := r.Invoke(r.t.Context(), inv, func(a lambda.Result) { answers = append(answers, a) })
-	if len(answers) != 1 {
-		r.t.Fatalf("%d answers", len(answers))
+	answered := 0
+	outcome := r.Invoke(r.t.Context(), inv, func(a lambda.Result) { answers = append(answers, a) }, func() { answered++ })
+	if len(answers) != 1 || answered != 1 {
+		r.t.Fatalf("%d answers, complete %d times", len(answers), answered)
 	}
 	return answers[0], outcome
 }

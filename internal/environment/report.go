@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"kiln/internal/lambda"
+	"kiln/internal/runtimeapi"
 	"kiln/internal/sandbox"
 	"kiln/internal/telemetry/metrics"
 )
@@ -40,6 +41,18 @@ func timedOut(id lambda.RequestID, timeout time.Duration, now time.Time) failure
 		document:   document("Sandbox.Timedout", "RequestId: %s Error: %s", id, message),
 		status:     "timeout",
 		logMessage: fmt.Sprintf("%s %s %s", now.UTC().Format("2006-01-02T15:04:05.000Z"), id, message),
+	}
+}
+
+// streamEnd is what the caller sees of a failure that cut off a streamed answer.
+func (f *failure) streamEnd() lambda.StreamEnd {
+	switch f.kind {
+	case metrics.Timeout:
+		return lambda.StreamEnd{ErrorCode: "Sandbox.Timedout", ErrorDetails: f.document}
+	case metrics.Platform:
+		return lambda.StreamEnd{ErrorCode: f.errorType, ErrorDetails: f.document}
+	default: // the runtime is gone
+		return lambda.StreamEnd{ErrorCode: runtimeapi.TruncatedResponse}
 	}
 }
 

@@ -22,7 +22,8 @@ type Functions interface {
 }
 
 // Runner runs an invocation in some environment. It calls over once, when the
-// invocation is answered or will not run: after Invoke returned, if ctx ended first.
+// answer is complete or will not come: after Invoke returned, if ctx ended first or
+// the answer is a stream.
 type Runner interface {
 	Invoke(ctx context.Context, fn *lambda.Function, inv *lambda.Invocation, over func()) (lambda.Result, error)
 }
@@ -68,6 +69,7 @@ type Request struct {
 	Type          lambda.InvocationType
 	Payload       []byte // owned by the service from here on
 	Tail          bool
+	Stream        bool   // take the answer as it comes
 	ClientContext string // base64, or ""
 	TraceHeader   string // "" for a new trace
 }
@@ -102,6 +104,7 @@ func (s *Service) Invoke(ctx context.Context, r Request) (lambda.Result, error) 
 		ClientContext: clientContext,
 		TraceHeader:   r.TraceHeader,
 		Tail:          r.Tail,
+		Stream:        r.Stream,
 	}
 	for {
 		if err := s.admit(fn.ARN.Scope); err != nil {

@@ -141,9 +141,9 @@ func (s *Scheduler) Run(ctx context.Context) {
 }
 
 // Invoke runs the invocation in some environment of the function. It returns as
-// soon as the answer is known. When ctx ends earlier the invocation runs on to its
-// end, as on AWS, unless it still waits for an environment. over is called once,
-// when the invocation is answered or will not run.
+// soon as the answer is known, or begins where it is a stream. When ctx ends earlier
+// the invocation runs on to its end, as on AWS, unless it still waits for an
+// environment. over is called once, when the answer is complete or will not come.
 func (s *Scheduler) Invoke(ctx context.Context, fn *lambda.Function, inv *lambda.Invocation, over func()) (lambda.Result, error) {
 	t, err := s.acquire(ctx, fn)
 	if err != nil {
@@ -164,12 +164,11 @@ func (s *Scheduler) Invoke(ctx context.Context, fn *lambda.Function, inv *lambda
 
 func (s *Scheduler) run(t *slot, inv *lambda.Invocation, over func(), answer chan<- lambda.Result) {
 	t.move(metrics.Busy)
-	outcome := t.Invoke(s.ctx, inv, func(r lambda.Result) {
+	outcome := t.Invoke(s.ctx, inv, func(r lambda.Result) { answer <- r }, func() {
 		s.mu.Lock()
 		t.pool.finishing++
 		s.mu.Unlock()
 		over()
-		answer <- r
 	})
 	if outcome.Init > 0 {
 		t.counts.Initialized(outcome.Init)

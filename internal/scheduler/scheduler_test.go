@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -338,6 +339,58 @@ func TestCallerLeaves(t *testing.T) {
 	}
 	if got := r.counts.Function(fn.ARN).Totals().Invocations; got != 1 {
 		t.Errorf("%d invocations are counted, want 1", got)
+	}
+}
+
+// A stream is an invocation until its end, whoever reads it; then its environment
+// is for the next.
+func TestStreams(t *testing.T) {
+	t.Parallel()
+	for _, leaves := range []bool{false, true} {
+		t.Run(fmt.Sprintf("the caller leaves %v", leaves), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, nil)
+			fn := r.Function("streams", environmenttest.Bootstrap("", `
+name=${event//\"/}
+[ -p "$name" ] && { begin; chunk one; read -r said <"$name"; chunk "$said"; finish; continue; }
+answer="\"$AWS_LAMBDA_LOG_STREAM_NAME \""
+`))
+			gate := &hold{pipe: filepath.Join(r.Dir, lambda.NewUUID())}
+			if err := syscall.Mkfifo(gate.pipe, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			inv := environmenttest.Invocation(fn, `"`+gate.pipe+`"`)
+			inv.Stream = true
+			result, err := r.Invoke(t.Context(), fn, inv, func() { gate.over.Add(1) })
+			if err != nil || result.Stream == nil {
+				t.Fatalf("%+v %v", result, err)
+			}
+			if _, err := io.ReadFull(result.Stream, make([]byte, 3)); err != nil {
+				t.Fatal(err)
+			}
+			if leaves {
+				result.Free()
+			}
+			other := r.do(fn) // which gets an environment of its own
+			r.await("idle environment", func() bool { return r.states(fn)[metrics.Idle] == 1 })
+			if s := r.states(fn); s[metrics.Busy] != 1 || gate.over.Load() != 0 {
+				t.Errorf("in the midst of the stream: %v, over %d times", s, gate.over.Load())
+			}
+			gate.letGo(t)
+			if !leaves {
+				if rest, err := io.ReadAll(result.Stream); string(rest) != "let go" || err != nil || gate.over.Load() != 1 {
+					t.Errorf("%q %v, over %d times", rest, err, gate.over.Load())
+				}
+				result.Free()
+			}
+			r.awaitIdle(fn, 2)
+			if gate.over.Load() != 1 {
+				t.Errorf("over %d times", gate.over.Load())
+			}
+			if got := r.do(fn); got == other {
+				t.Error("the environment that streamed is not the last used")
+			}
+		})
 	}
 }
 

@@ -24,8 +24,9 @@ import (
 )
 
 // Bootstrap is a bootstrap for the provided runtimes, a bash script. answer is run
-// for each event, which is in $event, its request id in $id, and sets $answer.
-// What it prints is the function's log. before runs once, at init.
+// for each event, which is in $event, its request id in $id, and sets $answer; or
+// it streams its answer with begin, chunk TEXT … and finish [TRAILERS], and then
+// continues. What it prints is the function's log. before runs once, at init.
 func Bootstrap(before, answer string) string {
 	return head + before + loop + answer + tail
 }
@@ -48,6 +49,16 @@ headers() {
 body() { event=; [ "$length" = 0 ] || IFS= read -r -N "$length" event <&9; }
 post() {
 	printf 'POST %s/%s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s' "$api" "$1" "$host" "${#2}" "$2" >&9
+	headers
+	body
+}
+begin() {
+	printf 'POST %s/invocation/%s/response HTTP/1.1\r\nHost: %s\r\nContent-Type: text/x\r\nTransfer-Encoding: chunked\r\n' "$api" "$id" "$host" >&9
+	printf 'Lambda-Runtime-Function-Response-Mode: streaming\r\nTrailer: Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body\r\n\r\n' >&9
+}
+chunk() { printf '%x\r\n%s\r\n' "${#1}" "$1" >&9; }
+finish() {
+	printf '0\r\n%s\r\n' "$1" >&9
 	headers
 	body
 }
