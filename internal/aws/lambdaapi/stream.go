@@ -52,7 +52,11 @@ func (a *answer) writeStream(w http.ResponseWriter) error {
 	w.Header().Set("Content-Type", "application/vnd.amazon.eventstream")
 	w.WriteHeader(a.status)
 	s := &EventStream{w: w, flush: http.NewResponseController(w), encoder: eventstream.NewEncoder()}
-	if err := a.stream(s); err != nil {
+	err := s.flush.Flush() // the first event may be long in coming
+	if err == nil {
+		err = a.stream(s)
+	}
+	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
 	return nil

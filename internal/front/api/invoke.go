@@ -15,51 +15,66 @@ import (
 
 // Invoke runs a function and waits for its answer.
 func (c *call) Invoke(ctx context.Context, in *lambdaapi.InvokeInput) (*lambdaapi.InvokeOutput, error) {
-	arn, err := lambda.ParseFunction(*in.FunctionName, lambda.Qualifier(lambdaapi.Value(in.Qualifier)), c.caller.Scope)
-	if err != nil {
-		return nil, err
-	}
 	kind := lambda.InvocationType(lambdaapi.Value(in.InvocationType))
 	switch {
 	case kind == lambda.Event:
 		return nil, lambda.NotBuilt("Asynchronous invocation (InvocationType Event)")
 	case in.DurableExecutionName != nil:
 		return nil, lambda.NotBuilt("Durable execution")
-	case in.TenantId != nil:
-		return nil, lambda.InvalidParameter("The function is not tenant-isolated; remove the tenant id from the request.")
 	}
-	trace := traceHeader(c.trace, time.Now())
-	result, err := c.door.Invoke.Invoke(ctx, invoke.Request{
-		Principal:     c.caller.Principal,
-		ID:            c.id,
-		ARN:           arn,
+	result, err := c.invoke(ctx, in.FunctionName, in.Qualifier, in.TenantId, invoke.Request{
 		Type:          kind,
 		Payload:       in.Payload,
 		Tail:          lambdaapi.Value(in.LogType) == "Tail",
 		ClientContext: lambdaapi.Value(in.ClientContext),
-		TraceHeader:   trace,
 	})
 	if err != nil {
 		return nil, err
 	}
-	c.done = result.Free
 	if kind == lambda.DryRun {
 		return &lambdaapi.InvokeOutput{StatusCode: new(http.StatusNoContent)}, nil
 	}
-	c.header["X-Amzn-Trace-Id"] = []string{trace}
 	c.header["X-Amzn-Remapped-Content-Length"] = []string{"0"}
 	out := &lambdaapi.InvokeOutput{
 		StatusCode:      new(http.StatusOK),
 		Payload:         result.Payload,
 		ExecutedVersion: new(string(result.ExecutedVersion)),
+		LogResult:       encoded(result.LogTail),
 	}
 	if result.FunctionError != "" {
 		out.FunctionError = &result.FunctionError
 	}
-	if result.LogTail != nil {
-		out.LogResult = new(base64.StdEncoding.EncodeToString(result.LogTail))
-	}
 	return out, nil
+}
+
+// invoke runs the function that the names mean. What the result holds is given
+// back when the request is over.
+func (c *call) invoke(ctx context.Context, name, qualifier, tenant *string, r invoke.Request) (lambda.Result, error) {
+	arn, err := lambda.ParseFunction(*name, lambda.Qualifier(lambdaapi.Value(qualifier)), c.caller.Scope)
+	if err != nil {
+		return lambda.Result{}, err
+	}
+	if tenant != nil {
+		return lambda.Result{}, lambda.InvalidParameter("The function is not tenant-isolated; remove the tenant id from the request.")
+	}
+	r.Principal, r.ID, r.ARN, r.TraceHeader = c.caller.Principal, c.id, arn, traceHeader(c.trace, time.Now())
+	result, err := c.door.Invoke.Invoke(ctx, r)
+	if err != nil {
+		return lambda.Result{}, err
+	}
+	c.done = result.Free
+	if r.Type != lambda.DryRun {
+		c.header["X-Amzn-Trace-Id"] = []string{r.TraceHeader}
+	}
+	return result, nil
+}
+
+// encoded is the end of a log as answers carry it.
+func encoded(tail []byte) *string {
+	if tail == nil {
+		return nil
+	}
+	return new(base64.StdEncoding.EncodeToString(tail))
 }
 
 // traceHeader passes the caller's trace on, or begins one that is not sampled:
