@@ -88,7 +88,7 @@ func TestOldestGoFirst(t *testing.T) {
 	}
 	check("quiet", 4, 5, 5)
 	check("chatty", 199, 48, 52)
-	streams, err := s.Streams(t.Context(), here, "chatty", 100)
+	streams, err := s.Streams(t.Context(), logs.StreamsQuery{Scope: here, Group: "chatty", Limit: 100})
 	if err != nil || len(streams) > 6 {
 		t.Errorf("%d streams are left, %v", len(streams), err)
 	}
@@ -98,7 +98,7 @@ func TestOldestGoFirst(t *testing.T) {
 	check("chatty", 199, 20, 40)
 	check("another", 48, 20, 40)
 	check("third", 48, 20, 40)
-	groups, err := s.Groups(t.Context(), here, "")
+	groups, err := s.Groups(t.Context(), logs.GroupsQuery{Scope: here, Limit: 100})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestFreedSpaceIsGivenBack(t *testing.T) {
 	if n, _ := s.Pages(); n < 6000 {
 		t.Fatalf("%d pages", n)
 	}
-	if err := s.DeleteGroup(t.Context(), here, "g"); err != nil {
+	if err := s.DeleteGroup(t.Context(), here, "g", nil); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, func() bool { n, _ := s.Pages(); return n < 2100 })
@@ -363,7 +363,7 @@ func TestKill(t *testing.T) {
 		if aside, _ := filepath.Glob(path + ".damaged-*"); len(aside) > 0 {
 			t.Errorf("put aside: %v", aside)
 		}
-		if err := s.DeleteGroup(t.Context(), here, "g"); err != nil {
+		if err := s.DeleteGroup(t.Context(), here, "g", nil); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Close(); err != nil {

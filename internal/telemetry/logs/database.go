@@ -18,7 +18,7 @@ import (
 const lastRune = "\U0010FFFF"
 
 // schemaVersion is in the database's user_version.
-const schemaVersion = 1
+const schemaVersion = 2
 
 // chunk.data is one or more zstd frames of events; see chunk.go.
 const schema = `
@@ -27,8 +27,10 @@ CREATE TABLE log_group (
 	account TEXT NOT NULL,
 	region  TEXT NOT NULL,
 	name    TEXT NOT NULL,
-	created INTEGER NOT NULL,           -- nanoseconds
-	bytes   INTEGER NOT NULL DEFAULT 0, -- of its chunks, overhead included
+	created   INTEGER NOT NULL,           -- nanoseconds
+	bytes     INTEGER NOT NULL DEFAULT 0, -- of its chunks, overhead included
+	retention INTEGER NOT NULL DEFAULT 0, -- days; 0: for ever
+	settings  TEXT NOT NULL DEFAULT '{}', -- Settings as JSON, without the retention
 	UNIQUE (account, region, name)
 ) STRICT;
 CREATE TABLE stream (
@@ -39,6 +41,8 @@ CREATE TABLE stream (
 	last_time  INTEGER NOT NULL,
 	events     INTEGER NOT NULL,
 	bytes      INTEGER NOT NULL,
+	created    INTEGER NOT NULL,
+	last_seq   INTEGER NOT NULL, -- of the event that arrived last, though it may be gone; 0: none did
 	UNIQUE (group_id, name)
 ) STRICT;
 CREATE TABLE chunk (
@@ -58,6 +62,17 @@ CREATE INDEX chunk_time ON chunk (group_id, first_time);
 CREATE INDEX chunk_seq ON chunk (group_id, last_seq);
 `
 
+// migrations lead from each version to the next.
+var migrations = map[int]string{
+	1: `
+ALTER TABLE log_group ADD COLUMN retention INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE log_group ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE stream ADD COLUMN created INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE stream ADD COLUMN last_seq INTEGER NOT NULL DEFAULT 0;
+UPDATE stream SET created = first_time, last_seq = (SELECT coalesce(max(last_seq), 0) FROM chunk WHERE stream_id = stream.id);
+`,
+}
+
 // database is the open file: one connection that writes, a few that read.
 type database struct {
 	write *sql.DB
@@ -65,10 +80,12 @@ type database struct {
 }
 
 func openDatabase(ctx context.Context, path string) (*database, error) {
-	// auto_vacuum only takes effect before the first table is made. The caches
-	// are small because reading is sequential and the daemon should be.
-	const pragmas = "?_pragma=auto_vacuum(incremental)&_pragma=journal_mode(wal)&_pragma=synchronous(normal)&_pragma=busy_timeout(5000)&_pragma=cache_size(-256)&_pragma=journal_size_limit(4194304)"
-	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + pragmas
+	// auto_vacuum only takes effect before the first table is made, and takes the
+	// lock for writing. So does a transaction from its beginning: one that reads
+	// first would fail instead of waiting for it. The caches are small because
+	// reading is sequential and the daemon should be.
+	const pragmas = "&_pragma=journal_mode(wal)&_pragma=synchronous(normal)&_pragma=cache_size(-256)&_pragma=journal_size_limit(4194304)"
+	file := "file:" + (&url.URL{Path: path}).EscapedPath() + "?_pragma=busy_timeout(5000)"
 	// SQLite would make it readable by all; what functions log is for the owner.
 	// The files beside it take its mode.
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -78,7 +95,7 @@ func openDatabase(ctx context.Context, path string) (*database, error) {
 	if err := f.Close(); err != nil {
 		return nil, err
 	}
-	write, err := sql.Open("sqlite", dsn)
+	write, err := sql.Open("sqlite", file+"&_txlock=immediate&_pragma=auto_vacuum(incremental)"+pragmas)
 	if err != nil {
 		return nil, err
 	}
@@ -88,15 +105,22 @@ func openDatabase(ctx context.Context, path string) (*database, error) {
 	if err := write.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
 		return nil, errors.Join(err, db.close())
 	}
-	switch {
-	case version > schemaVersion:
+	if version > schemaVersion {
 		return nil, errors.Join(fmt.Errorf("its schema %d is of a newer Kiln, this one knows %d", version, schemaVersion), db.close())
-	case version == 0:
-		if _, err := write.ExecContext(ctx, "BEGIN;"+schema+fmt.Sprintf("PRAGMA user_version = %d; COMMIT", schemaVersion)); err != nil {
+	}
+	change := schema
+	if version > 0 {
+		change = ""
+		for v := version; v < schemaVersion; v++ {
+			change += migrations[v]
+		}
+	}
+	if change != "" {
+		if _, err := write.ExecContext(ctx, "BEGIN;"+change+fmt.Sprintf("PRAGMA user_version = %d; COMMIT", schemaVersion)); err != nil {
 			return nil, errors.Join(err, db.close())
 		}
 	}
-	if db.read, err = sql.Open("sqlite", dsn+"&_pragma=query_only(1)"); err != nil {
+	if db.read, err = sql.Open("sqlite", file+pragmas+"&_pragma=query_only(1)"); err != nil {
 		return nil, errors.Join(err, db.close())
 	}
 	db.read.SetMaxOpenConns(maxReaders)
@@ -116,14 +140,14 @@ func (db *database) close() error {
 	return errors.Join(err, db.write.Close())
 }
 
-// groupID fails with ErrNoGroup.
-func (db *database) groupID(ctx context.Context, scope lambda.Scope, name string) (id int64, err error) {
-	err = db.read.QueryRowContext(ctx, `SELECT id FROM log_group WHERE account = ? AND region = ? AND name = ?`,
-		string(scope.Account), string(scope.Region), name).Scan(&id)
+// group finds a group and its retention in days. It fails with ErrNoGroup.
+func (db *database) group(ctx context.Context, scope lambda.Scope, name string) (id int64, retention int, err error) {
+	err = db.read.QueryRowContext(ctx, `SELECT id, retention FROM log_group WHERE account = ? AND region = ? AND name = ?`,
+		string(scope.Account), string(scope.Region), name).Scan(&id, &retention)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrNoGroup
 	}
-	return id, err
+	return id, retention, err
 }
 
 // isDamage tells SQLITE_CORRUPT and SQLITE_NOTADB from other errors.
@@ -166,7 +190,9 @@ func (s *Store) replace(damaged *database, damage error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, g := range s.groups {
-		g.id, g.bytes = 0, 0
+		g.id, g.bytes, g.held = 0, 0, false
+		s.dropLocked(g)
 	}
+	clear(s.recent)
 	return nil
 }

@@ -1,13 +1,15 @@
 // Package logs keeps what functions write: events by account, region, group and
 // stream, in one SQLite database per node, as compressed chunks indexed by group
 // and time. It knows nothing of log formats, of levels or of the CloudWatch Logs
-// wire; the environment package appends to it, the doors query it, and it is the
-// only importer of SQLite.
+// wire; the environment package appends to it, the doors put and query, and it is
+// the only importer of SQLite.
 //
 // Appending is on the path of an invocation, so it only copies into memory; one
 // goroutine writes. Telemetry may lose its last second when power fails, and is
 // dropped, counted and said so in the stream when it comes faster than it can be
-// written or when the disk is full: it never delays or fails an invocation.
+// written or when the disk is full: it never delays or fails an invocation. Who
+// puts events instead waits until they are in the database, or is told that they
+// are not.
 package logs
 
 import (
@@ -69,8 +71,18 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// ErrNoGroup: there is no such log group.
-var ErrNoGroup = errors.New("the specified log group does not exist")
+// What is wrong with a call, beside a disk that fails.
+var (
+	ErrNoGroup      = errors.New("the log group does not exist")
+	ErrGroupExists  = errors.New("the log group exists already")
+	ErrNoStream     = errors.New("the log stream does not exist")
+	ErrStreamExists = errors.New("the log stream exists already")
+	ErrTooMany      = errors.New("there are as many log groups or streams as there may be")
+	// ErrBusy: events come faster than they can be written.
+	ErrBusy = errors.New("log events come faster than they can be written")
+	// ErrFull: the disk is below its floor of free space.
+	ErrFull = errors.New("the disk is below its floor of free space")
+)
 
 // ErrCursor: the cursor is not one that this package gave out.
 var ErrCursor = errors.New("not a log cursor")
@@ -102,14 +114,15 @@ type Store struct {
 	db    *database    // guarded by using
 
 	mu      sync.Mutex
-	groups  map[groupKey]*group // guarded by mu
-	dirty   []*Stream           // guarded by mu: streams with something to write
-	queued  int64               // guarded by mu: bytes waiting or being written
-	seq     int64               // guarded by mu: of the event appended last
-	taken   int64               // guarded by mu: every event up to this one was taken to be written
-	written int64               // guarded by mu: every event up to this one is in the database or dropped
-	stats   Stats               // guarded by mu
-	closed  bool                // guarded by mu
+	groups  map[groupKey]*group   // guarded by mu
+	recent  map[streamKey]*Stream // guarded by mu: that events were put into; see put.go
+	dirty   []*Stream             // guarded by mu: streams with something to write
+	queued  int64                 // guarded by mu: bytes waiting or being written
+	seq     int64                 // guarded by mu: of the event appended last
+	taken   int64                 // guarded by mu: every event up to this one was taken to be written
+	written int64                 // guarded by mu: every event up to this one is in the database or dropped
+	stats   Stats                 // guarded by mu
+	closed  bool                  // guarded by mu
 }
 
 type groupKey struct {
@@ -117,16 +130,16 @@ type groupKey struct {
 	name  string
 }
 
-// group is a log group in memory. It stays in the map when the group is
-// deleted, because streams have it.
+// group is a log group in memory: one that is in the database, or has something
+// to write, or is waited for.
 type group struct {
 	key groupKey
 
 	queued  int64         // guarded by Store.mu: bytes waiting or being written
 	written int64         // guarded by Store.mu: sequence of the last event written
 	changed chan struct{} // guarded by Store.mu: closed with the next write; nil while nobody waits
-	waiting int           // guarded by Store.mu: callers of Wait
-	held    bool          // guarded by Store.mu: it is in the database, or streams have it
+	users   int           // guarded by Store.mu: callers of Wait, and a write that goes on
+	held    bool          // guarded by Store.mu: it is in the database
 
 	id    int64 // guarded by Store.writing; 0: not in the database
 	bytes int64 // guarded by Store.writing
@@ -154,6 +167,7 @@ func Open(ctx context.Context, path string, cfg Config) (*Store, error) {
 		stop:   make(chan struct{}),
 		done:   make(chan struct{}),
 		groups: make(map[groupKey]*group),
+		recent: make(map[streamKey]*Stream),
 	}
 	var err error
 	// One encoder and one decoder at a time: what they hold counts towards the
@@ -247,84 +261,6 @@ func (s *Store) Stats() Stats {
 	return st
 }
 
-// GroupInfo describes a log group.
-type GroupInfo struct {
-	Name    string
-	Created time.Time
-	Bytes   int64 // kept, compressed
-}
-
-// Groups lists the groups of a scope whose name begins with prefix, by name.
-func (s *Store) Groups(ctx context.Context, scope lambda.Scope, prefix string) ([]GroupInfo, error) {
-	if err := s.Flush(ctx); err != nil {
-		return nil, err
-	}
-	var list []GroupInfo
-	err := s.read(func(db *database) error {
-		rows, err := db.read.QueryContext(ctx, `SELECT name, created, bytes FROM log_group WHERE account = ? AND region = ? AND name >= ? AND name < ? ORDER BY name`,
-			string(scope.Account), string(scope.Region), prefix, prefix+lastRune)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var g GroupInfo
-			var created int64
-			if err := rows.Scan(&g.Name, &created, &g.Bytes); err != nil {
-				return err
-			}
-			g.Created = fromNanos(created)
-			list = append(list, g)
-		}
-		return rows.Err()
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list log groups: %w", err)
-	}
-	return list, nil
-}
-
-// StreamInfo describes a log stream.
-type StreamInfo struct {
-	Name        string
-	First, Last time.Time // of its events
-	Events      int64
-	Bytes       int64 // kept, compressed
-}
-
-// Streams lists at most limit streams of a group, the one with the newest event first.
-func (s *Store) Streams(ctx context.Context, scope lambda.Scope, groupName string, limit int) ([]StreamInfo, error) {
-	if err := s.Flush(ctx); err != nil {
-		return nil, err
-	}
-	var list []StreamInfo
-	err := s.read(func(db *database) error {
-		id, err := db.groupID(ctx, scope, groupName)
-		if err != nil {
-			return err
-		}
-		rows, err := db.read.QueryContext(ctx, `SELECT name, first_time, last_time, events, bytes FROM stream WHERE group_id = ? ORDER BY last_time DESC, id DESC LIMIT ?`, id, limit)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var i StreamInfo
-			var first, last int64
-			if err := rows.Scan(&i.Name, &first, &last, &i.Events, &i.Bytes); err != nil {
-				return err
-			}
-			i.First, i.Last = fromNanos(first), fromNanos(last)
-			list = append(list, i)
-		}
-		return rows.Err()
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list log streams of %s: %w", groupName, err)
-	}
-	return list, nil
-}
-
 // Wait returns once the group has events that came after the page that gave the
 // cursor, or when ctx or the store ends. The group need not exist yet.
 func (s *Store) Wait(ctx context.Context, scope lambda.Scope, groupName, after string) error {
@@ -346,14 +282,13 @@ func (s *Store) Wait(ctx context.Context, scope lambda.Scope, groupName, after s
 		g.changed = make(chan struct{})
 	}
 	changed := g.changed
-	g.waiting++
+	g.users++
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if g.waiting--; g.waiting == 0 && !g.held {
-			delete(s.groups, g.key)
-		}
+		g.users--
+		s.dropLocked(g)
 	}()
 	select {
 	case <-changed:
@@ -392,4 +327,11 @@ func (s *Store) groupLocked(key groupKey) *group {
 		s.groups[key] = g
 	}
 	return g
+}
+
+// dropLocked forgets a group that nothing needs any more.
+func (s *Store) dropLocked(g *group) {
+	if !g.held && g.queued == 0 && g.users == 0 && s.groups[g.key] == g {
+		delete(s.groups, g.key)
+	}
 }

@@ -21,10 +21,14 @@ const (
 	DefaultLimit = 1000
 	// MaxLimit is CloudWatch's.
 	MaxLimit = 10000
-	// maxPageBytes bounds the messages of a page, in memory; a page has at least one event.
-	maxPageBytes = 4 << 20
-	// maxStreams bounds Query.Streams; it is CloudWatch's.
-	maxStreams = 100
+	// maxPageBytes bounds the messages of a page; a page has at least one event. It
+	// is CloudWatch's.
+	maxPageBytes = 1 << 20
+	// maxScan is after how much of a log, uncompressed, a page ends, whatever was
+	// found in it: a filter that matches little must not keep its caller for long.
+	maxScan = 64 << 20
+	// maxNamed bounds Query.Streams; it is CloudWatch's.
+	maxNamed = 100
 )
 
 // Event is one line of a log, or what its writer framed as one message.
@@ -34,6 +38,9 @@ type Event struct {
 	Message  string    // bytes as they were written; not always UTF-8
 	Sequence int64     // unique within the store, rising in the order of arrival
 }
+
+// Arrived is when the event came.
+func (e Event) Arrived() time.Time { return arrival(e.Sequence) }
 
 // Query asks for events of one group.
 type Query struct {
@@ -45,8 +52,15 @@ type Query struct {
 	Match        func(message []byte) bool // nil: all; it must not keep message
 	NewestFirst  bool
 	Limit        int    // 0: DefaultLimit; at most MaxLimit
+	Beyond       Place  // the list begins after this place; zero: at its beginning
 	Cursor       string // of a page of the same query; "" begins
 }
+
+// Place is where an event is, or could be, in the order of time and arrival.
+type Place struct{ Time, Sequence int64 } // nanoseconds since 1970; Event.Sequence
+
+// Place returns where the event is.
+func (e Event) Place() Place { return Place{e.Time.UnixNano(), e.Sequence} }
 
 // Page is a part of an answer.
 type Page struct {
@@ -94,8 +108,11 @@ func (s *Store) Query(ctx context.Context, q Query) (Page, error) {
 	if err != nil {
 		return Page{}, err
 	}
-	if len(q.Streams) > maxStreams {
-		return Page{}, fmt.Errorf("query logs of %s: %d streams were named, at most %d may be", q.Group, len(q.Streams), maxStreams)
+	if len(q.Streams) > maxNamed {
+		return Page{}, fmt.Errorf("query logs of %s: %d streams were named, at most %d may be", q.Group, len(q.Streams), maxNamed)
+	}
+	if q.Cursor == "" {
+		c.time, c.seq = q.Beyond.Time, q.Beyond.Sequence
 	}
 	if c.upTo == 0 {
 		if err := s.Flush(ctx); err != nil && !errors.Is(err, errClosed) {
@@ -115,9 +132,12 @@ func (s *Store) Query(ctx context.Context, q Query) (Page, error) {
 
 // fill reads chunks in the order of time until none can have an event of the page.
 func (s *Store) fill(ctx context.Context, db *database, q Query, p *pageBuilder) error {
-	id, err := db.groupID(ctx, q.Scope, q.Group)
+	id, retention, err := db.group(ctx, q.Scope, q.Group)
 	if err != nil {
 		return err
+	}
+	if retention > 0 { // what is older may not be removed yet
+		p.from = max(p.from, nanos(time.Now().AddDate(0, 0, -retention)))
 	}
 	conn, err := db.read.Conn(ctx)
 	if err != nil {
@@ -161,19 +181,21 @@ func (s *Store) fill(ctx context.Context, db *database, q Query, p *pageBuilder)
 	defer rows.Close()
 	var raw []byte
 	var data sql.RawBytes
+	scanned := 0
 	for rows.Next() {
 		var chunk, first int64
 		var stream string
 		if err := rows.Scan(&chunk, &first, &stream); err != nil {
 			return err
 		}
-		if p.beyond(first) {
+		if p.beyond(first) || scanned > maxScan && p.end(first) {
 			break
 		}
 		raw, err = s.loadChunk(ctx, load, chunk, stream, p, raw, data)
 		if err != nil {
 			return err
 		}
+		scanned += len(raw)
 	}
 	return rows.Err()
 }
@@ -206,7 +228,7 @@ func (s *Store) loadChunk(ctx context.Context, load *sql.Stmt, chunk int64, stre
 		// One chunk is lost; the others are not.
 		s.cfg.Log.Error("a chunk of logs is damaged and left out", "stream", stream, "chunk", chunk, "error", err)
 	}
-	return raw[:0], nil
+	return raw, nil
 }
 
 // namedStreams returns the streams' names as arguments, and the times of their
@@ -233,10 +255,9 @@ type pageBuilder struct {
 	events []Event
 	bytes  int
 	full   bool  // an event was turned away
-	edge   place // full: the first of those turned away
+	edge   Place // full: the first of those turned away
+	ended  bool  // at edge, however many events there are
 }
-
-type place struct{ time, seq int64 }
 
 func newPage(q Query, c cursor) *pageBuilder {
 	p := &pageBuilder{cursor: c, from: math.MinInt64 / 2, to: math.MaxInt64 / 2, newest: q.NewestFirst, limit: q.Limit, match: q.Match}
@@ -259,8 +280,8 @@ func newPage(q Query, c cursor) *pageBuilder {
 }
 
 // order compares places in the order of the list.
-func (p *pageBuilder) order(a, b place) int {
-	n := cmp.Or(cmp.Compare(a.time, b.time), cmp.Compare(a.seq, b.seq))
+func (p *pageBuilder) order(a, b Place) int {
+	n := cmp.Or(cmp.Compare(a.Time, b.Time), cmp.Compare(a.Sequence, b.Sequence))
 	if p.newest {
 		return -n
 	}
@@ -273,17 +294,35 @@ func (p *pageBuilder) beyond(first int64) bool {
 		return false
 	}
 	if p.newest {
-		return first+chunkSpan < p.edge.time
+		return first+chunkSpan < p.edge.Time
 	}
-	return first > p.edge.time
+	return first > p.edge.Time
+}
+
+// end ends the page before what chunks from one beginning at first on may have,
+// unless that is all of it.
+func (p *pageBuilder) end(first int64) bool {
+	edge := Place{first, 1}
+	if p.newest {
+		edge = Place{first + chunkSpan, math.MaxInt64}
+	}
+	if !p.newest && edge.Time <= p.from || p.newest && edge.Time >= p.to {
+		return false
+	}
+	if p.full && p.order(p.edge, edge) <= 0 {
+		return true // it ends before that
+	}
+	p.events = slices.DeleteFunc(p.events, func(e Event) bool { return p.order(e.Place(), edge) >= 0 })
+	p.full, p.ended, p.edge = true, true, edge
+	return true
 }
 
 func (p *pageBuilder) offer(stream string, when, seq int64, message []byte) {
-	at := place{when, seq}
+	at := Place{when, seq}
 	switch {
 	case seq <= p.since || when < p.from || when > p.to:
 		return
-	case p.cursor.seq != 0 && p.order(at, place{p.cursor.time, p.cursor.seq}) <= 0:
+	case p.cursor.seq != 0 && p.order(at, Place{p.cursor.time, p.cursor.seq}) <= 0:
 		return
 	case p.full && p.order(at, p.edge) >= 0:
 		return
@@ -295,27 +334,28 @@ func (p *pageBuilder) offer(stream string, when, seq int64, message []byte) {
 	for len(p.events) > p.limit || p.bytes > maxPageBytes && len(p.events) > 1 {
 		e := heap.Pop(p).(Event)
 		p.bytes -= len(e.Message)
-		p.full, p.edge = true, placeOf(e)
+		p.full, p.edge = true, e.Place()
 	}
 }
 
 func (p *pageBuilder) page() Page {
-	slices.SortFunc(p.events, func(a, b Event) int { return p.order(placeOf(a), placeOf(b)) })
+	slices.SortFunc(p.events, func(a, b Event) int { return p.order(a.Place(), b.Place()) })
 	page := Page{Events: p.events, Follow: cursor{since: p.upTo}.String()}
 	if p.full {
-		last := placeOf(p.events[len(p.events)-1])
-		page.Next = cursor{since: p.since, upTo: p.upTo, time: last.time, seq: last.seq}.String()
+		last := p.edge
+		if !p.ended {
+			last = p.events[len(p.events)-1].Place()
+		}
+		page.Next = cursor{since: p.since, upTo: p.upTo, time: last.Time, seq: last.Sequence}.String()
 	}
 	return page
 }
-
-func placeOf(e Event) place { return place{e.Time.UnixNano(), e.Sequence} }
 
 // heap.Interface, for container/heap.
 
 func (p *pageBuilder) Len() int { return len(p.events) }
 func (p *pageBuilder) Less(i, j int) bool {
-	return p.order(placeOf(p.events[i]), placeOf(p.events[j])) > 0
+	return p.order(p.events[i].Place(), p.events[j].Place()) > 0
 }
 func (p *pageBuilder) Swap(i, j int) { p.events[i], p.events[j] = p.events[j], p.events[i] }
 func (p *pageBuilder) Push(x any)    { p.events = append(p.events, x.(Event)) }

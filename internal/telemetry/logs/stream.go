@@ -25,16 +25,21 @@ const (
 // needs no closing; two Streams of one name are the same stream.
 type Stream struct {
 	store *Store
-	group *group
-	name  string
+	key   streamKey
 
 	records []record // guarded by store.mu: waiting
 	block   []byte   // guarded by store.mu: holds the last of their messages, and has room
 	bytes   int64    // guarded by store.mu: of their messages
 	lost    loss     // guarded by store.mu: not said yet
 	dirty   bool     // guarded by store.mu: in store.dirty
+	puts    []*put   // guarded by store.mu: whose events are among the records
 
 	open openChunk // guarded by store.writing
+}
+
+type streamKey struct {
+	group groupKey
+	name  string
 }
 
 // record is an event that waits; its message is part of a block.
@@ -59,11 +64,8 @@ const (
 // Stream returns the stream of that name. Group and stream come into being with
 // their first event.
 func (s *Store) Stream(scope lambda.Scope, groupName, stream string) *Stream {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	g := s.groupLocked(groupKey{scope, groupName})
-	g.held = true
-	return &Stream{store: s, group: g, name: strings.Clone(stream)}
+	// The strings may be parts of large ones, such as a request's body.
+	return &Stream{store: s, key: streamKey{groupKey{scope, strings.Clone(groupName)}, strings.Clone(stream)}}
 }
 
 // Append adds an event. It copies message, never waits for the disk and never
@@ -74,8 +76,8 @@ func (st *Stream) Append(at time.Time, message []byte) {
 		message = cut(message)
 	}
 	size := int64(len(message)) + recordBytes
-	when := nanos(at)
-	s, g := st.store, st.group
+	now, when := time.Now(), nanos(at)
+	s := st.store
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,11 +88,8 @@ func (st *Stream) Append(at time.Time, message []byte) {
 		s.stats.DroppedBytes += int64(len(message))
 		return
 	}
-	if !st.dirty {
-		st.dirty = true
-		s.dirty = append(s.dirty, st)
-		signal(s.wake)
-	}
+	st.dirtyLocked()
+	g := s.groupLocked(st.key.group)
 	// A group may hold as much as is still free: one flood ends at half of the
 	// queue, two at a third each, and a quiet function always finds room.
 	if g.queued+size > s.cfg.QueueBytes-s.queued {
@@ -98,14 +97,28 @@ func (st *Stream) Append(at time.Time, message []byte) {
 		signal(s.urgent)
 		return
 	}
-	s.seq++
-	st.bytes += int64(len(message))
-	st.records = append(st.records, record{seq: s.seq, time: when, message: st.copyLocked(message)})
-	g.queued += size
-	s.queued += size
+	s.addLocked(st, g, now, when, message)
 	if s.queued >= urgentBytes {
 		signal(s.urgent)
 	}
+}
+
+func (st *Stream) dirtyLocked() {
+	if !st.dirty {
+		st.dirty = true
+		st.store.dirty = append(st.store.dirty, st)
+		signal(st.store.wake)
+	}
+}
+
+// addLocked queues an event that there is room for. Its sequence is when it
+// arrived, in microseconds; of several at once each has one more.
+func (s *Store) addLocked(st *Stream, g *group, now time.Time, when int64, message []byte) {
+	s.seq = max(s.seq+1, now.UnixMicro())
+	st.bytes += int64(len(message))
+	st.records = append(st.records, record{seq: s.seq, time: when, message: st.copyLocked(message)})
+	g.queued += int64(len(message)) + recordBytes
+	s.queued += int64(len(message)) + recordBytes
 }
 
 func (st *Stream) copyLocked(message []byte) []byte {
@@ -130,7 +143,9 @@ func (s *Store) loseLocked(st *Stream, events, bytes, when int64, reason string)
 // batch is what one stream has to write.
 type batch struct {
 	stream  *Stream
+	group   *group
 	records []record
+	puts    []*put
 	lost    loss  // said by one more record, the last
 	bytes   int64 // of the messages, without that of lost
 	size    int64 // what it takes of the queue
@@ -142,14 +157,16 @@ func (s *Store) take() []batch {
 	defer s.mu.Unlock()
 	batches := make([]batch, 0, len(s.dirty))
 	for _, st := range s.dirty {
-		b := batch{stream: st, records: st.records, lost: st.lost, bytes: st.bytes}
+		g := s.groupLocked(st.key.group)
+		g.users++ // until settle
+		b := batch{stream: st, group: g, records: st.records, puts: st.puts, lost: st.lost, bytes: st.bytes}
 		b.size = b.bytes + recordBytes*int64(len(b.records))
 		if b.lost.events > 0 {
 			s.seq++
 			b.records = append(b.records, record{seq: s.seq, time: b.lost.time,
 				message: fmt.Appendf(nil, "[kiln] %d log events (%d bytes) were dropped: %s", b.lost.events, b.lost.bytes, b.lost.reason)})
 		}
-		st.records, st.block, st.bytes, st.lost, st.dirty = nil, nil, 0, loss{}, false
+		st.records, st.block, st.bytes, st.lost, st.dirty, st.puts = nil, nil, 0, loss{}, false, nil
 		batches = append(batches, b)
 	}
 	s.dirty = nil
@@ -163,17 +180,31 @@ func (s *Store) settle(batches []batch, err error) {
 	defer s.mu.Unlock()
 	s.written = s.taken // not earlier: a list ends here, and what is not yet readable would be lost to it
 	for _, b := range batches {
-		st, g := b.stream, b.stream.group
+		st, g := b.stream, b.group
 		s.queued -= b.size
 		g.queued -= b.size
-		if n := len(b.records); err != nil && n > 0 {
-			events := int64(n)
+		g.users--
+		events, bytes := int64(len(b.records)), b.bytes
+		for _, p := range b.puts {
+			if err != nil { // who put them is told, instead of the stream
+				events -= p.events
+				bytes -= p.bytes
+				s.stats.DroppedEvents += p.events
+				s.stats.DroppedBytes += p.bytes
+			}
+			p.err = err
+			close(p.done)
+		}
+		if err != nil {
 			if b.lost.events > 0 { // its last record spoke of an earlier loss, which is told again
 				events--
 				st.lost.events += b.lost.events
 				st.lost.bytes += b.lost.bytes
 			}
-			s.loseLocked(st, events, b.bytes, b.records[n-1].time, lostToDisk)
+			if n := len(b.records); n > 0 && (events > 0 || b.lost.events > 0) {
+				s.loseLocked(st, events, bytes, b.records[n-1].time, lostToDisk)
+			}
+			s.dropLocked(g)
 			continue
 		}
 		g.written = s.written
@@ -217,5 +248,8 @@ func nanos(t time.Time) int64 {
 	}
 	return t.UnixNano()
 }
+
+// arrival is when the event of a sequence came.
+func arrival(seq int64) time.Time { return time.UnixMicro(seq).UTC() }
 
 func fromNanos(n int64) time.Time { return time.Unix(0, n).UTC() }

@@ -6,17 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"kiln/internal/lambda"
 )
 
 const (
-	// slackPages may stay free in the file for the next chunks, in pages of 4 KiB.
-	slackPages = 2048
-	// shrinkPages are given back to the file system in one step.
-	shrinkPages = 1024
-	// shrinkPause is between two steps, so that writing comes between them.
-	shrinkPause = 20 * time.Millisecond
 	// restFactor times as long as a write took is waited before the next, so that
 	// a thousand streams with a line each take a tenth of one core, not half.
 	restFactor = 10
@@ -37,8 +29,13 @@ func (s *Store) run() {
 	defer close(s.done)
 	var tick <-chan time.Time // not nil: something was appended since it last came
 	var rest time.Duration
+	expire := time.NewTicker(expireInterval)
+	defer expire.Stop()
+	s.expire(time.Now())
 	for {
 		select {
+		case <-expire.C:
+			s.expire(time.Now())
 		case <-s.wake:
 			if tick == nil {
 				tick = time.After(max(s.cfg.FlushInterval, rest))
@@ -91,11 +88,9 @@ func (s *Store) write(sync bool) error {
 	return err
 }
 
-var errFull = errors.New("the disk is below its floor of free space")
-
 func (s *Store) commit(batches []batch, sync bool) error {
 	if len(batches) > 0 && s.cfg.Full() {
-		return errFull
+		return ErrFull
 	}
 	s.using.RLock()
 	db := s.db
@@ -116,14 +111,14 @@ func (s *Store) commit(batches []batch, sync bool) error {
 	for i, b := range batches {
 		b.stream.open = c.opens[i]
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for g, state := range c.groups {
-		g.id, g.bytes = state.id, state.bytes
+		g.id, g.bytes, g.held = state.id, state.bytes, true
 	}
 	if c.evicted > 0 {
 		s.shrinking = true
-		s.mu.Lock()
 		s.stats.Evicted += c.evicted
-		s.mu.Unlock()
 	}
 	return nil
 }
@@ -171,8 +166,8 @@ func (c *commit) run(ctx context.Context, batches []batch, sync bool) (err error
 		to  **sql.Stmt
 		sql string
 	}{
-		{&c.upsertStream, `INSERT INTO stream (group_id, name, first_time, last_time, events, bytes) VALUES (?1, ?2, ?3, ?4, 0, 0)
-			ON CONFLICT (group_id, name) DO UPDATE SET first_time = min(first_time, ?3), last_time = max(last_time, ?4) RETURNING id`},
+		{&c.upsertStream, `INSERT INTO stream (group_id, name, first_time, last_time, events, bytes, created, last_seq) VALUES (?1, ?2, ?3, ?4, 0, 0, ?5, ?6)
+			ON CONFLICT (group_id, name) DO UPDATE SET first_time = iif(events > 0, min(first_time, ?3), ?3), last_time = iif(events > 0, max(last_time, ?4), ?4), last_seq = ?6 RETURNING id`},
 		{&c.insertChunk, `INSERT INTO chunk (group_id, stream_id, first_time, last_time, last_seq, base_time, base_seq, events, bytes, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`},
 		{&c.extendChunk, `UPDATE chunk SET first_time = ?, last_time = ?, last_seq = ?, events = events + ?, bytes = bytes + ?, data = CAST(data || ? AS BLOB) WHERE id = ?`},
 	} {
@@ -223,7 +218,7 @@ func (c *commit) writeStream(ctx context.Context, b batch, open *openChunk) erro
 		*open = b.stream.open
 		return nil
 	}
-	g, err := c.group(ctx, b.stream.group)
+	g, err := c.group(ctx, b.group)
 	if err != nil {
 		return err
 	}
@@ -232,7 +227,7 @@ func (c *commit) writeStream(ctx context.Context, b batch, open *openChunk) erro
 		first, last = min(first, r.time), max(last, r.time)
 	}
 	var stream int64
-	if err := c.upsertStream.QueryRowContext(ctx, g.id, b.stream.name, first, last).Scan(&stream); err != nil {
+	if err := c.upsertStream.QueryRowContext(ctx, g.id, b.stream.key.name, first, last, time.Now().UnixNano(), b.records[len(b.records)-1].seq).Scan(&stream); err != nil {
 		return err
 	}
 	*open = b.stream.open
@@ -264,7 +259,7 @@ func (c *commit) writeStream(ctx context.Context, b batch, open *openChunk) erro
 		i = n
 	}
 	g.bytes += bytes
-	c.groups[b.stream.group] = g
+	c.groups[b.group] = g
 	_, err = c.tx.ExecContext(ctx, `UPDATE stream SET events = events + ?, bytes = bytes + ? WHERE id = ?`, events, bytes, stream)
 	return err
 }
@@ -294,160 +289,4 @@ func (c *commit) writeFrame(ctx context.Context, group, stream int64, base openC
 	}
 	open.id, err = r.LastInsertId()
 	return added, err
-}
-
-// evict drops the oldest chunks of groups above their bound, and of the largest
-// groups while all of them are above theirs.
-func (c *commit) evict(ctx context.Context) error {
-	cfg := c.store.cfg
-	for g := range c.groups {
-		if err := c.evictFrom(ctx, g, cfg.GroupBytes); err != nil {
-			return err
-		}
-	}
-	for {
-		var total int64
-		var largest *group
-		var most int64
-		c.store.mu.Lock()
-		for _, g := range c.store.groups {
-			bytes := g.bytes
-			if state, ok := c.groups[g]; ok {
-				bytes = state.bytes
-			}
-			total += bytes
-			if bytes > most {
-				largest, most = g, bytes
-			}
-		}
-		c.store.mu.Unlock()
-		if total <= cfg.TotalBytes || largest == nil {
-			return nil
-		}
-		if _, err := c.group(ctx, largest); err != nil {
-			return err
-		}
-		// At most a quarter of it at a time: then another may be the largest.
-		if err := c.evictFrom(ctx, largest, max(most-(total-cfg.TotalBytes), most*3/4)); err != nil {
-			return err
-		}
-	}
-}
-
-// evictFrom drops the group's oldest chunks until it has at most keep bytes.
-func (c *commit) evictFrom(ctx context.Context, g *group, keep int64) error {
-	state := c.groups[g]
-	if state.bytes <= keep {
-		return nil
-	}
-	type gone struct{ events, bytes int64 }
-	streams := map[int64]gone{}
-	var through int64
-	rows, err := c.tx.QueryContext(ctx, `SELECT stream_id, last_seq, events, bytes FROM chunk INDEXED BY chunk_seq WHERE group_id = ? ORDER BY last_seq`, state.id)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for state.bytes > keep && rows.Next() {
-		var stream, events, bytes int64
-		if err := rows.Scan(&stream, &through, &events, &bytes); err != nil {
-			return err
-		}
-		sum := streams[stream]
-		streams[stream] = gone{sum.events + events, sum.bytes + bytes}
-		state.bytes -= bytes
-		c.evicted++
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return err
-	}
-	if len(streams) == 0 {
-		state.bytes = 0 // there was nothing: the count was wrong
-	}
-	if _, err := c.tx.ExecContext(ctx, `DELETE FROM chunk WHERE group_id = ? AND last_seq <= ?`, state.id, through); err != nil {
-		return err
-	}
-	for id, g := range streams {
-		if _, err := c.tx.ExecContext(ctx, `UPDATE stream SET events = events - ?, bytes = bytes - ? WHERE id = ?`, g.events, g.bytes, id); err != nil {
-			return err
-		}
-		if _, err := c.tx.ExecContext(ctx, `DELETE FROM stream WHERE id = ? AND events <= 0`, id); err != nil {
-			return err
-		}
-	}
-	c.groups[g] = state
-	return nil
-}
-
-// shrink gives some free pages back to the file system and tells whether more
-// are worth giving.
-func (s *Store) shrink() (more bool) {
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	if !s.shrinking {
-		return false
-	}
-	s.using.RLock()
-	defer s.using.RUnlock()
-	var free int
-	if err := s.db.write.QueryRow("PRAGMA freelist_count").Scan(&free); err != nil || free <= slackPages {
-		s.shrinking = false
-		return false
-	}
-	// As a query, because each row it returns frees one page.
-	rows, err := s.db.write.Query(fmt.Sprintf("PRAGMA incremental_vacuum(%d)", shrinkPages))
-	if err != nil {
-		s.shrinking = false
-		return false
-	}
-	for rows.Next() {
-	}
-	err = errors.Join(rows.Err(), rows.Close())
-	s.shrinking = err == nil
-	return s.shrinking
-}
-
-// DeleteGroup deletes a group with its streams and events, those that wait
-// included. It fails with ErrNoGroup when there is none. An event appended
-// later makes the group anew.
-func (s *Store) DeleteGroup(ctx context.Context, scope lambda.Scope, name string) error {
-	if err := s.Flush(ctx); err != nil {
-		return err
-	}
-	if err := s.deleteGroup(ctx, scope, name); err != nil {
-		return fmt.Errorf("delete log group %s: %w", name, err)
-	}
-	signal(s.wake) // to shrink
-	return nil
-}
-
-func (s *Store) deleteGroup(ctx context.Context, scope lambda.Scope, name string) error {
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	s.mu.Lock()
-	g := s.groups[groupKey{scope, name}]
-	s.mu.Unlock()
-	if g == nil || g.id == 0 {
-		return ErrNoGroup
-	}
-	s.using.RLock()
-	defer s.using.RUnlock()
-	if s.db == nil {
-		return errClosed
-	}
-	tx, err := s.db.write.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	for _, table := range []string{"chunk WHERE group_id", "stream WHERE group_id", "log_group WHERE id"} {
-		if _, err := tx.ExecContext(ctx, "DELETE FROM "+table+" = ?", g.id); err != nil {
-			return errors.Join(err, tx.Rollback())
-		}
-	}
-	if err := tx.Commit(); err != nil {
-		return err
-	}
-	g.id, g.bytes = 0, 0
-	s.shrinking, s.unsynced = true, true
-	return nil
 }
