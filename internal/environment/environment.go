@@ -18,6 +18,7 @@ import (
 	"kiln/internal/lambda"
 	"kiln/internal/runtimeapi"
 	"kiln/internal/sandbox"
+	"kiln/internal/telemetry/delivery"
 	"kiln/internal/telemetry/metrics"
 )
 
@@ -161,7 +162,10 @@ func (e *Environment) boot(ctx context.Context, id lambda.RequestID) (*process, 
 	if err != nil {
 		return nil, nil, fmt.Errorf("listen for the runtime of %s: %w", e.function.ARN, err)
 	}
-	p := &process{api: runtimeapi.New(e.factory.Room, e.log), listener: listener{bound}}
+	p := &process{listener: listener{bound}, api: runtimeapi.New(runtimeapi.Config{
+		Room: e.factory.Room, Function: e.function, Log: e.log,
+		Subscribe: func(delivery.Subscription) bool { return false },
+	})}
 	e.served.Go(func() {
 		if err := p.api.Serve(p.listener); err != nil {
 			e.log.Warn("runtime API ended early", "error", err)

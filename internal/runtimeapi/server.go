@@ -1,9 +1,12 @@
-// Package runtimeapi serves the Lambda Runtime API (2018-06-01) to the one
-// runtime of one execution environment. It knows the protocol and nothing of
-// sandboxes, processes or logs; the environment package gives it a listener,
-// hands it invocations and reads their answers.
+// Package runtimeapi serves one execution environment the APIs that it has on
+// AWS: the Runtime API (2018-06-01) to its runtime, and to its extensions the
+// Extensions API (2020-01-01), the Telemetry API (2022-07-01) and the older Logs
+// API (2020-08-15). It knows the protocols and nothing of sandboxes, processes or
+// logs; the environment package gives it a listener, hands it invocations, reads
+// their answers and delivers telemetry.
 //
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+// https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
 package runtimeapi
 
 import (
@@ -17,6 +20,7 @@ import (
 	"sync"
 
 	"kiln/internal/lambda"
+	"kiln/internal/telemetry/delivery"
 )
 
 // maxHeader bounds the request line and headers: runtime clients put an X-Ray
@@ -79,12 +83,27 @@ type Answer struct {
 // flight. It fails only when ctx ends.
 type Room func(ctx context.Context, bytes int64) (release func(), err error)
 
-// Server is the Runtime API of one environment. Serve once, Close once; the
-// other methods are safe for concurrent use, but invocations go one at a time.
+// Config is what a Server needs: Room and Log, and for extensions the rest.
+type Config struct {
+	Room Room
+	Log  *slog.Logger
+	// Function is what extensions are told of.
+	Function *lambda.Function
+	// External are the names of the external extensions that are to be started.
+	External []string
+	// Subscribe begins or changes a subscription, unless it comes too late.
+	Subscribe func(delivery.Subscription) bool
+}
+
+// Server is the APIs of one environment, for one life of its runtime. Serve once,
+// Close once; the other methods are safe for concurrent use, but invocations go
+// one at a time.
 type Server struct {
-	http *http.Server
-	room Room
-	log  *slog.Logger
+	http      *http.Server
+	room      Room
+	function  *lambda.Function
+	subscribe func(delivery.Subscription) bool
+	log       *slog.Logger
 
 	ready  chan struct{} // closed by the first next
 	failed chan Report   // one init error
@@ -92,11 +111,19 @@ type Server struct {
 	closed chan struct{}
 	stop   sync.Once
 
+	registered      chan struct{} // closed when awaited is 0
+	extensionsReady chan struct{} // closed when settled
+	extensionFailed chan ExtensionReport
+
 	reading chan struct{} // a token for the body that is being read
 
-	mu      sync.Mutex
-	state   state     // guarded by mu
-	current *exchange // guarded by mu; while running, streaming or answered
+	mu         sync.Mutex
+	state      state        // guarded by mu
+	current    *exchange    // guarded by mu; while running, streaming or answered
+	extensions []*extension // guarded by mu; external ones first
+	awaited    int          // guarded by mu; external ones that have not registered
+	settled    bool         // guarded by mu; everybody asked for a first event
+	invoked    *exchange    // guarded by mu; the last that extensions were told of
 }
 
 // exchange is one invocation with the runtime.
@@ -105,24 +132,37 @@ type exchange struct {
 	answer     chan Answer           // one
 	streamed   chan lambda.StreamEnd // one, of an answer that is a stream
 	idle       chan struct{}         // closed when the runtime asks for the next event
+	extensions chan struct{}         // likewise, of those that were told of it; nil for none
 }
 
 // New returns a server that nothing talks to yet.
-func New(room Room, log *slog.Logger) *Server {
+func New(c Config) *Server {
 	s := &Server{
-		room:   room,
-		log:    log,
+		room: c.Room, function: c.Function, subscribe: c.Subscribe, log: c.Log,
 		ready:  make(chan struct{}),
 		failed: make(chan Report, 1),
 		events: make(chan *exchange, 1), // one invocation at a time: never full
 		closed: make(chan struct{}),
 
+		registered:      make(chan struct{}),
+		extensionsReady: make(chan struct{}),
+		extensionFailed: make(chan ExtensionReport, MaxExtensions),
+		awaited:         len(c.External),
+
 		reading: make(chan struct{}, 1),
+	}
+	for _, name := range c.External {
+		x := newExtension(name)
+		x.External = true
+		s.extensions = append(s.extensions, x)
+	}
+	if s.awaited == 0 {
+		close(s.registered)
 	}
 	s.http = &http.Server{
 		Handler:        http.HandlerFunc(s.route),
 		MaxHeaderBytes: maxHeader,
-		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog:       slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
 	}
 	return s
 }
@@ -163,6 +203,9 @@ func (s *Server) Offer(inv *lambda.Invocation) Exchange {
 		streamed:   make(chan lambda.StreamEnd, 1),
 		idle:       make(chan struct{}),
 	}
+	s.mu.Lock()
+	s.invoke(x)
+	s.mu.Unlock()
 	s.events <- x
 	return Exchange{x}
 }
@@ -178,14 +221,20 @@ func (e Exchange) Streamed() <-chan lambda.StreamEnd { return e.x.streamed }
 // one is over.
 func (e Exchange) Idle() <-chan struct{} { return e.x.idle }
 
+// ExtensionsIdle is closed when every extension that was told of the invocation
+// asks for its next event; nil where none was.
+func (e Exchange) ExtensionsIdle() <-chan struct{} { return e.x.extensions }
+
 func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	const version = "/2018-06-01/"
 	path, ok := strings.CutPrefix(r.URL.Path, version)
+	if !ok {
+		s.routeOther(w, r)
+		return
+	}
 	switch {
 	case r.URL.Path == version+"ping" && r.Method == http.MethodGet:
 		_, _ = io.WriteString(w, "pong")
-	case !ok:
-		refuse(w, http.StatusNotFound, "NotFound", "This environment serves the Runtime API 2018-06-01 only; "+r.URL.Path+" is not part of it.")
 	case path == "runtime/invocation/next":
 		if allowed(w, r, http.MethodGet) {
 			s.next(w, r)
@@ -214,6 +263,23 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// routeOther routes what extensions ask for.
+func (s *Server) routeOther(w http.ResponseWriter, r *http.Request) {
+	if path, ok := strings.CutPrefix(r.URL.Path, "/2020-01-01/"); ok {
+		s.routeExtension(w, r, path)
+		return
+	}
+	for _, api := range telemetryAPIs {
+		if r.URL.Path == api.path {
+			if allowed(w, r, http.MethodPut) {
+				s.putSubscription(w, r, api)
+			}
+			return
+		}
+	}
+	refuse(w, http.StatusNotFound, "NotFound", "This environment serves the APIs of runtimes (2018-06-01), extensions (2020-01-01), telemetry (2022-07-01) and logs (2020-08-15); "+r.URL.Path+" is part of none.")
+}
+
 // next gives the runtime its next event, whenever that comes.
 func (s *Server) next(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
@@ -227,6 +293,9 @@ func (s *Server) next(w http.ResponseWriter, r *http.Request) {
 	if s.current != nil {
 		close(s.current.idle)
 		s.current = nil
+	}
+	if from == started {
+		s.settle()
 	}
 	s.mu.Unlock()
 	if from == started {

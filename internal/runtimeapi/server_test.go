@@ -21,6 +21,7 @@ import (
 
 	"kiln/internal/lambda"
 	"kiln/internal/runtimeapi"
+	"kiln/internal/telemetry/delivery"
 )
 
 func TestMain(m *testing.M) {
@@ -54,13 +55,14 @@ type rig struct {
 	served  chan error
 	offered []runtimeapi.Exchange // by run
 
-	connections []net.Conn // of senders
+	connections   []net.Conn // of senders
+	subscriptions []delivery.Subscription
 }
 
-func newRig(t failer) *rig {
+func newRig(t failer, external ...string) *rig {
 	t.Helper()
 	r := &rig{t: t, client: &http.Client{Transport: &http.Transport{}}, served: make(chan error, 1)}
-	r.Server = runtimeapi.New(func(_ context.Context, n int64) (func(), error) {
+	room := func(_ context.Context, n int64) (func(), error) {
 		r.room.Add(n)
 		var once atomic.Bool
 		return func() {
@@ -69,7 +71,17 @@ func newRig(t failer) *rig {
 			}
 			r.room.Add(-n)
 		}, nil
-	}, slog.New(slog.DiscardHandler))
+	}
+	r.Server = runtimeapi.New(runtimeapi.Config{
+		Room:     room,
+		Function: &lambda.Function{ARN: arn.Unqualified(), Version: "7", Settings: lambda.Settings{Handler: "a.b"}},
+		External: external,
+		Subscribe: func(s delivery.Subscription) bool {
+			r.subscriptions = append(r.subscriptions, s)
+			return true
+		},
+		Log: slog.New(slog.DiscardHandler),
+	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -120,23 +132,28 @@ type reply struct {
 
 func (r *rig) do(method, path, body string, headers ...string) reply {
 	r.t.Helper()
-	q, err := http.NewRequest(method, "http://"+r.address+path, strings.NewReader(body))
+	got, err := r.try(method, path, body, headers...)
 	if err != nil {
 		r.t.Fatal(err)
+	}
+	return got
+}
+
+func (r *rig) try(method, path, body string, headers ...string) (reply, error) {
+	q, err := http.NewRequest(method, "http://"+r.address+path, strings.NewReader(body))
+	if err != nil {
+		return reply{}, err
 	}
 	for i := 0; i < len(headers); i += 2 {
 		q.Header.Set(headers[i], headers[i+1])
 	}
 	response, err := r.client.Do(q)
 	if err != nil {
-		r.t.Fatal(err)
+		return reply{}, err
 	}
 	defer response.Body.Close()
 	b, err := io.ReadAll(response.Body)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return reply{response.StatusCode, response.Header, string(b)}
+	return reply{response.StatusCode, response.Header, string(b)}, err
 }
 
 func (r *rig) next() reply { return r.do("GET", prefix+"invocation/next", "") }

@@ -180,7 +180,7 @@ func start(t testing.TB, f function) *process {
 	write(t, layout.Task, f.code)
 	write(t, layout.Opt, f.layer)
 
-	p := &process{t: t, api: runtimeapi.New(plenty, slog.New(slog.DiscardHandler)), task: layout.Task, exited: make(chan struct{})}
+	p := &process{t: t, api: runtimeapi.New(runtimeapi.Config{Room: plenty, Log: slog.New(slog.DiscardHandler)}), task: layout.Task, exited: make(chan struct{})}
 	p.grown = sync.NewCond(&p.mu)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

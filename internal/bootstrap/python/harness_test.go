@@ -112,7 +112,7 @@ func start(t testing.TB, rt *bootstrap.Runtime, f function) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &running{t: t, server: runtimeapi.New(boundless, slog.New(slog.DiscardHandler)), task: l.Task, exited: make(chan struct{})}
+	r := &running{t: t, server: runtimeapi.New(runtimeapi.Config{Room: boundless, Log: slog.New(slog.DiscardHandler)}), task: l.Task, exited: make(chan struct{})}
 	var background sync.WaitGroup
 	background.Go(func() { _ = r.server.Serve(listener) })
 
