@@ -323,6 +323,9 @@ func (e *Environment) exchange(ctx context.Context, inv *lambda.Invocation, limi
 		default:
 			return f.kind, f
 		}
+		if given.ErrorType == runtimeapi.TruncatedResponse { // by the end itself
+			return f.kind, f
+		}
 	}
 	r.take(given)
 	errorType := given.ErrorType

@@ -150,6 +150,11 @@ func TestFailures(t *testing.T) {
 			errorType: "Sandbox.Timedout", message: "RequestId: ID Error: Task timed out after 1.00 seconds", kind: metrics.Timeout,
 			log: []string{begin, "TIME ID Task timed out after 1.00 seconds", end, report + "Status: timeout"},
 		},
+		"timeout within the answer": {
+			answer: "begin; chunk one; sleep 1000", change: func(f *lambda.Function) { f.Settings.Timeout = time.Second },
+			errorType: "Sandbox.Timedout", message: "RequestId: ID Error: Task timed out after 1.00 seconds", kind: metrics.Timeout,
+			log: []string{begin, "TIME ID Task timed out after 1.00 seconds", end, report + "Status: timeout"},
+		},
 		"answered, then exit": {
 			answer: `answer=1; post "invocation/$id/response" "$answer"; exit 1`, kind: metrics.NoError,
 			log: []string{begin, "RequestId: ID Error: Runtime exited with error: exit status 1\nRuntime.ExitError", end, report + "Status: error\tError Type: Runtime.ExitError"},

@@ -340,17 +340,16 @@ func writeEvent(w http.ResponseWriter, inv *lambda.Invocation) {
 	_, _ = w.Write(inv.Payload) // a runtime that is gone is noticed by its exit
 }
 
-// response takes a result, buffered or streamed; a streamed one is collected,
-// unless the caller takes it as it comes.
+// response takes a result in one piece or, where its length is not known before, in
+// several; those are collected, unless the caller takes them as they come.
 func (s *Server) response(w http.ResponseWriter, r *http.Request, id lambda.RequestID) {
 	x, ok := s.running(w, id)
 	if !ok {
 		return
 	}
 	switch mode := r.Header.Get("Lambda-Runtime-Function-Response-Mode"); mode {
-	case "":
-	case "streaming":
-		if x.invocation.Stream {
+	case "", "streaming": // AWS's client for Go streams without saying so
+		if x.invocation.Stream && r.ContentLength < 0 {
 			s.stream(w, r, x)
 			return
 		}

@@ -158,6 +158,7 @@ func TestStreams(t *testing.T) {
 		end    lambda.StreamEnd
 	}{
 		"empty":           {func(s *sender) { s.send(lastChunk) }, "202", 0, lambda.StreamEnd{}},
+		"without mode":    {func(s *sender) { s.send(chunk("ab") + chunk("c") + lastChunk) }, "202", 3, lambda.StreamEnd{}},
 		"pieces":          {func(s *sender) { s.send(chunk("ab") + chunk("c") + lastChunk) }, "202", 3, lambda.StreamEnd{}},
 		"failed":          {func(s *sender) { s.send(chunk("ab") + trailer("Function.Own", coded)) }, "202", 2, lambda.StreamEnd{ErrorCode: "Function.Own", ErrorDetails: []byte(document)}},
 		"failed at once":  {func(s *sender) { s.send(trailer("TypeError", coded)) }, "202", 0, lambda.StreamEnd{ErrorCode: "TypeError", ErrorDetails: []byte(document)}},
@@ -177,7 +178,11 @@ func TestStreams(t *testing.T) {
 			r := newRig(t)
 			defer r.close()
 			inv, x := r.runStream()
-			s := r.stream(inv)
+			mode := streamedMode
+			if what == "without mode" {
+				mode = ""
+			}
+			s := r.post("invocation/"+string(inv.ID)+"/response", chunked+mode+announced)
 			a := r.answer(x)
 			go c.send(s)
 			size, _, end := r.rest(x, a.Stream)
@@ -201,7 +206,7 @@ func TestStreamIsForBoth(t *testing.T) {
 	t.Parallel()
 	for what, c := range map[string]struct{ verb, headers, body, status, errorType, payload string }{
 		"buffered":          {"response", "Content-Length: 2\r\n", "12", "202", "", "12"},
-		"chunked":           {"response", chunked, chunk("12") + lastChunk, "202", "", "12"},
+		"of a length":       {"response", streamedMode + "Content-Length: 2\r\n", "12", "202", "", "12"},
 		"too large":         {"response", fmt.Sprintf("Content-Length: %d\r\n", lambda.MaxResponsePayload+1), strings.Repeat("x", 300<<10), "413", "Function.ResponseSizeTooLarge", "exceeded maximum allowed payload size (6291556 bytes)"},
 		"error":             {"error", "Content-Length: 2\r\n", "{}", "202", "Runtime.Unknown", "{}"},
 		"another mode":      {"response", "Lambda-Runtime-Function-Response-Mode: quick\r\n" + chunked, lastChunk, "400", "Runtime.InvalidResponseModeHeader", "Invalid function response mode"},

@@ -4,12 +4,17 @@
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 
 const { Connection } = require('./connection.cjs');
-const { bufferFrom, byteLength, encodeURIComponent, stringify } = require('./captured.cjs');
+const { bufferFrom, byteLength, encodeURIComponent, slice, stringify } = require('./captured.cjs');
 const { base64, headerValue } = require('./errors.cjs');
 
 // Below this a body is joined to its head, for one write; above, encoded by itself,
 // because joining would copy it and measuring it would take as long as encoding.
 const JOINED = 64 << 10;
+
+// Servers take 4 KiB of trailers, names and base64 included: of an error within a
+// stream so many bytes of its document, and characters of its type, are sent.
+const MAX_DOCUMENT = 2700;
+const MAX_TYPE = 250;
 
 const VERSION = '/2018-06-01/runtime/';
 
@@ -94,8 +99,8 @@ class RuntimeAPI {
     let end = '0\r\n';
     if (document !== null) {
       end +=
-        `Lambda-Runtime-Function-Error-Type: ${headerValue(document.errorType ?? 'Unknown')}\r\n` +
-        `Lambda-Runtime-Function-Error-Body: ${base64(stringify(document))}\r\n`;
+        `Lambda-Runtime-Function-Error-Type: ${headerValue(shortType(document))}\r\n` +
+        `Lambda-Runtime-Function-Error-Body: ${base64(shortText(document))}\r\n`;
     }
     this.#connection.write(request, end + '\r\n', 'latin1', done);
   }
@@ -139,6 +144,22 @@ class RuntimeAPI {
 
 function errorHeaders(document) {
   return `Content-Type: application/json\r\nLambda-Runtime-Function-Error-Type: ${headerValue(document.errorType ?? 'Unknown')}\r\n`;
+}
+
+function shortType(document) {
+  return slice(document.errorType ?? 'Unknown', 0, MAX_TYPE);
+}
+
+// shortText is a document without its trace, and as much of its message as fits,
+// where it is too long as a whole.
+function shortText(document) {
+  let text = stringify(document);
+  let message = document.errorMessage ?? '';
+  while (byteLength(text) > MAX_DOCUMENT) {
+    text = stringify({ errorType: shortType(document), errorMessage: message, trace: [] });
+    message = slice(message, 0, message.length >> 1);
+  }
+  return text;
 }
 
 module.exports = { RuntimeAPI };

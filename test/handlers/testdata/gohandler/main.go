@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 	"syscall"
@@ -25,6 +26,7 @@ type event struct {
 	MB      int
 	Bytes   int
 	Lines   []string
+	Gate    string
 }
 
 var (
@@ -98,10 +100,28 @@ func handle(ctx context.Context, e event) (any, error) {
 			"memory": fmt.Sprint(lambdacontext.MemoryLimitInMB), "group": lambdacontext.LogGroupName, "stream": lambdacontext.LogStreamName,
 			"left": time.Until(deadline).Milliseconds(), "custom": custom, "trace": os.Getenv("_X_AMZN_TRACE_ID"),
 		}, nil
+	case "pieces":
+		return pieces(e.Gate), nil
 	case "look":
 		return look()
 	}
 	return nil, errors.New("unknown: " + e.Do)
+}
+
+// pieces is read piece by piece; after each it waits until the caller has it, and in
+// the end it fails.
+func pieces(gate string) io.Reader {
+	r, w := io.Pipe()
+	go func() { // ended by its reader
+		for _, piece := range []string{"one", "two"} {
+			_, _ = io.WriteString(w, piece)
+			if answer, err := http.Get(gate + "/" + piece); err == nil {
+				_ = answer.Body.Close()
+			}
+		}
+		w.CloseWithError(errors.New("boom ü"))
+	}()
+	return r
 }
 
 func look() (any, error) {
