@@ -32,11 +32,19 @@ func TestHandlerSetting(t *testing.T) {
 		{"package in node_modules", "dep.handler", files{"node_modules/dep/index.js": echo}, nil},
 		{"package in a layer", "dep.handler", nil, files{"nodejs/node_modules/dep/index.js": echo}},
 		{"require from a layer", "index.handler", files{"index.js": `exports.handler = require("dep").handler`}, files{"nodejs/node_modules/dep/index.js": echo}},
+		{"import from a layer", "index.handler", files{"index.mjs": `import {f} from "dep"; import {e} from "@scope/dep/sub"; export const handler = async (x) => e && f(x)`}, files{
+			"nodejs/node_modules/dep/package.json": `{"exports":{"import":"./index.mjs"}}`, "nodejs/node_modules/dep/index.mjs": `import "other"; export const f = async (e) => e`,
+			"nodejs/node_modules/other/index.js": ``, "nodejs/node_modules/@scope/dep/package.json": `{"exports":{"./sub":"./s.js"}}`, "nodejs/node_modules/@scope/dep/s.js": `exports.e = true`}},
+		{"dynamic import from a layer", "index.handler", files{"index.mjs": `export const handler = async (e) => (await import("dep")).default(e)`}, files{"nodejs/node_modules/dep/index.js": `module.exports = (e) => e`}},
+		{"the package's own before the layer's", "index.handler", files{"index.mjs": `export {handler} from "dep"`, "node_modules/dep/index.js": echo}, files{"nodejs/node_modules/dep/index.js": `throw new Error("the layer's")`}},
 		{"symbolic link", "index.handler", files{"real/code.js": echo, "index.js": "-> real/code.js"}, nil},
 		{"odd characters", "a b#%.handler", files{"a b#%.mjs": `export const handler = async (e) => e`}, nil},
 	}
 	each(t, func(t *testing.T, node interpreter) {
 		for _, c := range found {
+			if node.major >= 24 && c.name == "folder with an index" {
+				continue // refused
+			}
 			t.Run(c.name, func(t *testing.T) {
 				p := start(t, function{node: node, handler: c.handler, code: c.code, layer: c.layer})
 				p.wantAnswer(`{"a":1}`, `{"a":1}`)
@@ -70,17 +78,17 @@ func TestHandlerSetting(t *testing.T) {
 	each(t, func(t *testing.T, node interpreter) {
 		for _, c := range lost {
 			t.Run(c.name, func(t *testing.T) {
-				p := start(t, function{node: node, handler: c.handler, code: c.code})
+				p := start(t, function{node: node, handler: c.handler, code: c.code, layer: files{"nodejs/node_modules/other/index.js": ""}})
 				d := p.initError()
 				if d.Type != c.errorType || !strings.HasPrefix(d.Message, c.message) {
 					t.Errorf("failed with %q %q, want %q %q", d.Type, d.Message, c.errorType, c.message)
 				}
-				label := "Uncaught Exception"
+				line, code := "undefined\tERROR\tUncaught Exception \t", 129
 				if node.major >= 24 {
-					label = "Init Error"
+					line, code = "-\tERROR\tInit Error \t", 1
 				}
-				p.awaitLog("undefined\tERROR\t" + label + ` ` + "\t" + `{"errorType":"`)
-				p.wantExit(129)
+				p.awaitLog(line + `{"errorType":"`)
+				p.wantExit(code)
 			})
 		}
 	})
@@ -104,6 +112,10 @@ func TestUnsettledModule(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, node interpreter) {
 		p := start(t, function{node: node, code: files{"index.mjs": `await new Promise(() => {}); export const handler = 1`}})
-		p.wantExit(13)
+		code := 13
+		if node.major >= 24 {
+			code = 0
+		}
+		p.wantExit(code)
 	})
 }

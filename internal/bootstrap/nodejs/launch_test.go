@@ -17,7 +17,7 @@ func TestLaunch(t *testing.T) {
 	t.Parallel()
 	in := bootstrap.Installation{Program: "/home/me/.nvm/versions/node/v22.11.0/bin/node", Prefix: "/home/me/.nvm/versions/node/v22.11.0", Version: "22.11.0"}
 	l := nodejs.New().Launch("nodejs20.x", in, sealed)
-	if want := "/var/lang/bin/node --no-experimental-detect-module --no-experimental-require-module /var/runtime/index.cjs"; strings.Join(l.Args, " ") != want {
+	if want := "/var/lang/bin/node --expose-gc --max-http-header-size 81920 --no-experimental-detect-module --no-experimental-require-module /var/runtime/index.cjs"; strings.Join(l.Args, " ") != want {
 		t.Errorf("arguments %q", l.Args)
 	}
 	if l.Path != "/var/lang/bin/node" || l.Dir != "/var/task" {
@@ -37,7 +37,7 @@ func TestLaunch(t *testing.T) {
 	}
 	for version, flags := range map[string]int{"20.9.0": 0, "20.11.0": 1, "20.19.1": 2, "24.0.0": 2} {
 		l := nodejs.New().Launch("nodejs20.x", bootstrap.Installation{Program: "/usr/bin/node", Version: version}, sealed)
-		if l.Path != "/usr/bin/node" || len(l.Args) != 2+flags {
+		if l.Path != "/usr/bin/node" || len(l.Args) != 5+flags {
 			t.Errorf("%s: %q", version, l.Args)
 		}
 	}
@@ -52,9 +52,9 @@ func TestAdjust(t *testing.T) {
 	}{
 		{nil, l.Args},
 		{map[string]string{"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128"},
-			slices.Insert(slices.Clone(l.Args), 1, "--max-semi-space-size=6", "--max-old-space-size=116")},
+			slices.Insert(slices.Clone(l.Args), len(l.Args)-1, "--max-semi-space-size=6", "--max-old-space-size=116")},
 		{map[string]string{"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128", "NODE_OPTIONS": "--max-old-space-size=64 --experimental-require-module"},
-			[]string{"/usr/bin/node", "--no-experimental-detect-module", "/var/runtime/index.cjs"}},
+			[]string{"/usr/bin/node", "--expose-gc", "--max-http-header-size", "81920", "--no-experimental-detect-module", "/var/runtime/index.cjs"}},
 	} {
 		if got := nodejs.New().Adjust(l, c.vars).Args; !slices.Equal(got, c.want) {
 			t.Errorf("with %v: %q, want %q", c.vars, got, c.want)

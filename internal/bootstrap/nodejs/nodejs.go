@@ -98,10 +98,11 @@ func prefix(program string) string {
 func (Family) Client() fs.FS { return bundle() }
 
 // Launch starts the client. Its file ends in .cjs because its folder is on
-// NODE_PATH, as on AWS: a function's require of index must not find it.
+// NODE_PATH, as on AWS: a function's require of index must not find it. The first
+// flags are AWS's: functions call gc, and get large headers.
 func (Family) Launch(id lambda.RuntimeID, in bootstrap.Installation, l bootstrap.Layout) bootstrap.Launch {
 	program := in.Inside(l)
-	args := append([]string{program}, flags(in.Version)...)
+	args := append([]string{program, "--expose-gc", "--max-http-header-size", "81920"}, flags(in.Version)...)
 	return bootstrap.Launch{
 		Path:     program,
 		Args:     append(args, l.Runtime+"/"+entry),
@@ -150,21 +151,21 @@ func (Family) Adjust(l bootstrap.Launch, vars map[string]string) bootstrap.Launc
 		return l
 	}
 	options := vars["NODE_OPTIONS"]
-	args := []string{l.Args[0]}
+	var args, sizes []string
 	memory, err := strconv.Atoi(vars["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"])
 	if err == nil && !strings.Contains(strings.ReplaceAll(options, "_", "-"), "-space-size") {
 		young := memory / 10
-		args = append(args,
+		sizes = append(sizes,
 			"--max-semi-space-size="+strconv.Itoa(young/2),
 			"--max-old-space-size="+strconv.Itoa(memory-young))
 	}
-	for _, arg := range l.Args[1:] {
+	for _, arg := range l.Args[:len(l.Args)-1] {
 		if name, off := strings.CutPrefix(arg, noFlag); off && slices.Contains(strings.Fields(options), "--"+name) {
 			continue
 		}
 		args = append(args, arg)
 	}
-	l.Args = args
+	l.Args = append(append(args, sizes...), l.Args[len(l.Args)-1])
 	return l
 }
 

@@ -4,6 +4,7 @@
 // https://docs.aws.amazon.com/lambda/latest/dg/nodejs-context.html
 
 const { Error, Number, String, now, parse, process } = require('./captured.cjs');
+const { modern } = require('./contract.cjs');
 
 const env = process.env;
 
@@ -32,13 +33,13 @@ function setTrace(header) {
 }
 
 // fillContext adds everything but the ways to answer, which 24 no longer has.
-function fillContext(context, headers, contract) {
+function fillContext(context, headers) {
   setTrace(headers['lambda-runtime-trace-id']);
   const deadline = Number(headers['lambda-runtime-deadline-ms']);
   const clientContext = parseHeader(headers['lambda-runtime-client-context'], 'ClientContext');
   const identity = parseHeader(headers['lambda-runtime-cognito-identity'], 'CognitoIdentity');
   const getRemainingTimeInMillis = () => deadline - now();
-  if (contract >= 24) {
+  if (modern) {
     context.clientContext = clientContext;
     context.identity = identity;
     context.invokedFunctionArn = headers['lambda-runtime-invoked-function-arn'];

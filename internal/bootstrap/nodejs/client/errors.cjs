@@ -4,7 +4,9 @@
 
 const util = require('node:util');
 const captured = require('./captured.cjs');
-const { String, bufferFrom, cwd, replace, replaceAll, slice, split, stringify } = captured;
+const { Error, String, bufferFrom, cwd, replace, replaceAll, slice, split, stringify } = captured;
+
+const { modern } = require('./contract.cjs');
 
 const { isNativeError } = util.types;
 
@@ -17,7 +19,8 @@ const MAX_VALUE = 1024;
 class RuntimeError extends Error {
   constructor(name, message) {
     super(message);
-    Object.defineProperty(this, 'name', { value: name, configurable: true, writable: true });
+    // Logs show what is enumerable.
+    Object.defineProperty(this, 'name', { value: name, configurable: true, writable: true, enumerable: modern });
   }
 }
 
@@ -31,6 +34,7 @@ class UnhandledPromiseRejection extends Error {
 UnhandledPromiseRejection.prototype.name = 'Runtime.UnhandledPromiseRejection';
 
 function isErrorLike(value) {
+  if (modern) return value instanceof Error;
   return (
     isNativeError(value) ||
     (value && typeof value.name === 'string' && typeof value.message === 'string' && typeof value.stack === 'string' &&
@@ -48,7 +52,7 @@ function errorDocument(error) {
       return {
         errorType: error.name === undefined ? undefined : withoutDelete(checked(error.name)),
         errorMessage: error.message === undefined ? undefined : withoutDelete(checked(error.message)),
-        trace: split(withoutDelete(checked(error.stack)), '\n'),
+        trace: modern && !error.stack ? [] : split(withoutDelete(checked(error.stack)), '\n'),
       };
     }
     return { errorType: typeof error, errorMessage: String(error), trace: [] };
@@ -57,6 +61,7 @@ function errorDocument(error) {
       errorType: 'handled',
       errorMessage:
         'callback called with Error argument, but there was a problem while retrieving one or more of its message, name, and stack',
+      trace: modern ? [] : undefined,
     };
   }
 }

@@ -9,6 +9,7 @@ const { createRequire } = require('node:module');
 const { pathToFileURL } = require('node:url');
 const { RuntimeError } = require('./errors.cjs');
 const { LEVELS, log } = require('./log.cjs');
+const { modern } = require('./contract.cjs');
 
 const STREAMING = Symbol.for('aws.lambda.runtime.handler.streaming');
 const HIGH_WATER_MARK = Symbol.for('aws.lambda.runtime.handler.streaming.highWaterMark');
@@ -16,7 +17,7 @@ const HIGH_WATER_MARK = Symbol.for('aws.lambda.runtime.handler.streaming.highWat
 // Nothing lies at this path: it is what "Require stack" names on AWS.
 const requireFunction = createRequire(path.join(__dirname, 'index.mjs'));
 
-async function load(taskRoot, setting, contract) {
+async function load(taskRoot, setting) {
   if (setting.includes('..')) {
     throw new RuntimeError(
       'Runtime.MalformedHandlerName',
@@ -31,7 +32,7 @@ async function load(taskRoot, setting, contract) {
   const loaded = await loadModule(taskRoot, setting.slice(0, slash), file);
   let handler = property(loaded, name);
   // From 24 on AWS imports every module, where exports may be in default.
-  if (!handler && contract >= 24 && loaded) handler = property(loaded.default, name);
+  if (!handler && modern && loaded) handler = property(loaded.default, name);
   if (!handler) throw new RuntimeError('Runtime.HandlerNotFound', `${setting} is undefined or not exported`);
   if (typeof handler !== 'function') throw new RuntimeError('Runtime.HandlerNotFound', `${setting} is not a function`);
   return handler;
@@ -45,8 +46,17 @@ async function loadModule(taskRoot, folder, name) {
   try {
     return await findModule(taskRoot, folder, name);
   } catch (error) {
-    if (error instanceof SyntaxError) throw new RuntimeError('Runtime.UserCodeSyntaxError', String(error));
-    if (error?.code === 'MODULE_NOT_FOUND') throw new RuntimeError('Runtime.ImportModuleError', String(error));
+    if (error instanceof SyntaxError) {
+      const syntax = new RuntimeError('Runtime.UserCodeSyntaxError', String(error));
+      if (modern) syntax.stack = error.stack;
+      throw syntax;
+    }
+    if (error?.code === 'MODULE_NOT_FOUND') {
+      let text = String(error);
+      // AWS imports modules from 24 on: then nothing requires the first of them.
+      if (modern) text = text.replace(/(\n- .*)\n- [^\n]*\/index\.mjs$/, '$1');
+      throw new RuntimeError('Runtime.ImportModuleError', text);
+    }
     throw error;
   }
 }
@@ -54,9 +64,13 @@ async function loadModule(taskRoot, folder, name) {
 async function findModule(taskRoot, folder, name) {
   const file = path.resolve(taskRoot, folder, name);
   const required = (extension) => (fs.existsSync(file + extension) ? requireFunction(file + extension) : undefined);
-  const imported = (extension) =>
-    fs.existsSync(file + extension) ? import(pathToFileURL(file + extension).href) : undefined;
+  const imported = (extension) => {
+    if (!fs.existsSync(file + extension)) return undefined;
+    require('./imports.cjs').install();
+    return import(pathToFileURL(file + extension).href);
+  };
 
+  if (modern && fs.statSync(file, { throwIfNoEntry: false })?.isDirectory()) return imported(''); // refused, as on AWS
   const modules = fs.existsSync(file + '.js') && isModuleFolder(path.dirname(file));
   return (
     required('') ||

@@ -7,25 +7,18 @@
 require('./captured.cjs'); // first: before anything could have changed the built-ins
 const { LEVELS, log, patchConsole } = require('./log.cjs');
 const { RuntimeAPI } = require('./api.cjs');
-const { Lifecycle, UNCAUGHT_EXCEPTION } = require('./lifecycle.cjs');
+const { Lifecycle } = require('./lifecycle.cjs');
 const { HIGH_WATER_MARK, isStreaming, load } = require('./handler.cjs');
-const { Runtime, buffered } = require('./runtime.cjs');
+const { Runtime, buffered, isAsync } = require('./runtime.cjs');
 const { RuntimeError } = require('./errors.cjs');
-
-const FIRST_WITHOUT_CALLBACKS = 24;
+const { modern } = require('./contract.cjs');
+const { store } = require('./store.cjs');
 
 const { env } = process;
 
-// contractOf says whose rules hold. The identifier decides, not the interpreter,
-// which may be another version that stands in for it.
-function contractOf(executionEnvironment) {
-  const match = /^AWS_Lambda_nodejs(\d+)\.x$/.exec(executionEnvironment ?? '');
-  return Number.parseInt(match === null ? process.versions.node : match[1], 10);
-}
-
 // checkSignature refuses, or up to 22 announces the end of, handlers with a callback.
-function checkSignature(handler, contract) {
-  if (contract >= FIRST_WITHOUT_CALLBACKS) {
+function checkSignature(handler) {
+  if (modern) {
     if (handler.length < 3) return;
     throw new RuntimeError(
       'Runtime.CallbackHandlerDeprecated',
@@ -34,8 +27,7 @@ function checkSignature(handler, contract) {
         'For more information see https://docs.aws.amazon.com/lambda/latest/dg/nodejs-handler.html.',
     );
   }
-  const isAsync = Object.prototype.toString.call(handler) === '[object AsyncFunction]';
-  if (handler.length !== 3 || isAsync || env.AWS_LAMBDA_NODEJS_DISABLE_CALLBACK_WARNING !== undefined) return;
+  if (handler.length !== 3 || isAsync(handler) || env.AWS_LAMBDA_NODEJS_DISABLE_CALLBACK_WARNING !== undefined) return;
   log(
     LEVELS.WARN,
     'AWS Lambda plans to remove support for callback-based function handlers starting with Node.js 24. ' +
@@ -50,30 +42,29 @@ function defineGlobals() {
   const off = env.AWS_LAMBDA_NODEJS_NO_GLOBAL_AWSLAMBDA;
   if (off === '1' || off === 'true') return;
   const { streamifyResponse, HttpResponseStream } = require('./awslambda.cjs');
-  globalThis.awslambda = { ...globalThis.awslambda, streamifyResponse, HttpResponseStream };
+  globalThis.awslambda = { ...(modern ? { InvokeStore: store } : undefined), ...globalThis.awslambda, streamifyResponse, HttpResponseStream };
 }
 
 async function main() {
   patchConsole();
   process.mainModule = undefined; // require.main is undefined in functions on AWS
-  const contract = contractOf(env.AWS_EXECUTION_ENV);
   const api = new RuntimeAPI(env.AWS_LAMBDA_RUNTIME_API);
   const lifecycle = new Lifecycle(api);
   api.open(); // while the module loads
   defineGlobals();
   try {
-    const handler = await load(env.LAMBDA_TASK_ROOT || process.cwd(), env._HANDLER, contract);
+    const handler = await load(env.LAMBDA_TASK_ROOT || process.cwd(), env._HANDLER);
     let begin;
     if (isStreaming(handler)) {
       begin = require('./streaming.cjs').streamed(handler, handler[HIGH_WATER_MARK]);
     } else {
-      checkSignature(handler, contract);
-      begin = buffered(handler, contract);
+      checkSignature(handler);
+      begin = buffered(handler);
     }
-    const runtime = new Runtime(api, lifecycle, contract, begin);
+    const runtime = new Runtime(api, lifecycle, begin);
     setImmediate(() => runtime.run()); // what the module left for this turn can still fail the init
   } catch (error) {
-    lifecycle.die(contract >= FIRST_WITHOUT_CALLBACKS ? 'Init Error' : 'Uncaught Exception', error, UNCAUGHT_EXCEPTION);
+    lifecycle.failInit(error);
   }
 }
 

@@ -1,11 +1,13 @@
 'use strict';
 
 // How the process ends or carries on: errors that nothing caught, and an event
-// loop that ran empty.
+// loop that ran empty. From 24 on AWS leaves both to Node.js, which ends; only an
+// event loop that ran empty is told here, because the caller would learn nothing.
 
 const { UnhandledPromiseRejection, errorDocument } = require('./errors.cjs');
 const { complain, logError } = require('./log.cjs');
 const { exit, setImmediate } = require('./captured.cjs');
+const { modern } = require('./contract.cjs');
 
 // AWS's exit codes.
 const UNHANDLED_REJECTION = 128;
@@ -14,10 +16,12 @@ const UNSETTLED_AWAIT = 13;
 
 class Lifecycle {
   // whenIdle is called once when the event loop is empty, and then forgotten.
-  whenIdle = () => {
-    complain('Warning: Detected unsettled top-level await');
-    exit(UNSETTLED_AWAIT);
-  };
+  whenIdle = modern
+    ? null
+    : () => {
+        complain('Warning: Detected unsettled top-level await');
+        exit(UNSETTLED_AWAIT);
+      };
   // fail reports an error that ends the process to whoever waits for an answer,
   // and calls done afterwards. There are two: for the init, and for an invocation.
   fail;
@@ -25,10 +29,12 @@ class Lifecycle {
 
   constructor(api) {
     this.fail = (_error, document, done) => api.initError(document, done);
-    process.on('uncaughtException', (error) => this.die('Uncaught Exception', error, UNCAUGHT_EXCEPTION));
-    process.on('unhandledRejection', (reason, promise) => {
-      this.die('Unhandled Promise Rejection', new UnhandledPromiseRejection(reason, promise), UNHANDLED_REJECTION);
-    });
+    if (!modern) {
+      process.on('uncaughtException', (error) => this.die('Uncaught Exception', error, UNCAUGHT_EXCEPTION));
+      process.on('unhandledRejection', (reason, promise) => {
+        this.die('Unhandled Promise Rejection', new UnhandledPromiseRejection(reason, promise), UNHANDLED_REJECTION);
+      });
+    }
     process.on('beforeExit', () => {
       const idle = this.whenIdle;
       this.whenIdle = null;
@@ -36,6 +42,18 @@ class Lifecycle {
       idle();
       setImmediate(() => {}); // another turn: this may only have said what is to happen when idle again
     });
+  }
+
+  // failInit ends the process over a handler that cannot be loaded.
+  failInit(error) {
+    if (!modern) {
+      this.die('Uncaught Exception', error, UNCAUGHT_EXCEPTION);
+      return;
+    }
+    const document = errorDocument(error);
+    logError('Init Error', error, document);
+    this.#dying = true;
+    this.fail(error, document, () => Promise.reject(error)); // Node.js prints it, and ends with status 1
   }
 
   get dying() {
@@ -51,4 +69,4 @@ class Lifecycle {
   }
 }
 
-module.exports = { Lifecycle, UNCAUGHT_EXCEPTION };
+module.exports = { Lifecycle };

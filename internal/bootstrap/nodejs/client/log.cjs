@@ -9,6 +9,9 @@ const {
   Date, Error, String, allocate, assign, bufferFrom, copy, replaceAll, split, stringify, toISOString, writeUInt32BE,
 } = require('./captured.cjs');
 
+const { modern } = require('./contract.cjs');
+const { setStore } = require('./store.cjs');
+
 const { writeSync } = fs;
 const { format } = util;
 const { wait } = Atomics;
@@ -36,16 +39,22 @@ const descriptor = Number.parseInt(env._LAMBDA_TELEMETRY_LOG_FD ?? '', 10);
 const framed = descriptor >= 0;
 delete env._LAMBDA_TELEMETRY_LOG_FD; // on AWS the function does not see it either
 
-let requestId;
+let requestId = modern ? '-' : undefined;
 let tenantId;
 
 // Libraries find the request by these symbols, as they do on AWS.
 const REQUEST_ID = Symbol.for('aws.lambda.runtime.requestId');
 const TENANT_ID = Symbol.for('aws.lambda.runtime.tenantId');
 
-function setRequest(id, tenant) {
-  requestId = globalThis[REQUEST_ID] = id;
-  if (tenant !== tenantId) tenantId = globalThis[TENANT_ID] = tenant;
+function setRequest(id, tenant, trace) {
+  requestId = id;
+  tenantId = tenant;
+  if (modern) {
+    setStore(id, tenant, trace);
+  } else {
+    globalThis[REQUEST_ID] = id;
+    globalThis[TENANT_ID] = tenant;
+  }
 }
 
 const pause = new Int32Array(new SharedArrayBuffer(4));
@@ -120,7 +129,7 @@ function formatJSON(level, timestamp, message, params) {
     }
   }
   record.message = format(message, ...params);
-  const error = message instanceof Error ? message : params.find((param) => param instanceof Error);
+  const error = !modern && message instanceof Error ? message : params.find((param) => param instanceof Error);
   if (error !== undefined) {
     record.errorType = errorName(error);
     record.errorMessage = error.message;
@@ -155,7 +164,13 @@ function expandError(_key, value) {
 // logError logs an error that ends an invocation, an init or the process.
 function logError(label, thrown, document) {
   let error = thrown;
-  if (!(thrown instanceof Error)) error = new Error(document.errorMessage);
+  if (!(thrown instanceof Error)) {
+    try {
+      error = new Error(String(thrown));
+    } catch {
+      error = new Error(document.errorMessage);
+    }
+  }
   if (asJSON) {
     log(LEVELS.ERROR, error);
     return;

@@ -2,31 +2,37 @@
 
 // The loop: take an event, call the handler, post what came of it.
 
-const { Error, PromiseResolve, TypeError, apply, exit, parse, queueMicrotask, setImmediate, stringify, then } = require('./captured.cjs');
+const { Error, PromiseResolve, TypeError, apply, assign, exit, parse, queueMicrotask, setImmediate, stringify, then } = require('./captured.cjs');
 const { RuntimeError, errorCause, errorDocument } = require('./errors.cjs');
 const { fillContext } = require('./context.cjs');
+const { modern } = require('./contract.cjs');
 const { LEVELS, complain, log, logError, setRequest } = require('./log.cjs');
 
 const NEVER_SETTLED =
   'The Lambda runtime client detected an unexpected Node.js exit code. This is most commonly caused by a Promise ' +
   'that was never settled. For more information, see https://nodejs.org/docs/latest/api/process.html#exit-codes';
-// What handlers have as this: an object of the runtime's, and never the global one.
-const RECEIVER = {};
+
+// What a handler has as this: an object of the runtime's, which holds it as handler,
+// and never the global one. Traces name it, so its class is called as on AWS.
+const Receiver = modern ? class BufferedInvokeProcessor {} : class Runtime {};
+
+function isAsync(handler) {
+  return Object.prototype.toString.call(handler) === '[object AsyncFunction]';
+}
+
 const ANSWERED_TWICE =
   'Invocation has already been reported as done. Cannot call complete more than once per invocation.';
 
 class Runtime {
   api;
   lifecycle;
-  contract; // the major version whose rules hold: 20, 22, 24
   #begin;
 
   // begin(runtime, headers, body) starts one invocation and calls
   // runtime.takeNext when it is over.
-  constructor(api, lifecycle, contract, begin) {
+  constructor(api, lifecycle, begin) {
     this.api = api;
     this.lifecycle = lifecycle;
-    this.contract = contract;
     this.#begin = begin;
   }
 
@@ -52,7 +58,7 @@ class Runtime {
         exit(1);
       }
       const id = headers['lambda-runtime-aws-request-id'];
-      setRequest(id, headers['lambda-runtime-aws-tenant-id']);
+      setRequest(id, headers['lambda-runtime-aws-tenant-id'], headers['lambda-runtime-trace-id']);
       // A microtask has an asynchronous context of its own, so that what the
       // handler stores in AsyncLocalStorage does not reach the next invocation, and
       // a short stack, so that the ten lines of an error's trace are the function's.
@@ -62,13 +68,13 @@ class Runtime {
 }
 
 // serialise is the JSON of a result; it throws what AWS reports when there is none.
-function serialise(result, contract) {
+function serialise(result) {
   let body;
   try {
     body = stringify(result === undefined ? null : result);
   } catch {
     const message = 'Unable to stringify response body';
-    throw contract >= 24 ? new RuntimeError('Runtime.JSONStringifyError', message) : new Error(message);
+    throw modern ? new RuntimeError('Runtime.JSONStringifyError', message) : new Error(message);
   }
   // A function or symbol has no JSON; AWS's native client refuses it in these words.
   if (body === undefined) throw new TypeError('Wrong arguments');
@@ -85,21 +91,22 @@ class Invocation {
   #id;
   #answered = false; // something was posted
   #decided = false; // callback, done, succeed, fail or the result was used: only the first counts
-  #promised = false;
+  #fails; // when nothing is left that could answer, or else null is the answer
 
-  constructor(runtime, id) {
+  constructor(runtime, id, fails) {
     this.#runtime = runtime;
     this.#id = id;
+    this.#fails = fails;
     runtime.lifecycle.whenIdle = () => this.#drained();
     runtime.lifecycle.fail = (error, document, done) => this.#die(error, document, done);
   }
 
-  // start calls the handler as the contract of 24 has it.
-  start(handler, headers, body) {
+  // start calls the handler as from 24 on.
+  start(handler, self, headers, body) {
     try {
       const event = parse(body);
-      const context = fillContext({}, headers, this.#runtime.contract);
-      const result = apply(handler, RECEIVER, [event, context]);
+      const context = fillContext({}, headers);
+      const result = apply(handler, self, [event, context]);
       if (isThenable(result)) this.#follow(result);
       else this.#settle(null, result);
     } catch (error) {
@@ -108,13 +115,13 @@ class Invocation {
   }
 
   // startWithCallback calls it as up to 22, where a plain result does not count.
-  startWithCallback(handler, headers, body) {
+  startWithCallback(handler, self, headers, body) {
     const { object, waits } = this.#callbackContext();
     const callback = (error, result) => this.#called(error, result, waits());
     try {
       const event = parse(body);
-      const context = fillContext(object, headers, this.#runtime.contract);
-      const result = apply(handler, RECEIVER, [event, context, callback]);
+      const context = fillContext(object, headers);
+      const result = apply(handler, self, [event, context, callback]);
       if (isThenable(result)) this.#follow(result);
     } catch (error) {
       callback(error); // so that throwing null succeeds, as on AWS
@@ -122,7 +129,6 @@ class Invocation {
   }
 
   #follow(promise) {
-    this.#promised = true;
     then(
       PromiseResolve(promise),
       (result) => this.#settle(null, result),
@@ -148,7 +154,7 @@ class Invocation {
 
   // reject is a failure whose reason may be nothing.
   #reject(error) {
-    if (this.#runtime.contract < 24) {
+    if (!modern) {
       this.#settle(error === undefined || error === null ? 'handled' : error, undefined);
     } else if (!this.#decided && !this.#answered) {
       this.#decided = true;
@@ -182,7 +188,7 @@ class Invocation {
   #succeed(result) {
     let body;
     try {
-      body = serialise(result, this.#runtime.contract);
+      body = serialise(result);
     } catch (error) {
       this.#fail(error);
       return;
@@ -202,7 +208,7 @@ class Invocation {
 
   // drained: nothing is left that could still answer.
   #drained() {
-    if (this.#promised) this.#fail(new RuntimeError('Runtime.NodeJsExit', NEVER_SETTLED));
+    if (this.#fails) this.#fail(new RuntimeError('Runtime.NodeJsExit', NEVER_SETTLED));
     else this.#succeed(null);
   }
 
@@ -222,9 +228,14 @@ class Invocation {
 }
 
 // buffered returns how to begin an invocation of a handler that answers at once.
-function buffered(handler, contract) {
-  if (contract >= 24) return (runtime, id, headers, body) => new Invocation(runtime, id).start(handler, headers, body);
-  return (runtime, id, headers, body) => new Invocation(runtime, id).startWithCallback(handler, headers, body);
+function buffered(handler) {
+  if (modern) {
+    const self = assign(new Receiver(), { handler });
+    return (runtime, id, headers, body) => new Invocation(runtime, id, true).start(handler, self, headers, body);
+  }
+  const self = assign(new Receiver(), { handler });
+  const fails = isAsync(handler); // others may have answered by not calling back
+  return (runtime, id, headers, body) => new Invocation(runtime, id, fails).startWithCallback(handler, self, headers, body);
 }
 
-module.exports = { NEVER_SETTLED, RECEIVER, Runtime, buffered, isThenable };
+module.exports = { NEVER_SETTLED, Runtime, buffered, isAsync, isThenable };

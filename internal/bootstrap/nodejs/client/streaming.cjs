@@ -5,11 +5,15 @@
 // https://docs.aws.amazon.com/lambda/latest/dg/configuration-response-streaming.html
 
 const { Writable } = require('node:stream');
-const { Error, PromiseResolve, apply, parse, stringify, then } = require('./captured.cjs');
+const { Error, PromiseResolve, apply, assign, parse, stringify, then } = require('./captured.cjs');
 const { RuntimeError, errorDocument, headerValue } = require('./errors.cjs');
 const { LEVELS, log, logError } = require('./log.cjs');
 const { fillContext } = require('./context.cjs');
-const { NEVER_SETTLED, RECEIVER, isThenable } = require('./runtime.cjs');
+const { NEVER_SETTLED, isThenable } = require('./runtime.cjs');
+const { modern } = require('./contract.cjs');
+
+// See the Receiver of runtime.cjs.
+const Receiver = modern ? class StreamingInvokeProcessor {} : class Runtime {};
 
 // ResponseStream is what a handler writes its answer to. Nothing is sent before
 // the first write, so that the content type can still be chosen.
@@ -41,9 +45,13 @@ class ResponseStream extends Writable {
 
   end(chunk, encoding, done) {
     this.#touch();
-    if (typeof chunk === 'function') return super.end(chunk);
-    if (chunk !== undefined && chunk !== null) this.write(chunk, typeof encoding === 'string' ? encoding : undefined);
-    return super.end(typeof encoding === 'function' ? encoding : done);
+    if (typeof chunk === 'function') {
+      super.end(chunk);
+    } else {
+      if (chunk !== undefined && chunk !== null) this.write(chunk, typeof encoding === 'string' ? encoding : undefined);
+      super.end(typeof encoding === 'function' ? encoding : done);
+    }
+    return modern ? this : undefined; // as on AWS: handlers that return it are warned from 24 on only
   }
 
   // fail ends the answer as an error, after whatever of it was written before.
@@ -98,10 +106,10 @@ class StreamedInvocation {
     };
   }
 
-  start(handler, headers, body) {
+  start(handler, self, headers, body) {
     try {
-      const context = fillContext(this.#context(), headers, this.#runtime.contract);
-      const result = apply(handler, RECEIVER, [parse(body), this.#stream, context]);
+      const context = fillContext(this.#context(), headers);
+      const result = apply(handler, self, [parse(body), this.#stream, context]);
       if (!isThenable(result)) {
         this.#fail(this.#complaint('Streaming does not support non-async handlers.'));
         return;
@@ -117,7 +125,7 @@ class StreamedInvocation {
   }
 
   #context() {
-    if (this.#runtime.contract >= 24) return {};
+    if (modern) return {};
     const invocation = this;
     return {
       get callbackWaitsForEmptyEventLoop() {
@@ -131,7 +139,7 @@ class StreamedInvocation {
 
   // complaint is a string up to 22, as it is on AWS.
   #complaint(message) {
-    return this.#runtime.contract >= 24 ? new Error(message) : message;
+    return modern ? new Error(message) : message;
   }
 
   // returned: the handler is through, but something may still write to the stream.
@@ -164,8 +172,8 @@ class StreamedInvocation {
   }
 
   #next() {
-    const { lifecycle, contract } = this.#runtime;
-    if (contract < 24 && this.#waits) lifecycle.whenIdle = () => this.#runtime.takeNext();
+    const { lifecycle } = this.#runtime;
+    if (!modern && this.#waits) lifecycle.whenIdle = () => this.#runtime.takeNext();
     else {
       lifecycle.whenIdle = null;
       this.#runtime.takeNext();
@@ -175,7 +183,8 @@ class StreamedInvocation {
 
 // streamed returns how to begin an invocation of a handler that streams.
 function streamed(handler, highWaterMark) {
-  return (runtime, id, headers, body) => new StreamedInvocation(runtime, id, highWaterMark).start(handler, headers, body);
+  const self = assign(new Receiver(), { handler });
+  return (runtime, id, headers, body) => new StreamedInvocation(runtime, id, highWaterMark).start(handler, self, headers, body);
 }
 
 module.exports = { streamed };
