@@ -20,7 +20,7 @@ def handler(event, context):
         "client": c and [c.custom, c.env, c.client and [c.client.installation_id, c.client.app_title, c.client.app_version_name]],
         "identity": [i.cognito_identity_id, i.cognito_identity_pool_id], "memory": context.memory_limit_in_mb,
         "remaining": 0 < context.get_remaining_time_in_millis() <= 60000,
-        "trace": os.environ.get("_X_AMZN_TRACE_ID"), "tenant": context.tenant_id,
+        "trace": os.environ.get("_X_AMZN_TRACE_ID"), "tenant": context.tenant_id, "w3c": context.w3c(),
     }
 `
 	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
@@ -42,11 +42,11 @@ def handler(event, context):
 				"memory_limit_in_mb=128,function_version=$LATEST,invoked_function_arn=arn:aws:lambda:us-east-1:000000000000:function:f," +
 				"client_context=None,identity=CognitoIdentity([cognito_identity_id=None,cognito_identity_pool_id=None]),tenant_id=None])",
 			"typed": true, "client": nil, "identity": []any{nil, nil}, "memory": "128", "remaining": true,
-			"trace": "Root=1-2-3;Parent=4;Sampled=1", "tenant": nil,
+			"trace": "Root=1-2-3;Parent=4;Sampled=1", "tenant": nil, "w3c": map[string]any{},
 		})
 
 		full := event(`{}`)
-		full.ClientContext = `{"custom":{"a":"é"},"env":{"e":1},"client":{"installation_id":"i","app_title":"t"}}`
+		full.ClientContext = `{"custom":{"a":"é"},"env":{"e":1},"client":{"installation_id":"i","app_title":"t"},"w3c":{"traceparent":"00-1-2-01","baggage":5,"other":"x"}}`
 		full.CognitoIdentity = `{"cognitoIdentityId":"id","cognitoIdentityPoolId":"pool"}`
 		full.TraceHeader = ""
 		a, err := r.try(full)
@@ -55,7 +55,7 @@ def handler(event, context):
 		}
 		check("full", string(a.Payload), map[string]any{
 			"client":   []any{map[string]any{"a": "é"}, map[string]any{"e": 1}, []any{"i", "t", nil}},
-			"identity": []any{"id", "pool"}, "trace": nil,
+			"identity": []any{"id", "pool"}, "trace": nil, "w3c": map[string]any{"traceparent": "00-1-2-01"},
 		})
 
 		bad := event(`{}`)
@@ -94,12 +94,27 @@ func TestModulesAreFoundInOrder(t *testing.T) {
 	})
 }
 
+// Path files extend the path from the code and from layers.
+func TestPathFiles(t *testing.T) {
+	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
+		r := start(t, rt, function{
+			files: map[string]string{"app.py": "import one, two\ndef handler(event, context):\n    return [one.x, two.x]", "own.pth": "vendor\n", "vendor/one.py": "x = 1"},
+			layer: map[string]string{"python/layer.pth": "deeper\n", "python/deeper/two.py": "x = 2"},
+		})
+		if got := r.answer(`{}`); got != `[1, 2]` {
+			t.Errorf("got %s", got)
+		}
+	})
+}
+
+// A PYTHONPATH of the function's own comes instead of the layers.
 func TestFunctionsOwnPythonPath(t *testing.T) {
 	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
 		extra := t.TempDir()
-		write(t, extra, map[string]string{"elsewhere.py": "x = 1"})
-		f := code("import elsewhere, sys, os\ndef handler(event, context):\n    return [elsewhere.x, os.environ['AWS_EXECUTION_ENV'], os.environ['TZ'], os.getcwd() == os.environ['LAMBDA_TASK_ROOT']]")
+		write(t, extra, map[string]string{"elsewhere.py": "x = 1", "both.py": "x = 1"})
+		f := code("import elsewhere, both, sys, os\nassert both.x == 1\ndef handler(event, context):\n    return [elsewhere.x, os.environ['AWS_EXECUTION_ENV'], os.environ['TZ'], os.getcwd() == os.environ['LAMBDA_TASK_ROOT']]")
 		f.env = map[string]string{"PYTHONPATH": extra}
+		f.layer = map[string]string{"python/both.py": "x = 2"}
 		want := `[1, "AWS_Lambda_` + string(rt.ID) + `", ":UTC", true]`
 		if got := start(t, rt, f).answer(`{}`); got != want {
 			t.Errorf("got %s, want %s", got, want)

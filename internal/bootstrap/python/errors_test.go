@@ -1,7 +1,11 @@
 package python_test
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"kiln/internal/bootstrap"
@@ -32,6 +36,43 @@ func TestExceptions(t *testing.T) {
 				if got := r.answer(`{"k": "v"}`); got != c.want {
 					t.Errorf("%s\n got %s\nwant %s", c.name, got, c.want)
 				}
+			}
+		}
+	})
+}
+
+// The cause for X-Ray travels in a header, and is left out where it would be too long.
+func TestCause(t *testing.T) {
+	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
+		causes := make(chan string, 3)
+		var asked atomic.Int32
+		api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPost {
+				causes <- r.Header.Get("Lambda-Runtime-Function-XRay-Error-Cause")
+				w.WriteHeader(http.StatusAccepted)
+				return
+			}
+			w.Header().Set("Lambda-Runtime-Aws-Request-Id", requestID)
+			w.Header().Set("Lambda-Runtime-Invoked-Function-Arn", "arn")
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, []string{`"é"`, `1`, `{bad`, `"wait"`}[asked.Add(1)-1])
+		}))
+		t.Cleanup(api.Close)
+		f := code("import time\ndef handler(event, context):\n    if event == 'wait': time.sleep(60)\n    raise ValueError(event if event != 1 else 'x' * 1100000)")
+		f.env = map[string]string{"AWS_LAMBDA_RUNTIME_API": strings.TrimPrefix(api.URL, "http://")}
+		r := start(t, rt, f)
+		for _, want := range []string{
+			`{"working_directory": "/var/task", "exceptions": [{"message": "\u00e9", "type": "ValueError", "stack": [{"label": "handler", "path": "/var/task/app.py", "line": 4}]}], "paths": ["/var/task/app.py"]}`,
+			"",
+			`{"working_directory": "/var/task", "exceptions": [{"message": "Unable to unmarshal input: `,
+		} {
+			select {
+			case got := <-causes:
+				if got = r.aws(got); got != want && (want == "" || !strings.HasPrefix(got, want)) {
+					t.Errorf("got %.400s\nwant %s", got, want)
+				}
+			case <-r.exited:
+				t.Fatalf("ended: %s", r.output.String())
 			}
 		}
 	})

@@ -121,11 +121,11 @@ func start(t testing.TB, rt *bootstrap.Runtime, f function) *running {
 	if handler == "" {
 		handler = "app.handler"
 	}
-	r.cmd = &exec.Cmd{Path: launch.Path, Args: launch.Args, Dir: launch.Dir, Env: environ(launch, f.env, map[string]string{
+	r.cmd = &exec.Cmd{Path: launch.Path, Args: launch.Args, Dir: launch.Dir, Env: environ(launch, map[string]string{
 		"AWS_LAMBDA_RUNTIME_API": listener.Addr().String(), "_HANDLER": handler,
 		"AWS_LAMBDA_FUNCTION_NAME": "f", "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
 		"AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/f", "AWS_LAMBDA_LOG_STREAM_NAME": "stream",
-	})}
+	}, f.env)}
 	r.cmd.Stdout, r.cmd.Stderr = &r.output, &r.output
 	if !f.plain {
 		out, in, err := os.Pipe()

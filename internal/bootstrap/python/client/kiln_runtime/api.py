@@ -58,8 +58,11 @@ class RuntimeAPI:
     def respond(self, request_id, body, content_type):
         self._post("invocation/%s/response" % request_id, body, b"Content-Type: " + content_type + b"\r\n")
 
-    def fail(self, request_id, body, error_type):
-        self._post("invocation/%s/error" % request_id, body, _error_headers(error_type))
+    def fail(self, request_id, body, error_type, cause):
+        headers = _error_headers(error_type)
+        if cause:
+            headers += b"Lambda-Runtime-Function-XRay-Error-Cause: " + cause.encode() + b"\r\n"
+        self._post("invocation/%s/error" % request_id, body, headers)
 
     def fail_init(self, body, error_type):
         self._post("init/error", body, _error_headers(error_type))

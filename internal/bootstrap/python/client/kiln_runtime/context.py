@@ -49,7 +49,7 @@ class LambdaContext:
         self.memory_limit_in_mb = function.memory
         self.function_version = function.version
         self.invoked_function_arn = get("lambda-runtime-invoked-function-arn")
-        self.client_context = _given(get("lambda-runtime-client-context"), "Client Context", ClientContext)
+        self.client_context, self._w3c = _given(get("lambda-runtime-client-context"), "Client Context", _client_context) or (None, {})
         self.identity = _given(get("lambda-runtime-cognito-identity"), "Cognito Identity", _identity) or CognitoIdentity()
         self.tenant_id = get("lambda-runtime-aws-tenant-id")
         self._epoch_deadline_time_in_ms = int(get("lambda-runtime-deadline-ms") or 0)
@@ -57,6 +57,10 @@ class LambdaContext:
 
     def get_remaining_time_in_millis(self):
         return max(self._epoch_deadline_time_in_ms - int(time() * 1000), 0)
+
+    def w3c(self):
+        """The W3C trace context that the caller gave."""
+        return dict(self._w3c)
 
     def log(self, msg):
         self._log(str(msg))
@@ -75,6 +79,14 @@ def _given(header, what, make):
         return make(parse(header))
     except Exception as e:
         raise Fault("Runtime.LambdaContextUnmarshalError", "Unable to parse %s JSON: %s" % (what, e)) from None
+
+
+def _client_context(values):
+    w3c = values.get("w3c")
+    return ClientContext(values), {
+        name: w3c[name] for name in ("traceparent", "tracestate", "baggage")
+        if isinstance(w3c, dict) and isinstance(w3c.get(name), str)
+    }
 
 
 def _identity(values):

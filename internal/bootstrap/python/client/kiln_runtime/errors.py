@@ -1,10 +1,13 @@
 """Error documents: what a caller gets for an exception, and what the log says."""
+import os
 from time import gmtime, strftime
 
 from kiln_runtime import BUILTINS as __builtins__
 from kiln_runtime import logs
-from kiln_runtime.payload import Fault, legible
+from kiln_runtime.payload import Fault, ascii_json, encode_document
 
+# Larger causes are left out, as AWS's client does.
+MAX_CAUSE = 1 << 20
 NBSP = "\u00a0"  # log viewers drop leading spaces
 
 UNHANDLED = (
@@ -22,11 +25,29 @@ def describe(error, request_id, skip=1):
     """The error document; the first frames, skip of them, are the client's own."""
     if isinstance(error, Fault):
         return _document(str(error), error.error_type, request_id, error.stack)
-    trace = error.__traceback__
-    for _ in range(skip):
-        if trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-    return _document(_message(error), type(error).__name__, request_id, _stack(trace))
+    return _document(_message(error), type(error).__name__, request_id, _stack(error.__traceback__, skip))
+
+
+def cause(error, document, skip):
+    """What X-Ray takes as the cause, in ASCII for a header; "" where it is too long."""
+    frames = [] if isinstance(error, Fault) else _frames(error.__traceback__, skip)
+    text = ascii_json({
+        "working_directory": _folder(),
+        "exceptions": [{
+            "message": document["errorMessage"],
+            "type": "LambdaValidationError" if isinstance(error, Fault) else document["errorType"],
+            "stack": [{"label": f[2], "path": f[0], "line": f[1]} for f in frames],
+        }],
+        "paths": list(dict.fromkeys(f[0] for f in frames)),
+    })
+    return text if len(text) < MAX_CAUSE else ""
+
+
+def _folder():
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return ""
 
 
 def _document(message, error_type, request_id, stack):
@@ -40,12 +61,23 @@ def _message(error):
         return "<exception str() failed>"
 
 
-def _stack(trace):
+def _frames(trace, skip):
+    for _ in range(skip):
+        if trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+    try:
+        from traceback import extract_tb
+        return [(f.filename, f.lineno, f.name, f.line) for f in extract_tb(trace)]
+    except Exception:  # patched by the function, or its source is unreadable
+        return []
+
+
+def _stack(trace, skip):
     """Frames as traceback prints them, without its markers below the code."""
     try:
-        from traceback import extract_tb, format_list
-        return format_list([(f.filename, f.lineno, f.name, f.line) for f in extract_tb(trace)])
-    except Exception:  # patched by the function, or its source is unreadable
+        from traceback import format_list
+        return format_list(_frames(trace, skip))
+    except Exception:
         return []
 
 
@@ -54,7 +86,7 @@ def log(document, settings, sink):
     if settings.json:
         fields = {"timestamp": strftime("%Y-%m-%dT%H:%M:%SZ", gmtime()), "level": "ERROR"}
         fields.update(document)
-        sink.log(legible(fields) + ("" if sink.framed else "\n"), logs.OBJECT | logs.ERROR)
+        sink.log(str(encode_document(fields), "utf-8") + ("" if sink.framed else "\n"), logs.OBJECT | logs.ERROR)
         return
     first = "[ERROR] " + document["errorType"]
     if document["errorMessage"]:

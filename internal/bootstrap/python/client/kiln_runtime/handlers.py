@@ -8,7 +8,7 @@ from kiln_runtime import logs, payload
 
 _DATE = "%Y-%m-%dT%H:%M:%S"
 # The attributes of every record; others were given as extra.
-_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "aws_request_id", "tenant_id"}
+_STANDARD = (frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "aws_request_id", "tenant_id"}) - {"taskName"}
 
 
 class RequestFilter(logging.Filter):
@@ -55,7 +55,7 @@ class JsonFormatter(logging.Formatter):
         fields = {
             "timestamp": self.formatTime(record, _DATE + "Z"),
             "level": _json_level(record.levelno),
-            "message": record.getMessage(),
+            "message": record.msg if isinstance(record.msg, dict) and not record.args else record.getMessage(),
             "logger": record.name,
             "stackTrace": None,
             "errorType": None,
@@ -73,7 +73,7 @@ class JsonFormatter(logging.Formatter):
             fields["location"] = "%s:%s:%d" % (record.pathname, record.funcName, record.lineno)
         fields = {name: value for name, value in fields.items() if value is not None}
         for name, value in record.__dict__.items():
-            if name not in _STANDARD and name not in fields:
+            if name not in _STANDARD and name not in fields and value is not None:
                 fields[name] = value
         return payload.legible(fields) + "\n"
 
@@ -90,7 +90,7 @@ def install(settings, sink, current):
     else:
         handler = LambdaLoggerHandlerWithFrameType(sink, logs.TEXT) if settings.level else LambdaLoggerHandler(sink)
         formatter = logging.Formatter("[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n", _DATE)
-    formatter.converter = time.gmtime
+    logging.Formatter.converter = time.gmtime  # the function's own formatters too, as on AWS
     handler.setFormatter(formatter)
     handler.addFilter(RequestFilter(current))
     root = logging.getLogger()

@@ -94,7 +94,7 @@ class Runtime:
         errors.log(document, self.settings, self.sink)
         flush()
         self._stay_parent()
-        self.api.fail(event.id, encode_document(document), document["errorType"])
+        self.api.fail(event.id, encode_document(document), document["errorType"], errors.cause(error, document, skip=2))
 
     def _stay_parent(self):
         """A child that a handler forked and that came back from it must not

@@ -57,10 +57,26 @@ class _Then:
 
 
 def extend_path(task, runtime):
-    """The function's code first, then its layers, then this client's folder. Where
+    """The function's code first, then its layers, then this client's folder. A
+    PYTHONPATH of the function's own takes the place of the layers, as on AWS. Where
     layers are not in /opt, -X kiln_opt says so."""
     version = "python%d.%d" % sys.version_info[:2]
     opt = getattr(sys, "_xoptions", {}).get("kiln_opt", "/opt")
     layers = [opt + "/python/lib/" + version + "/site-packages", opt + "/python"]
+    if os.environ.get("PYTHONPATH", runtime) != runtime:
+        layers = []
     first = [task] + layers + [runtime]
     sys.path[:] = first + [p for p in sys.path if p not in first]
+    for folder in [task] + layers:
+        _read_path_files(folder)
+
+
+def _read_path_files(folder):
+    """What .pth files in a folder add to the path."""
+    try:
+        found = any(name.endswith(".pth") for name in os.listdir(folder))
+    except OSError:
+        return
+    if found:
+        from site import addsitedir
+        addsitedir(folder)

@@ -95,6 +95,11 @@ def encode_document(value):
     return "".join(_dump(value, 0)).encode("utf-8", "backslashreplace")
 
 
+def ascii_json(value):
+    """JSON fit for a header."""
+    return "".join(_encoder(None, str, _json.encode_basestring_ascii, None, ": ", ", ", False, False, True)(value, 0))
+
+
 def legible(value):
     """JSON as it appears in logs: unescaped, and str() of what JSON lacks."""
     return "".join(_encoder({}, str, _unescaped, None, ": ", ", ", False, False, True)(value, 0))
