@@ -9,6 +9,8 @@ need_aws
 need_boto3
 need_nodes
 need_js_sdk
+need_node_clients
+need_python_clients
 need_browser
 need_cc
 

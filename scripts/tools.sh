@@ -15,6 +15,9 @@ NODE_22_VERSION=22
 NODE_24_VERSION=24
 GO_WHEEL_VERSION=1.26.6
 NODE_WHEEL_VERSION=22.20.0
+NODE_CLIENT_VERSION=4.0.2    # AWS's for Node.js from 24 on
+NODE_CLIENT_22_VERSION=3.3.0 # and up to 22
+PYTHON_CLIENT_VERSION=4.2.2
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -122,6 +125,48 @@ need_js_sdk() {
 	installing "@aws-sdk/client-lambda"
 	mkdir -p "$cache/js"
 	npm install --silent --no-audit --no-fund --no-save --prefix "$cache/js" "@aws-sdk/client-lambda@$JS_SDK_VERSION" >/dev/null
+}
+
+# need_node_clients installs AWS's runtime clients for Node.js. They share a native
+# part, which is built here, with libraries that the package brings.
+need_node_clients() {
+	local to=$cache/clients tool headers tmp
+	[ -f "$to/nodejs24.x/rapid-client.node" ] && [ -f "$to/nodejs22.x/rapid-client.node" ] && return
+	need_npm
+	for tool in cmake make g++ xz; do
+		command -v $tool >/dev/null || apt "$(sed 's/^xz$/xz-utils/' <<<$tool)"
+	done
+	headers=$(dirname "$(dirname "$(readlink -f "$(command -v node)")")")
+	if [ ! -f "$headers/include/node/node_api.h" ]; then
+		[ -f /usr/include/node/node_api.h ] || apt libnode-dev
+		headers=/usr
+	fi
+	installing "aws-lambda-ric (about a minute)"
+	tmp=$to/.nodejs
+	rm -rf "$tmp" && mkdir -p "$tmp/24" "$tmp/22"
+	npm install --silent --no-audit --no-fund --no-save --prefix "$tmp/24" --nodedir="$headers" "aws-lambda-ric@$NODE_CLIENT_VERSION" >/dev/null
+	npm install --silent --no-audit --no-fund --no-save --prefix "$tmp/22" --ignore-scripts "aws-lambda-ric@$NODE_CLIENT_22_VERSION" >/dev/null
+	mkdir -p "$to/nodejs22.x" "$to/nodejs24.x"
+	cp "$tmp/24/node_modules/aws-lambda-ric/index.mjs" "$to/nodejs24.x/"
+	cp "$tmp/22/node_modules/aws-lambda-ric/dist/index.mjs" "$to/nodejs22.x/"
+	cp "$tmp/24/node_modules/aws-lambda-ric/rapid-client.node" "$to/nodejs24.x/"
+	cp "$tmp/24/node_modules/aws-lambda-ric/rapid-client.node" "$to/nodejs22.x/" # last: all is there
+	rm -rf "$tmp"
+}
+
+# need_python_clients installs AWS's runtime client for the versions of Python that
+# the tests compare.
+need_python_clients() {
+	local version dir
+	need_venv
+	for version in 3.11 3.13; do
+		dir=$cache/clients/python$version
+		[ -d "$dir/awslambdaric-$PYTHON_CLIENT_VERSION.dist-info" ] && continue
+		installing "awslambdaric for Python $version"
+		rm -rf "$dir"
+		"$cache/venv/bin/pip" install --quiet --disable-pip-version-check --no-compile --target "$dir" --implementation cp \
+			--python-version "$version" --only-binary=:all: "awslambdaric==$PYTHON_CLIENT_VERSION"
+	done
 }
 
 # need_browser installs a real browser.

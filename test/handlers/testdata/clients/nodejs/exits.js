@@ -1,0 +1,2 @@
+console.log("about to end");
+process.exit(2);

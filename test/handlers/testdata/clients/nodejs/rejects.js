@@ -1,0 +1,2 @@
+Promise.reject(new RangeError("left"));
+exports.handler = async () => 1;

@@ -1,0 +1,3 @@
+import sys
+print('about to end')
+sys.exit(4)

@@ -1,0 +1,1 @@
+raise ValueError('the standard library comes first')

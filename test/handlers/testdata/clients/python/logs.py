@@ -1,0 +1,6 @@
+import logging
+logging.getLogger().error('early')
+
+
+def handler(event, context):
+    return 1

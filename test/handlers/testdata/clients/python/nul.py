@@ -1,0 +1,2 @@
+x = '\0'
+raise OSError(2, 'no', 'file')

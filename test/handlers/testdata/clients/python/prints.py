@@ -1,0 +1,5 @@
+print('loading')
+
+
+def handler(event, context):
+    return 1
