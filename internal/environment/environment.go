@@ -28,10 +28,6 @@ const (
 	endpointPort   = 4566
 )
 
-// killTimeout bounds the waiting for a killed process; the kernel needs
-// microseconds, unless the process hangs in a dead file system.
-const killTimeout = 10 * time.Second
-
 // State is where an environment stands.
 //
 //	            ┌──────────── timeout, exit ────────────┐
@@ -79,18 +75,31 @@ type Environment struct {
 	peak    int64         // highest memory of the environment so far
 }
 
-// process is a running runtime with what serves it.
+// process is a running runtime with its extensions and what serves them.
 type process struct {
-	sandbox.Process
-	api      *runtimeapi.Server
-	listener net.Listener // of api
-	pipes    *pipes
+	sandbox.Process // nil before its start
+	api             *runtimeapi.Server
+	listener        net.Listener // of api
+	pipes           *pipes       // nil before its start
+	feed            *delivery.Feed
+	extensions      []*extension   // external ones
+	watch           sync.WaitGroup // of their ends
+
+	// What is heard of besides the runtime's end, each nil where it cannot come.
+	initFailed <-chan runtimeapi.Report
+	crashed    chan *extension
+	reported   <-chan runtimeapi.ExtensionReport
+
+	halted   bool
+	deadline time.Time // of what lives on after that
 }
 
-// hangUp ends the runtime API and frees its port. Nobody talks to it any more.
-func (p *process) hangUp() {
-	_ = p.api.Close()
-	_ = p.listener.Close() // the server closes only what it serves already
+// gone is closed when the runtime has ended.
+func (p *process) gone() <-chan struct{} {
+	if p.Process == nil {
+		return nil
+	}
+	return p.Done()
 }
 
 // ID is unique among all environments.
@@ -98,145 +107,6 @@ func (e *Environment) ID() string { return e.id }
 
 // Function is what the environment runs.
 func (e *Environment) Function() *lambda.Function { return e.function }
-
-// Init runs the init phase, at most lambda.InitTimeout long. A phase that fails
-// is no error: it is logged here and run again within the first invocation. The
-// error is the platform's.
-func (e *Environment) Init(ctx context.Context) error {
-	e.logInitStart()
-	begin := time.Now()
-	limit := time.NewTimer(lambda.InitTimeout)
-	defer limit.Stop()
-	f, err := e.start(ctx, "", limit.C)
-	if err != nil {
-		return err
-	}
-	took := time.Since(begin)
-	e.logInit(took, "init", f)
-	if f == nil {
-		e.init = took
-	}
-	return nil
-}
-
-// start boots a runtime and waits until it asks for its first event. On failure
-// of either kind the environment is down.
-func (e *Environment) start(ctx context.Context, id lambda.RequestID, limit <-chan time.Time) (*failure, error) {
-	p, f, err := e.boot(ctx, id)
-	if f != nil || err != nil {
-		return f, err
-	}
-	e.process = p
-	select {
-	case <-p.api.Ready():
-		p.pipes.drain() // what the module wrote stands before START
-		e.state = Idle
-		return nil, nil
-	case report := <-p.api.InitFailed():
-		f = initFailure(report)
-	case <-p.Done():
-		select {
-		case report := <-p.api.InitFailed(): // it said why, and then it ended
-			f = initFailure(report)
-		default:
-			exit := exited(id, p.Exit())
-			exit.kind, f = metrics.Init, &exit
-		}
-	case <-limit:
-		timeout := timedOut(id, e.function.Settings.Timeout, time.Now())
-		f = &timeout
-	case <-ctx.Done():
-		err = fmt.Errorf("init of %s: %w", e.function.ARN, context.Cause(ctx))
-	}
-	e.stop()
-	return f, err
-}
-
-func initFailure(r runtimeapi.Report) *failure {
-	return &failure{kind: metrics.Init, document: r.Payload, status: "error", errorType: r.Type}
-}
-
-// boot starts the runtime's process and what serves it.
-func (e *Environment) boot(ctx context.Context, id lambda.RequestID) (*process, *failure, error) {
-	bound, err := e.box.Listen(ctx, runtimeAPIPort)
-	if err != nil {
-		return nil, nil, fmt.Errorf("listen for the runtime of %s: %w", e.function.ARN, err)
-	}
-	p := &process{listener: listener{bound}, api: runtimeapi.New(runtimeapi.Config{
-		Room: e.factory.Room, Function: e.function, Log: e.log,
-		Subscribe: func(delivery.Subscription) bool { return false },
-	})}
-	e.served.Go(func() {
-		if err := p.api.Serve(p.listener); err != nil {
-			e.log.Warn("runtime API ended early", "error", err)
-		}
-	})
-	undo := p.hangUp
-
-	if p.pipes, err = newPipes(e.out); err != nil {
-		undo()
-		return nil, nil, fmt.Errorf("open the output of %s: %w", e.function.ARN, err)
-	}
-	undo = func() { p.hangUp(); p.pipes.close() }
-	defer p.pipes.closeWriters()
-
-	paths := e.box.Paths()
-	launch := e.runtime.Launch(bootstrap.Layout{
-		Task: paths.Task, Opt: paths.Opt, Runtime: paths.Runtime, Lang: paths.Lang, Tmp: paths.Tmp,
-		HostTask: e.code, HostOpt: e.layers,
-	})
-	vars := e.variables(launch, paths, bound.Addr().String())
-	cmd := command(e.function, e.runtime.Adjust(launch, vars), paths, vars)
-	cmd.Stdout, cmd.Stderr = p.pipes.writers[0], p.pipes.writers[1]
-	if !launch.OSOnly {
-		cmd.Telemetry = p.pipes.writers[2]
-	}
-	if p.Process, err = e.box.Exec(ctx, cmd); err != nil {
-		undo()
-		if launch.OSOnly { // the function's own executable
-			return nil, e.invalidEntrypoint(id, err), nil
-		}
-		return nil, nil, fmt.Errorf("start %s for %s: %w", cmd.Path, e.function.ARN, err)
-	}
-	return p, nil, nil
-}
-
-func (e *Environment) invalidEntrypoint(id lambda.RequestID, err error) *failure {
-	return &failure{
-		kind:       metrics.Init,
-		document:   document("Runtime.InvalidEntrypoint", "RequestId: %s Error: %s", id, err),
-		status:     "error",
-		errorType:  "Runtime.InvalidEntrypoint",
-		logMessage: fmt.Sprintf("RequestId: %s Error: %s\nRuntime.InvalidEntrypoint", id, err),
-	}
-}
-
-// stop ends the runtime and everything it started. The sandbox and its /tmp stay.
-func (e *Environment) stop() {
-	p := e.process
-	if p == nil {
-		return
-	}
-	e.kill()
-	e.process, e.state = nil, Down
-	p.pipes.drain()
-	p.hangUp()
-	p.pipes.close()
-}
-
-// kill ends the runtime's processes. What they said may still be on its way.
-func (e *Environment) kill() {
-	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
-	defer cancel()
-	if err := e.box.KillAll(ctx); err != nil {
-		e.log.Error("processes of an environment survive", "error", err)
-	}
-	select {
-	case <-e.process.Done():
-	case <-ctx.Done():
-		e.log.Error("a killed runtime does not end", "waited", killTimeout)
-	}
-}
 
 // Invoke carries one event through the runtime. It calls deliver once, with the
 // caller's answer, or as soon as that begins where it is a stream, and answered
@@ -255,50 +125,68 @@ func (e *Environment) Invoke(ctx context.Context, inv *lambda.Invocation, delive
 	outcome := Outcome{Outcome: metrics.Outcome{Version: e.function.Version}, Init: e.init}
 	e.init = 0
 
-	f := e.ensureRuntime(ctx, inv.ID, limit.C, begin)
-	e.logStart(inv)
+	f := e.ensureRuntime(ctx, inv.ID, limit.C)
+	e.tellStart(inv)
+	ran := course{began: begin}
+	var extensions <-chan struct{} // closed when they are done; nil for none
 	if f == nil {
 		e.state = Busy
 		inv.Deadline = begin.Add(timeout)
-		outcome.Error, f = e.exchange(ctx, inv, limit.C, &r)
+		x := e.process.api.Offer(inv)
+		extensions = x.ExtensionsIdle()
+		outcome.Error, f = e.exchange(ctx, inv, x, limit.C, &r, &ran)
 	} else {
 		outcome.Error = f.kind
 	}
-	outcome.Duration = time.Since(begin)
+	ran.done = f.time()
 	produced := r.produced()
 	if f != nil && f.document != nil {
 		r.FunctionError = "Unhandled" // also a timeout, which has no error type
 		r.take(runtimeapi.Answer{Payload: f.document, ContentType: "application/json"})
 	}
 	if e.process != nil {
-		e.process.pipes.drain()
+		e.process.drain()
 	}
+	e.tellRuntimeDone(inv.ID, outcome, ran, produced, f)
+	end := ran.done
+	if f == nil && extensions != nil {
+		f = await(e, ctx, inv.ID, limit.C, extensions, new(struct{}), false)
+		end = f.time()
+		outcome.Extensions = end.Sub(ran.done)
+		e.process.drain()
+	}
+	outcome.Duration = end.Sub(begin)
 	outcome.MaxMemory = e.memory(f)
-	e.logEnd(inv.ID, outcome, produced, f)
+	e.tellReport(inv.ID, outcome, ran, f)
 	if r.tail != nil {
 		e.out.keepTail(nil)
 	}
 	r.finish()
+	if f != nil {
+		e.shutDown(f.shutdownReason())
+	} else {
+		e.state = Idle
+	}
 	return outcome
 }
 
 // ensureRuntime runs the init again when there is no runtime: it failed, timed
 // out or was killed. The time counts as the invocation's.
-func (e *Environment) ensureRuntime(ctx context.Context, id lambda.RequestID, limit <-chan time.Time, begin time.Time) *failure {
-	if e.process != nil {
+func (e *Environment) ensureRuntime(ctx context.Context, id lambda.RequestID, limit <-chan time.Time) *failure {
+	if p := e.process; p != nil {
 		select {
-		case <-e.process.Done(): // it died while idle
-			e.stop()
+		case <-p.Done(): // it died while idle …
+		case <-p.crashed: // … or one of its extensions
+		case <-p.reported:
 		default:
 			return nil
 		}
+		e.shutDown(shutdownFailure)
 	}
-	f, err := e.start(ctx, id, limit)
+	_, f, err := e.start(ctx, id, invokePhase, limit)
 	if err != nil {
 		e.log.Error("cannot start a runtime", "error", err)
-		f = platformFailure(id)
 	}
-	e.logInit(time.Since(begin), "invoke", f)
 	return f
 }
 
@@ -311,10 +199,9 @@ func platformFailure(id lambda.RequestID) *failure {
 	}
 }
 
-// exchange gives the event to the runtime and waits until the runtime is ready
-// for the next, or gone.
-func (e *Environment) exchange(ctx context.Context, inv *lambda.Invocation, limit <-chan time.Time, r *reply) (metrics.ErrorKind, *failure) {
-	x := e.process.api.Offer(inv)
+// exchange waits, with the runtime given the event, until it is ready for the
+// next, or gone.
+func (e *Environment) exchange(ctx context.Context, inv *lambda.Invocation, x runtimeapi.Exchange, limit <-chan time.Time, r *reply, ran *course) (metrics.ErrorKind, *failure) {
 	var given runtimeapi.Answer
 	f := await(e, ctx, inv.ID, limit, x.Answer(), &given, false)
 	if f != nil {
@@ -327,6 +214,7 @@ func (e *Environment) exchange(ctx context.Context, inv *lambda.Invocation, limi
 			return f.kind, f
 		}
 	}
+	ran.answered = time.Now()
 	r.take(given)
 	errorType := given.ErrorType
 	if given.Stream != nil {
@@ -340,6 +228,7 @@ func (e *Environment) exchange(ctx context.Context, inv *lambda.Invocation, limi
 		r.endStream(end)
 		errorType = end.ErrorCode
 	}
+	ran.complete = time.Now()
 	if f == nil {
 		f = await(e, ctx, inv.ID, limit, x.Idle(), new(struct{}), false)
 	}
@@ -353,40 +242,54 @@ func (e *Environment) exchange(ctx context.Context, inv *lambda.Invocation, limi
 	default:
 		kind = metrics.Handler
 	}
-	if f == nil {
-		e.state = Idle
-		return kind, nil
+	if f != nil {
+		f.document = nil // the caller has an answer
 	}
-	f.document = nil // the caller has an answer
 	return kind, f
 }
 
-// await waits for the runtime to say something. If it ends, or its time does,
-// there is no runtime any more and the failure says why. What it said just before
-// its end counts, and the next wait finds it gone. What is owed is waited for
-// even then: the server says it when all that was sent has arrived.
+// await waits for somebody to say something. If the runtime or an extension ends
+// or fails, or the time does, the runtime is halted and the failure says why. What
+// it said just before its end counts, and the next wait finds it gone. What is owed
+// is waited for even then: the server says it when all that was sent has arrived.
 func await[T any](e *Environment, ctx context.Context, id lambda.RequestID, limit <-chan time.Time, said <-chan T, to *T, owed bool) *failure {
 	p := e.process
-	fail := func(f failure) *failure { e.stop(); return &f }
-	for gone := p.Done(); ; {
+	fail := func(f *failure) *failure {
+		f.at = time.Now()
+		e.halt()
+		return f
+	}
+	for gone := p.gone(); ; {
 		select {
 		case *to = <-said:
 			return nil
 		case <-gone:
-			e.kill() // or its children might speak on
+			at := time.Now()
+			e.halt() // or its children might speak on
 			if gone = nil; owed {
 				continue
 			}
 			select {
 			case *to = <-said:
 				return nil
+			case r := <-p.initFailed: // it said why, and then it ended
+				return fail(initFailure(r))
 			default:
-				return fail(exited(id, p.Exit()))
+				f := exited(id, p.Exit())
+				f.at = at
+				return &f
 			}
+		case r := <-p.initFailed:
+			return fail(initFailure(r))
+		case x := <-p.crashed:
+			return fail(e.extensionCrashed(id, x))
+		case r := <-p.reported:
+			return fail(extensionReported(id, r))
 		case <-limit:
-			return fail(timedOut(id, e.function.Settings.Timeout, time.Now()))
+			f := timedOut(id, e.function.Settings.Timeout, time.Now())
+			return fail(&f)
 		case <-ctx.Done():
-			return fail(*platformFailure(id))
+			return fail(platformFailure(id))
 		}
 	}
 }
@@ -411,7 +314,7 @@ func (e *Environment) Close(ctx context.Context) error {
 	if e.state == Closed {
 		return nil
 	}
-	e.stop()
+	e.shutDown(shutdownSpindown)
 	e.state = Closed
 	err := e.box.Destroy(ctx)
 	for _, l := range e.listeners {

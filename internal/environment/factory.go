@@ -121,7 +121,7 @@ func (f *Factory) New(ctx context.Context, fn *lambda.Function) (_ *Environment,
 			e.log.Warn("the AWS endpoint of an environment ended early", "error", err)
 		}
 	})
-	e.out = &output{sink: f.Logs(fn.ARN.Scope, fn.Settings.Logging.Group, e.stream)}
+	e.out = &output{sink: f.Logs(fn.ARN.Scope, fn.Settings.Logging.Group, e.stream), structured: e.json()}
 	return e, nil
 }
 

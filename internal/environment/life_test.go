@@ -36,6 +36,11 @@ func newRig(t *testing.T, bootstrap string, change func(*lambda.Function)) *rig 
 	if change != nil {
 		change(fn)
 	}
+	return rigOf(t, f, fn)
+}
+
+func rigOf(t *testing.T, f *environmenttest.Fixture, fn *lambda.Function) *rig {
+	t.Helper()
 	e, err := f.New(t.Context(), fn)
 	if err != nil {
 		t.Fatal(err)

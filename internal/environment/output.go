@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kiln/internal/lambda"
+	"kiln/internal/telemetry/delivery"
 )
 
 // readSize is how much is taken from a pipe at once: the kernel's pipe size.
@@ -35,11 +36,51 @@ type Sink interface {
 // line of stdout or stderr each, or a frame of the telemetry descriptor. It
 // belongs to one environment and outlives resets of its runtime.
 type output struct {
-	sink Sink
+	sink       Sink
+	structured bool // lines that are JSON are telemetry as such
 
 	mu   sync.Mutex
-	tail *tail     // guarded by mu; of the running invocation, when its caller wants it
-	last time.Time // guarded by mu; of the latest event
+	tail *tail          // guarded by mu; of the running invocation, when its caller wants it
+	last time.Time      // guarded by mu; of the latest event
+	feed *delivery.Feed // guarded by mu; nil: nobody follows, or can
+}
+
+// source is an output as one process writes it.
+type source struct {
+	*output
+	kind delivery.Kind
+}
+
+// line logs what a process wrote, and hands it to those who follow.
+func (s source) line(at time.Time, message []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at = s.logLocked(at, message)
+	if s.feed != nil {
+		s.feed.Publish(delivery.Line(at, s.kind, message, s.structured))
+	}
+}
+
+// follow has a feed get what is written from now on; nil ends that.
+func (o *output) follow(feed *delivery.Feed) {
+	o.mu.Lock()
+	o.feed = feed
+	o.mu.Unlock()
+}
+
+func (o *output) followed() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.feed != nil
+}
+
+// publish hands on what the platform tells.
+func (o *output) publish(e delivery.Event) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.feed != nil {
+		o.feed.Publish(e)
+	}
 }
 
 // log writes one event, in the order of the calls.
@@ -48,6 +89,11 @@ func (o *output) log(message string) { o.logAt(time.Now(), []byte(message)) }
 func (o *output) logAt(at time.Time, message []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.logLocked(at, message)
+}
+
+// logLocked is logAt for who holds o.mu. It returns the event's time.
+func (o *output) logLocked(at time.Time, message []byte) time.Time {
 	if o.tail != nil {
 		o.tail.write(message)
 	}
@@ -58,6 +104,7 @@ func (o *output) logAt(at time.Time, message []byte) {
 	}
 	o.last = at
 	o.sink.Append(at, message)
+	return at
 }
 
 // keepTail starts or, with nil, ends the copying of events.
@@ -80,24 +127,28 @@ func (t *tail) write(message []byte) {
 	}
 }
 
-// pipes are the three outputs of one runtime process.
+// pipes are the outputs of one process: stdout, stderr, and of a runtime telemetry.
 type pipes struct {
-	readers [3]*pipe // stdout, stderr, telemetry
-	writers [3]*os.File
+	readers []*pipe
+	writers []*os.File
 	done    sync.WaitGroup
 }
 
-func newPipes(o *output) (*pipes, error) {
+func newPipes(s source) (*pipes, error) {
 	p := &pipes{}
-	for i := range p.readers {
+	count := 3
+	if s.kind == delivery.Extension {
+		count = 2
+	}
+	for i := range count {
 		r, w, err := os.Pipe()
 		if err != nil {
 			p.closeWriters()
 			p.close()
 			return nil, err
 		}
-		p.readers[i] = &pipe{file: r, out: o, framed: i == 2}
-		p.writers[i] = w
+		p.readers = append(p.readers, &pipe{file: r, out: s, framed: i == 2})
+		p.writers = append(p.writers, w)
 	}
 	for _, r := range p.readers {
 		p.done.Go(r.run)
@@ -108,9 +159,7 @@ func newPipes(o *output) (*pipes, error) {
 // closeWriters gives up our copies once the process has its own.
 func (p *pipes) closeWriters() {
 	for _, w := range p.writers {
-		if w != nil {
-			_ = w.Close() // a pipe holds nothing that a close could lose
-		}
+		_ = w.Close() // a pipe holds nothing that a close could lose
 	}
 }
 
@@ -124,9 +173,7 @@ func (p *pipes) drain() {
 // close ends the readers, also when a process that escaped still holds the other end.
 func (p *pipes) close() {
 	for _, r := range p.readers {
-		if r != nil {
-			_ = r.file.Close()
-		}
+		_ = r.file.Close()
 	}
 	p.done.Wait()
 }
@@ -134,7 +181,7 @@ func (p *pipes) close() {
 // pipe is the read end of one output.
 type pipe struct {
 	file   *os.File
-	out    *output
+	out    source
 	framed bool
 
 	mu   sync.Mutex
@@ -214,28 +261,28 @@ func readable(fds []unix.PollFd) bool {
 }
 
 // splitLines makes each line an event. Without flush the last, unfinished line is returned.
-func splitLines(o *output, data []byte, flush bool) []byte {
+func splitLines(s source, data []byte, flush bool) []byte {
 	for {
 		i := bytes.IndexByte(data, '\n')
 		if i < 0 {
 			break
 		}
-		o.logAt(time.Now(), text(data[:i]))
+		s.line(time.Now(), text(data[:i]))
 		data = data[i+1:]
 	}
 	if len(data) > 0 && (flush || len(data) >= lambda.MaxLogEvent) {
-		o.logAt(time.Now(), text(data))
+		s.line(time.Now(), text(data))
 		data = nil
 	}
 	return data
 }
 
 // splitFrames makes each telemetry frame an event. What is not a frame is taken for lines.
-func splitFrames(o *output, data []byte) []byte {
+func splitFrames(s source, data []byte) []byte {
 	for len(data) >= frameHeader {
 		size := int(binary.BigEndian.Uint32(data[4:8]))
 		if binary.BigEndian.Uint32(data)&frameMask != frameMagic || size > lambda.MaxLogEvent+frameHeader {
-			return splitLines(o, data, false)
+			return splitLines(s, data, false)
 		}
 		if len(data) < frameHeader+size {
 			break
@@ -244,7 +291,7 @@ func splitFrames(o *output, data []byte) []byte {
 		if d := time.Since(at); d < -time.Minute || d > time.Hour {
 			at = time.Now() // a clock set by the function is not ours
 		}
-		o.logAt(at, text(bytes.TrimSuffix(data[frameHeader:frameHeader+size], []byte{'\n'})))
+		s.line(at, text(bytes.TrimSuffix(data[frameHeader:frameHeader+size], []byte{'\n'})))
 		data = data[frameHeader+size:]
 	}
 	return data

@@ -61,7 +61,7 @@ func TestLines(t *testing.T) {
 		{long, "", false, []string{long}}, // a line without end is not collected for ever
 	} {
 		var e events
-		rest := splitLines(&output{sink: &e}, []byte(c.given), c.flush)
+		rest := splitLines(source{output: &output{sink: &e}}, []byte(c.given), c.flush)
 		if diff := cmp.Diff(c.want, e.messages()) + cmp.Diff(c.rest, string(rest)); diff != "" {
 			t.Errorf("%.20q: %s", c.given, diff)
 		}
@@ -74,7 +74,7 @@ func TestFrames(t *testing.T) {
 	whole := append(frame(now, "one\ntwo\n"), frame(now, "")...)
 	for i := range len(whole) {
 		var e events
-		o := &output{sink: &e}
+		o := source{output: &output{sink: &e}}
 		rest := splitFrames(o, whole[:i])
 		if rest = splitFrames(o, append(bytes.Clone(rest), whole[i:]...)); len(rest) > 0 {
 			t.Errorf("cut at %d: %q is left", i, rest)
@@ -92,7 +92,7 @@ func TestFrames(t *testing.T) {
 		"after text": {append([]byte("a line of more than a frame's header\n"), frame(noBreak, "x")...), []string{"a line of more than a frame's header", string(text(frame(noBreak, "x")))}},
 	} {
 		var e events
-		o := &output{sink: &e}
+		o := source{output: &output{sink: &e}}
 		splitLines(o, splitFrames(o, c.given), true)
 		if diff := cmp.Diff(c.want, e.messages()); diff != "" {
 			t.Errorf("%s: %s", what, diff)
@@ -100,7 +100,7 @@ func TestFrames(t *testing.T) {
 	}
 	for _, wrong := range []time.Time{now.Add(-2 * time.Hour), now.Add(2 * time.Hour), time.UnixMicro(0)} {
 		var e events
-		splitFrames(&output{sink: &e}, frame(wrong, "x"))
+		splitFrames(source{output: &output{sink: &e}}, frame(wrong, "x"))
 		if d := time.Since(e[0].at); d < 0 || d > time.Minute {
 			t.Errorf("a clock that shows %v: the event is at %v", wrong, e[0].at)
 		}
@@ -111,7 +111,7 @@ func TestFrames(t *testing.T) {
 func TestEventsKeepTheirOrder(t *testing.T) {
 	t.Parallel()
 	var e events
-	o := &output{sink: &e}
+	o := source{output: &output{sink: &e}}
 	o.log("START")
 	splitFrames(o, frame(time.Now().Add(-time.Second), "line"))
 	o.log("END")
@@ -128,7 +128,7 @@ func TestEventsKeepTheirOrder(t *testing.T) {
 func TestTail(t *testing.T) {
 	t.Parallel()
 	var e events
-	o := &output{sink: &e}
+	o := source{output: &output{sink: &e}}
 	o.log("before")
 	kept := &tail{}
 	o.keepTail(kept)
@@ -160,7 +160,7 @@ func FuzzFrames(f *testing.F) {
 			piece = 1
 		}
 		var e events
-		o := &output{sink: &e}
+		o := source{output: &output{sink: &e}}
 		var rest []byte
 		for len(data) > 0 {
 			n := min(piece, len(data))

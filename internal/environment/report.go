@@ -20,13 +20,54 @@ type Outcome struct {
 	Init time.Duration // of a cold start that succeeded; else 0
 }
 
+// course is when an invocation came how far; zero: it did not.
+type course struct {
+	began    time.Time // the runtime has the event
+	answered time.Time // its answer is here, or begins
+	complete time.Time // the answer is whole
+	done     time.Time // it asked for the next event, or ended
+}
+
+// spans are AWS's parts of the runtime's time.
+func (c course) spans() []span {
+	if c.complete.IsZero() {
+		return nil
+	}
+	return []span{
+		newSpan("responseLatency", c.began, c.answered),
+		newSpan("responseDuration", c.answered, c.complete),
+		newSpan("runtimeOverhead", c.complete, c.done),
+	}
+}
+
 // failure is an error that the platform reports, in the caller's words and in the log's.
 type failure struct {
 	kind       metrics.ErrorKind
-	document   []byte // for the caller
-	status     string // of REPORT and INIT_REPORT: error or timeout; "" for none
-	errorType  string // likewise
-	logMessage string // between START and END; "" for none
+	document   []byte    // for the caller
+	status     string    // of REPORT and INIT_REPORT: error or timeout; "" for none
+	errorType  string    // likewise
+	logMessage string    // between START and END; "" for none
+	at         time.Time // zero: not since an invocation began
+}
+
+// time is when what was waited for failed or, with no failure, has just happened.
+func (f *failure) time() time.Time {
+	if f == nil || f.at.IsZero() {
+		return time.Now()
+	}
+	return f.at
+}
+
+// shutdownReason is what extensions are told of why the environment ends.
+func (f *failure) shutdownReason() string {
+	switch {
+	case f.status == "timeout":
+		return shutdownTimeout
+	case f.kind == metrics.Platform:
+		return shutdownSpindown
+	default:
+		return shutdownFailure
+	}
 }
 
 func document(errorType, format string, args ...any) []byte {

@@ -66,15 +66,35 @@ func (e *Environment) variables(launch bootstrap.Launch, paths sandbox.Paths, ap
 	return env
 }
 
-// command is the process that starts the runtime: the launch itself, or the
-// wrapper script that the function's owner put before it.
-func command(fn *lambda.Function, launch bootstrap.Launch, paths sandbox.Paths, vars map[string]string) sandbox.Command {
+// extensionVariables are the environment of an external extension: the runtime's
+// without what concerns a runtime alone.
+// https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
+func extensionVariables(vars map[string]string) map[string]string {
+	vars = maps.Clone(vars)
+	for _, name := range []string{
+		"AWS_EXECUTION_ENV", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME", "AWS_LAMBDA_LOG_FORMAT", "AWS_LAMBDA_LOG_LEVEL",
+		"LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR", "AWS_XRAY_CONTEXT_MISSING", "AWS_XRAY_DAEMON_ADDRESS",
+	} {
+		delete(vars, name)
+	}
+	maps.DeleteFunc(vars, func(name, _ string) bool { return strings.HasPrefix(name, "_") })
+	return vars
+}
+
+// environ lists variables as a process gets them.
+func environ(vars map[string]string) []string {
 	env := make([]string, 0, len(vars))
 	for _, name := range slices.Sorted(maps.Keys(vars)) {
 		env = append(env, name+"="+vars[name])
 	}
+	return env
+}
+
+// command is the process that starts the runtime: the launch itself, or the
+// wrapper script that the function's owner put before it.
+func command(fn *lambda.Function, launch bootstrap.Launch, paths sandbox.Paths, vars map[string]string) sandbox.Command {
 	wrapped := launch.Wrapped(inside(fn.Settings.Environment["AWS_LAMBDA_EXEC_WRAPPER"], paths))
-	cmd := sandbox.Command{Path: wrapped.Path, Args: wrapped.Args, Dir: launch.Dir, Env: env}
+	cmd := sandbox.Command{Path: wrapped.Path, Args: wrapped.Args, Dir: launch.Dir, Env: environ(vars)}
 	if wrapped.Path != launch.Path {
 		// Through env(1), so that a wrapper that is missing exits with 127, as on AWS.
 		cmd.Path = "/usr/bin/env"

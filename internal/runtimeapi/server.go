@@ -175,12 +175,18 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
+// EndRuntime says that the runtime is being ended: no answer of its counts from
+// here on. Extensions are served on.
+func (s *Server) EndRuntime() {
+	s.mu.Lock()
+	s.state = ended
+	s.mu.Unlock()
+}
+
 // Close ends every request and wakes every waiter.
 func (s *Server) Close() error {
 	s.stop.Do(func() { close(s.closed) })
-	s.mu.Lock()
-	s.state = ended // no answer counts from here on
-	s.mu.Unlock()
+	s.EndRuntime()
 	return s.http.Close()
 }
 

@@ -24,7 +24,7 @@ import (
 
 const (
 	// MaxFunctions have series of their own; what further ones do is counted
-	// under the function Others of no account. Each costs about 60 series.
+	// under the function Others of no account. Each costs about 60 series, with extensions 80.
 	MaxFunctions = 5000
 	// MaxVersions of one function have series of their own, and so have as many
 	// throttle reasons; the rest share Others.
@@ -46,6 +46,7 @@ const (
 	Exit             ErrorKind = "exit"               // the runtime exited
 	OutOfMemory      ErrorKind = "out_of_memory"      // the memory limit killed it
 	Init             ErrorKind = "init"               // it could not be initialised
+	Extension        ErrorKind = "extension"          // an extension exited, or reported an error
 	ResponseTooLarge ErrorKind = "response_too_large" // the answer is above its limit
 	Platform         ErrorKind = "platform"           // Kiln failed after the code had begun
 )
@@ -69,6 +70,9 @@ type Outcome struct {
 	Error     ErrorKind
 	Duration  time.Duration // of the code on the event, without init
 	MaxMemory int64         // bytes; 0: not known
+	// Extensions is the part of Duration in which extensions ran after the code was
+	// done: PostRuntimeExtensionsDuration.
+	Extensions time.Duration
 }
 
 // Config of a Recorder.
@@ -88,6 +92,7 @@ type Recorder struct {
 	throttles    *prometheus.CounterVec
 	durations    *prometheus.HistogramVec
 	inits        *prometheus.HistogramVec
+	extensions   *prometheus.HistogramVec
 	memory       *prometheus.GaugeVec
 	environments *prometheus.GaugeVec
 
@@ -116,6 +121,8 @@ func New(cfg Config) *Recorder {
 			Name: "kiln_throttles_total", Help: "Requests turned away for lack of concurrency or for their rate; not invocations."}, with("reason")),
 		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "kiln_invocation_duration_seconds", Help: "Time the code spent on an event, init excluded.", Buckets: durationBuckets}, function),
+		extensions: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "kiln_post_runtime_extensions_duration_seconds", Help: "Time that extensions ran after the code was done, of invocations with such.", Buckets: durationBuckets}, function),
 		inits: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "kiln_init_duration_seconds", Help: "Time an environment took to initialise the function.", Buckets: durationBuckets[:len(durationBuckets)-2]}, function),
 		memory: prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -127,7 +134,7 @@ func New(cfg Config) *Recorder {
 		Name: "kiln_build_info", Help: "1; the labels describe the program.",
 		ConstLabels: prometheus.Labels{"version": cfg.Version, "revision": cfg.Revision, "goversion": runtime.Version()}})
 	build.Set(1)
-	r.registry.MustRegister(r.invocations, r.errors, r.throttles, r.durations, r.inits, r.memory, r.environments, build,
+	r.registry.MustRegister(r.invocations, r.errors, r.throttles, r.durations, r.inits, r.extensions, r.memory, r.environments, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	r.handler = promhttp.HandlerFor(r.registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})
 	return r
@@ -195,6 +202,7 @@ func (r *Recorder) Forget(arn lambda.FunctionARN) {
 	r.throttles.DeletePartialMatch(labels)
 	r.durations.DeletePartialMatch(labels)
 	r.inits.DeletePartialMatch(labels)
+	r.extensions.DeletePartialMatch(labels)
 	r.memory.DeletePartialMatch(labels)
 	r.environments.DeletePartialMatch(labels)
 }
@@ -245,6 +253,7 @@ type Function struct {
 	population map[EnvironmentState]int64            // guarded by mu
 	durations  prometheus.Observer                   // guarded by mu; nil: no invocation yet
 	initTimes  prometheus.Observer                   // guarded by mu; nil: no init yet
+	extensions prometheus.Observer                   // guarded by mu; nil: none yet
 	memory     prometheus.Gauge                      // guarded by mu; nil: not known
 }
 
@@ -299,6 +308,12 @@ func (f *Function) Invocation(o Outcome) {
 		f.durations = f.recorder.durations.WithLabelValues(f.labels()...)
 	}
 	f.durations.Observe(o.Duration.Seconds())
+	if o.Extensions > 0 {
+		if f.extensions == nil {
+			f.extensions = f.recorder.extensions.WithLabelValues(f.labels()...)
+		}
+		f.extensions.Observe(o.Extensions.Seconds())
+	}
 	if o.MaxMemory > f.maxMemory.Load() {
 		if f.memory == nil {
 			f.memory = f.recorder.memory.WithLabelValues(f.labels()...)

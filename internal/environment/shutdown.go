@@ -1,0 +1,168 @@
+package environment
+
+import (
+	"context"
+	"syscall"
+	"time"
+)
+
+// Why an environment's processes are ended, as extensions are told.
+const (
+	shutdownSpindown = "spindown" // it is not needed any more
+	shutdownTimeout  = "timeout"
+	shutdownFailure  = "failure"
+)
+
+// How long the processes get to end by themselves: AWS's figures. Without
+// extensions they get none.
+// https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
+const (
+	internalBudget = 500 * time.Millisecond  // of a runtime with internal extensions
+	externalBudget = 2000 * time.Millisecond // of all, where there are external ones
+	runtimeShare   = 300 * time.Millisecond  // of the runtime in that
+	// flushTimeout bounds, in that, the wait for the last telemetry to be taken.
+	flushTimeout = 200 * time.Millisecond
+)
+
+// killTimeout bounds the waiting for a killed process; the kernel needs
+// microseconds, unless the process hangs in a dead file system.
+const killTimeout = 10 * time.Second
+
+// halt ends the runtime: at once without extensions, else after a SIGTERM and the
+// time to obey it. No answer counts any more. Extensions live on until shutDown.
+func (e *Environment) halt() {
+	p := e.process
+	if p == nil || p.halted {
+		return
+	}
+	p.halted = true
+	p.api.EndRuntime()
+	budget, share := p.budget()
+	if budget == 0 {
+		e.kill()
+		return
+	}
+	p.deadline = time.Now().Add(budget)
+	if p.Process == nil {
+		return
+	}
+	_ = p.Signal(syscall.SIGTERM) // one that is gone is no error, and others end in kill
+	if waitDone(p, time.Now().Add(share)) {
+		return
+	}
+	_ = p.Signal(syscall.SIGKILL)
+	waitDone(p, time.Now().Add(killTimeout))
+}
+
+// budget is how long the processes get to end, and the runtime first.
+func (p *process) budget() (all, runtime time.Duration) {
+	switch {
+	case len(p.extensions) > 0:
+		return externalBudget, runtimeShare
+	case len(p.api.Extensions()) > 0:
+		return internalBudget, internalBudget
+	}
+	return 0, 0
+}
+
+// waitDone waits for a process until the deadline, and reports whether it is gone.
+func waitDone(p interface{ Done() <-chan struct{} }, deadline time.Time) bool {
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	select {
+	case <-p.Done():
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// shutDown ends the runtime, the extensions, and everything that they started. The
+// sandbox and its /tmp stay.
+func (e *Environment) shutDown(reason string) {
+	p := e.process
+	if p == nil {
+		return
+	}
+	e.halt()
+	p.drain()
+	if len(p.extensions) > 0 {
+		e.shutDownExtensions(reason)
+	}
+	e.kill()
+	e.process, e.state = nil, Down
+	p.drain()
+	e.out.follow(nil)
+	p.feed.Close()
+	p.hangUp()
+	p.closePipes()
+	p.watch.Wait()
+}
+
+// shutDownExtensions lets the external extensions that registered for it end by
+// themselves, with the last telemetry.
+func (e *Environment) shutDownExtensions(reason string) {
+	p := e.process
+	ctx, cancel := context.WithDeadline(context.Background(), p.deadline)
+	defer cancel()
+	flush, done := context.WithTimeout(ctx, flushTimeout)
+	defer done()
+	p.feed.Flush(flush)
+	p.api.Shutdown(reason, p.deadline)
+	wants := map[string]bool{}
+	for _, x := range p.api.Extensions() {
+		wants[x.Name] = x.External && x.WantsShutdown()
+	}
+	for _, x := range p.extensions {
+		if !wants[x.name] {
+			_ = x.Signal(syscall.SIGKILL) // one that is gone is no error, and others end in kill
+		}
+	}
+	for _, x := range p.extensions {
+		waitDone(x, p.deadline)
+	}
+}
+
+// kill ends every process at once. What they said may still be on its way.
+func (e *Environment) kill() {
+	p := e.process
+	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
+	defer cancel()
+	if err := e.box.KillAll(ctx); err != nil {
+		e.log.Error("processes of an environment survive", "error", err)
+	}
+	deadline := time.Now().Add(killTimeout)
+	if p.Process != nil && !waitDone(p, deadline) {
+		e.log.Error("a killed runtime does not end", "waited", killTimeout)
+	}
+	for _, x := range p.extensions {
+		if !waitDone(x, deadline) {
+			e.log.Error("a killed extension does not end", "extension", x.name, "waited", killTimeout)
+		}
+	}
+}
+
+// hangUp ends the runtime API and frees its port. Nobody talks to it any more.
+func (p *process) hangUp() {
+	_ = p.api.Close()
+	_ = p.listener.Close() // the server closes only what it serves already
+}
+
+// drain makes everything that the processes wrote so far an event.
+func (p *process) drain() {
+	if p.pipes != nil {
+		p.pipes.drain()
+	}
+	for _, x := range p.extensions {
+		x.pipes.drain()
+	}
+}
+
+func (p *process) closePipes() {
+	if p.pipes != nil {
+		p.pipes.close()
+	}
+	for _, x := range p.extensions {
+		x.pipes.close()
+	}
+}
