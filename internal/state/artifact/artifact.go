@@ -38,6 +38,8 @@ type Config struct {
 	MaxCache int64
 	// MaxZipped bounds a package, in bytes. 0 means lambda.MaxZipped.
 	MaxZipped int64
+	// MaxMerged bounds the files, folders and links of a merged tree. 0 means as many as a package may have.
+	MaxMerged int
 	// Free fails with state.ErrFull when nothing more may be written. Nil: no floor.
 	Free func() error
 	// Log hears of trees that were damaged. Nil discards it.
@@ -72,6 +74,9 @@ func New(blob state.Blob, dir string, cfg Config) *Store {
 	}
 	if cfg.MaxZipped == 0 {
 		cfg.MaxZipped = lambda.MaxZipped
+	}
+	if cfg.MaxMerged == 0 {
+		cfg.MaxMerged = maxEntries
 	}
 	if cfg.Free == nil {
 		cfg.Free = func() error { return nil }

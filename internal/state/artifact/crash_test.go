@@ -18,7 +18,8 @@ import (
 	"kiln/internal/state/jetstream"
 )
 
-// addForever adds packages until it is killed, and says each one that is stored.
+// addForever adds packages, and merges each with the one before, until it is
+// killed, and says each one that is stored.
 func addForever(dir string) {
 	ctx := context.Background()
 	e := jetstream.New(jetstream.Config{Dir: dir, Node: "n1"})
@@ -28,6 +29,7 @@ func addForever(dir string) {
 		err = s.Open(ctx)
 	}
 	fmt.Println("open")
+	last := ""
 	for i := 0; err == nil; i++ {
 		var b bytes.Buffer
 		w := zip.NewWriter(&b)
@@ -40,6 +42,13 @@ func addForever(dir string) {
 		var p artifact.Package
 		if p, err = s.Add(ctx, b.Bytes()); err == nil {
 			fmt.Println("added", p.Digest, seed)
+			if last != "" {
+				var release func()
+				if _, release, err = s.Merged(ctx, []string{last, p.Digest}); err == nil {
+					release()
+				}
+			}
+			last = p.Digest
 		}
 	}
 	fmt.Println("error", err)
@@ -51,7 +60,7 @@ func addForever(dir string) {
 func TestKill(t *testing.T) {
 	t.Parallel()
 	ctx, dir := context.Background(), t.TempDir()
-	added := map[string]uint64{}
+	added, order, merges := map[string]uint64{}, []string(nil), 0
 	rounds := 15
 	if testing.Short() {
 		rounds = 3
@@ -81,7 +90,7 @@ func TestKill(t *testing.T) {
 			case "open":
 				started = true
 			case "added":
-				added[digest] = seed
+				added[digest], order = seed, append(order, digest)
 			default:
 				t.Errorf("the other process says %s", lines.Text())
 			}
@@ -101,16 +110,25 @@ func TestKill(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, entry := range entries {
+			if strings.HasPrefix(entry.Name(), "merged-") {
+				merges++
+				continue
+			}
 			if err := s.Check(ctx, entry.Name()); err != nil {
 				t.Errorf("a tree without its package: %v", err)
 			}
 		}
-		for digest, seed := range added {
-			path, release := dirOf(t, s, digest)
-			got := tree(t, path)
-			release()
-			if len(got) != 21 || got["d/f7"] != "-rw-r--r-- "+strings.Repeat(fmt.Sprint(seed, 7), 1000) {
-				t.Errorf("%s has %d entries", digest, len(got))
+		for i, digest := range order {
+			for _, parts := range [][]string{{digest}, {order[max(0, i-1)], digest}} {
+				path, release, err := s.Merged(ctx, parts)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := tree(t, path)
+				release()
+				if len(got) != 21 || got["d/f7"] != "-rw-r--r-- "+strings.Repeat(fmt.Sprint(added[digest], 7), 1000) {
+					t.Errorf("%v has %d entries", parts, len(got))
+				}
 			}
 		}
 		if err := e.Close(); err != nil {
@@ -120,5 +138,5 @@ func TestKill(t *testing.T) {
 	if len(added) < rounds {
 		t.Errorf("only %d packages were added", len(added))
 	}
-	t.Logf("%d kills, %d packages", rounds, len(added))
+	t.Logf("%d kills, %d packages, %d times a merged tree", rounds, len(added), merges)
 }

@@ -31,7 +31,8 @@ func mergedName(digests []string) string {
 // Merged returns one tree with the content of several packages, in the way that
 // Dir does for one; that of a single package is its own. Where two packages have
 // the same path, the later one's stands there: a folder joins a folder, and
-// anything else takes the place of what was there, whole.
+// anything else takes the place of what was there, whole. The packages' sizes
+// together are the caller's to bound.
 func (s *Store) Merged(ctx context.Context, digests []string) (path string, release func(), err error) {
 	if len(digests) == 1 {
 		return s.Dir(ctx, digests[0])
@@ -81,8 +82,8 @@ func (s *Store) merge(ctx context.Context, root *os.Root, digests []string) (*ma
 	top := &node{below: map[string]*node{}}
 	for _, digest := range digests {
 		_, err := readManifest(ctx, s.dir, digest, func(e entry) error {
-			if top.count += top.put(e.Name, e, digest); top.count > maxEntries {
-				return lambda.InvalidParameter("The layers have more than %d files and folders together.", maxEntries)
+			if top.count += top.put(e.Name, e, digest); top.count > s.cfg.MaxMerged {
+				return lambda.InvalidParameter("The layers have more than %d files and folders together.", s.cfg.MaxMerged)
 			}
 			return nil
 		})
@@ -184,9 +185,7 @@ func (m *merger) folder(name string, n *node) error {
 // no bytes and shares what the kernel keeps of it in memory, or a copy where the
 // file system has no more of those.
 func (m *merger) file(n *node) error {
-	if m.manifest.Unpacked += n.Size; m.manifest.Unpacked > lambda.MaxUnzipped {
-		return tooLarge()
-	}
+	m.manifest.Unpacked += n.Size
 	m.manifest.add(n.entry)
 	source := path.Join(n.from, codeDir, n.Name)
 	if m.cache.Link(source, path.Join(filepath.ToSlash(m.place), n.Name)) == nil {
