@@ -33,10 +33,13 @@ func named(name string) lambda.FunctionARN {
 	return lambda.FunctionARN{Scope: scope, Name: lambda.FunctionName(name)}
 }
 
-// packages keeps zips in memory; a zip is any text.
+// packages keeps zips in memory; a zip is any text. One that begins with a number
+// and MB unpacks to that.
 type packages struct {
 	mu   sync.Mutex
 	kept map[string]bool // guarded by mu; by SHA256
+
+	checking func() // called within Check, before a change is written; or nil
 }
 
 func digest(zip string) string {
@@ -51,6 +54,9 @@ func (p *packages) Add(_ context.Context, zip []byte) (lambda.Code, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := lambda.Code{SHA256: digest(string(zip)), Size: int64(len(zip))}
+	if _, err := fmt.Sscanf(string(zip), "%d MB", &c.Unpacked); err == nil {
+		c.Unpacked <<= 20
+	}
 	p.kept[c.SHA256] = true
 	return c, nil
 }
@@ -78,7 +84,10 @@ func (p *packages) count() int {
 }
 
 // Check refuses the runtime that no machine has.
-func (*packages) Check(_ context.Context, s *lambda.Settings, _ lambda.Code) error {
+func (p *packages) Check(_ context.Context, s *lambda.Settings, _ lambda.Code) error {
+	if p.checking != nil {
+		p.checking()
+	}
 	if s.Runtime == "cobol" {
 		return lambda.InvalidParameter("no cobol here")
 	}
@@ -468,7 +477,6 @@ func TestRefusals(t *testing.T) {
 		"no such runtime":     func(c *registry.Create) { c.Settings.Runtime = "cobol" },
 		"no runtime":          func(c *registry.Create) { c.Settings.Runtime = "" },
 		"no handler":          func(c *registry.Create) { c.Settings.Handler = "" },
-		"layers":              func(c *registry.Create) { c.Layers = []string{"layer"} },
 		"reserved variable":   func(c *registry.Create) { c.Settings.Environment = map[string]string{"AWS_REGION": "x"} },
 		"variables too large": func(c *registry.Create) { c.Settings.Environment = map[string]string{"A": big} },
 		"zero byte":           func(c *registry.Create) { c.Settings.Environment = map[string]string{"A": "a\x00b"} },
