@@ -432,7 +432,7 @@ func (c cli) call(to target, operation string, in values) (values, *failure) {
 		case int:
 			args = append(args, flag, fmt.Sprint(v))
 		default:
-			if m, ok := v.(values); ok && name == "Code" {
+			if m, ok := v.(values); ok && (name == "Code" || operation == "PublishLayerVersion") {
 				args = append(args, "--zip-file", file(m["ZipFile"].([]byte)))
 				continue
 			}

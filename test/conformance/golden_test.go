@@ -33,7 +33,7 @@ func TestGolden(t *testing.T) {
 	t.Parallel()
 	d := kiln.Start(t, "--any-runtime")
 	code := base64.StdEncoding.EncodeToString(kiln.Zip(map[string]string{"bootstrap!": "#!/bin/sh\n"}))
-	const functions = "/2015-03-31/functions"
+	const functions, layers = "/2015-03-31/functions", "/2018-10-31/layers"
 	for _, step := range []struct{ name, method, path, body string }{
 		{"create_python", "POST", functions, `{"FunctionName":"python","Runtime":"python3.12","Handler":"f.handler","Role":"` + kiln.Role + `","Code":{"ZipFile":"` + code + `"}}`},
 		{"create_provided", "POST", functions, `{"FunctionName":"provided","Runtime":"provided.al2023","Handler":"f","Role":"` + kiln.Role + `","Code":{"ZipFile":"` + code + `"},"Environment":{"Variables":{"KEY":"value"}},"Tags":{"team":"red"}}`},
@@ -43,6 +43,13 @@ func TestGolden(t *testing.T) {
 		{"list", "GET", functions, ""},
 		{"not_found", "GET", functions + "/absent", ""},
 		{"conflict", "POST", functions, `{"FunctionName":"python","Runtime":"python3.12","Handler":"f.handler","Role":"` + kiln.Role + `","Code":{"ZipFile":"` + code + `"}}`},
+		{"publish_layer", "POST", layers + "/l/versions", `{"Content":{"ZipFile":"` + code + `"}}`},
+		{"publish_layer_whole", "POST", layers + "/l/versions", `{"Content":{"ZipFile":"` + code + `"},"Description":"d","LicenseInfo":"MIT","CompatibleRuntimes":["python3.12"],"CompatibleArchitectures":["x86_64","arm64"]}`},
+		{"get_layer", "GET", layers + "/l/versions/2", ""},
+		{"list_layers", "GET", layers, ""},
+		{"list_layer_versions", "GET", layers + "/l/versions", ""},
+		{"layer_permission", "POST", layers + "/l/versions/1/policy", `{"StatementId":"s","Action":"lambda:GetLayerVersion","Principal":"*"}`},
+		{"layer_policy", "GET", layers + "/l/versions/1/policy", ""},
 	} {
 		if step.name == "get_python" {
 			for _, name := range []string{"python", "provided"} {
