@@ -11,6 +11,8 @@ need_nodes
 need_js_sdk
 need_node_clients
 need_python_clients
+need_java
+need_ruby
 need_browser
 need_cc
 

@@ -169,6 +169,15 @@ need_python_clients() {
 	done
 }
 
+# need_java makes sure that there is a JDK, and Maven, which fetches AWS's runtime client.
+need_java() {
+	command -v javac >/dev/null || apt default-jdk-headless
+	command -v mvn >/dev/null || apt maven
+}
+
+# need_ruby makes sure that some Ruby is there.
+need_ruby() { command -v ruby >/dev/null || apt ruby; }
+
 # need_browser installs a real browser.
 need_browser() {
 	command -v chromium >/dev/null || command -v google-chrome >/dev/null || apt chromium

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -122,11 +123,17 @@ func (Family) Launch(id lambda.RuntimeID, in bootstrap.Installation, l bootstrap
 	if major(in.Version) >= 24 {
 		args = append(args, unsafeAllowed)
 	}
+	own := map[string]string{}
+	if runtime.GOOS == "linux" {
+		// AWS's systems have en_US.UTF-8, many machines have not: Java would then read
+		// and write text, and name files, in ASCII. It takes LANG whole or not at all.
+		own["LC_ALL"] = "C.UTF-8"
+	}
 	return bootstrap.Launch{
 		Path:     program,
 		Args:     append(args, "-jar", jar, handlerPlace),
 		Dir:      l.Task,
-		Defaults: l.Defaults(nil),
+		Defaults: l.Defaults(own),
 		Reserved: l.Reserved(map[string]string{"AWS_EXECUTION_ENV": bootstrap.ExecutionEnv(id)}),
 	}
 }
