@@ -195,7 +195,7 @@ func TestJava(t *testing.T) {
 		{"no constructor", "t.Handlers$NoConstructor::h", nil, []call{{`"x"`, `\{"errorMessage":"Class t\.Handlers\$NoConstructor has no public zero-argument constructor".*\}`}}, ""},
 		{"inner class", "t.Handlers$Inner::h", nil, []call{{`"x"`, `\{"errorMessage":"Class t\.Handlers\$Inner cannot be instantiated because it is a non-static inner class".*\}`}}, ""},
 		{"cannot be initialised", "t.Handlers$Broken::h", nil, []call{{`"x"`, `\{"errorMessage":"Error loading class t\.Handlers\$Broken.*","errorType":"java\.lang\.ExceptionInInitializerError".*\}`}}, `(?s)loading\n.*INIT_REPORT .*Status: error.*START`},
-		{"logs", "t.Handlers::logs", nil, []call{{`1`, `null`}}, `printed\nin lines\nto the other\nlogged\nat once\n\[DEBUG\] a debug message\n\[WARN\] a warning\n`},
+		{"logs", "t.Handlers::logs", nil, []call{{`1`, `null`}}, `logged\nat once\n\[DEBUG\] a debug message\n\[WARN\] a warning\n`},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -59,7 +59,6 @@ public class Handlers {
 
     public void logs(Object event, Context c) {
         System.out.println("printed\nin lines");
-        System.err.println("to the other");
         c.getLogger().log("logged\nat once");
         c.getLogger().log("a debug message", LogLevel.DEBUG);
         c.getLogger().log("a warning", LogLevel.WARN);
