@@ -83,8 +83,8 @@ func compile(t *testing.T, source, classPath, release string) map[string]string 
 	return classes
 }
 
-// raw invokes with an event that may be any JSON, and a client context.
-func (f function) raw(payload, clientContext string) reply {
+// send invokes with an event that may be any JSON, and a client context.
+func (f function) send(payload, clientContext string) reply {
 	f.t.Helper()
 	in := &lambda.InvokeInput{FunctionName: &f.name, Payload: []byte(payload), LogType: types.LogTypeTail}
 	if clientContext != "" {
@@ -201,7 +201,7 @@ func TestJava(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			f := create(t, oldest, c.handler, c.change)
 			for i, x := range c.calls {
-				r := f.raw(x.payload, "")
+				r := f.send(x.payload, "")
 				if !regexp.MustCompile(`(?s)\A`+x.want+`\z`).MatchString(r.payload) || (r.failed != "") != strings.Contains(x.want, "error") && !strings.HasPrefix(x.want, ".*") {
 					t.Errorf("%s: got %q %s\nwant %s\n%s", x.payload, r.failed, r.payload, x.want, r.tail)
 				}
@@ -218,14 +218,14 @@ func TestJava(t *testing.T) {
 			in.Code.ZipFile = kiln.Zip(files)
 			in.Layers = []string{layer}
 		})
-		if r := f.raw(`"lib.Library"`, ""); r.payload != `"/opt/java/lib/of-layer.jar"` {
+		if r := f.send(`"lib.Library"`, ""); r.payload != `"/opt/java/lib/of-layer.jar"` {
 			t.Errorf("got %s\n%s", r.payload, r.tail)
 		}
 	})
 	t.Run("context", func(t *testing.T) {
 		f := create(t, oldest, "t.Handlers::context", nil)
 		want := `{"function":"TestJava-context","version":"$LATEST","memory":512,"arn":"arn:aws:lambda:us-east-1:000000000000:function:TestJava-context","group":"/aws/lambda/TestJava-context","stream":true,"left":true,"app":"title","custom":"v","trace":true,"execution":"AWS_Lambda_` + oldest + `"}`
-		if r := f.raw(`{}`, `{"client":{"app_title":"title"},"custom":{"k":"v"}}`); r.payload != want {
+		if r := f.send(`{}`, `{"client":{"app_title":"title"},"custom":{"k":"v"}}`); r.payload != want {
 			t.Errorf("got %s\nwant %s\n%s", r.payload, want, r.tail)
 		}
 	})
@@ -233,7 +233,7 @@ func TestJava(t *testing.T) {
 		f := create(t, oldest, "t.Handlers::logs", func(in *lambda.CreateFunctionInput) {
 			in.LoggingConfig = &types.LoggingConfig{LogFormat: types.LogFormatJson, ApplicationLogLevel: types.ApplicationLogLevelWarn}
 		})
-		r := f.raw(`{}`, "")
+		r := f.send(`{}`, "")
 		if !regexp.MustCompile(`\{"timestamp":"[^"]+Z","message":"a warning","level":"WARN","AWSRequestId":"[0-9a-f-]{36}"\}`).MatchString(r.tail) || strings.Contains(r.tail, "debug message") {
 			t.Errorf("logged\n%s", r.tail)
 		}
@@ -242,7 +242,7 @@ func TestJava(t *testing.T) {
 		t.Run(id, func(t *testing.T) {
 			f := create(t, id, "t.Handlers::greet", nil)
 			for range 2 {
-				if r := f.raw(`{"name":"you","age":41}`, ""); r.payload != `{"text":"hello you","next":42}` || strings.Contains(r.tail, "WARNING") {
+				if r := f.send(`{"name":"you","age":41}`, ""); r.payload != `{"text":"hello you","next":42}` || strings.Contains(r.tail, "WARNING") {
 					t.Errorf("got %s\n%s", r.payload, r.tail)
 				}
 			}
