@@ -45,6 +45,9 @@ func main() {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGSEGV)
 		time.Sleep(time.Minute)
 	}
+	if os.Getenv("INIT") == "sigterm" {
+		lambda.StartWithOptions(handle, lambda.WithEnableSIGTERM(func() { fmt.Println("terminated") }))
+	}
 	lambda.Start(handle)
 }
 
