@@ -205,7 +205,7 @@ func (s *Store) Keys(ctx context.Context) ([]string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for digest, t := range s.trees {
-		if t.bytes > 0 && t.parts == nil && !slices.Contains(keys, digest) {
+		if t.bytes > 0 && t.isPackage() && !slices.Contains(keys, digest) {
 			keys = append(keys, digest)
 		}
 	}

@@ -31,7 +31,8 @@ const (
 //	unknown ──build, check──▶ ready ──evict, remove──▶ gone (a new tree takes its name)
 type tree struct {
 	name  string   // a package's digest, or mergedName's
-	parts []string // the packages of a merged tree; nil for a package's own
+	parts []string // the packages of a merged tree; nil for others
+	fill  Fill     // makes a filled tree; nil for others; guarded by lock
 	// lock holds a token while the tree is built, checked or removed. It is taken
 	// by pin, before Store.mu.
 	lock chan struct{}
@@ -159,6 +160,11 @@ func (s *Store) use(ctx context.Context, name string, parts ...string) (path str
 	if err != nil {
 		return "", nil, err
 	}
+	return s.take(ctx, t)
+}
+
+// take makes a pinned tree ready and unlocks it; release unpins it.
+func (s *Store) take(ctx context.Context, t *tree) (path string, release func(), err error) {
 	err = s.ready(ctx, t)
 	t.unlock()
 	if err != nil {
@@ -166,14 +172,14 @@ func (s *Store) use(ctx context.Context, name string, parts ...string) (path str
 		return "", nil, diskError(err)
 	}
 	s.touch(t)
-	return filepath.Join(s.dir, name, codeDir), sync.OnceFunc(func() { s.unpin(t) }), nil
+	return filepath.Join(s.dir, t.name, codeDir), sync.OnceFunc(func() { s.unpin(t) }), nil
 }
 
 // ready sees to it that the tree is there and sound. Its lock is held.
 func (s *Store) ready(ctx context.Context, t *tree) error {
 	s.mu.Lock()
-	if t.parts != nil {
-		t.doomed = false // its packages were added again
+	if !t.isPackage() {
+		t.doomed = false // what it is made of was added again
 	}
 	ready, there, doomed := t.ready, t.bytes > 0, t.doomed
 	s.mu.Unlock()
@@ -196,7 +202,10 @@ func (s *Store) ready(ctx context.Context, t *tree) error {
 		}
 		s.cfg.Log.Warn("a package's tree was damaged and is unpacked again", "tree", t.name, "error", err)
 	}
-	if t.parts != nil {
+	switch {
+	case t.fill != nil:
+		return s.refill(ctx, t)
+	case t.parts != nil:
 		return s.remerge(ctx, t)
 	}
 	return s.rebuild(ctx, t)
@@ -355,7 +364,7 @@ func (s *Store) takeStock() error {
 			trash = append(trash, path)
 			continue
 		}
-		if checkDigest(strings.TrimPrefix(e.Name(), mergedPrefix)) != nil {
+		if checkDigest(strings.TrimPrefix(strings.TrimPrefix(e.Name(), mergedPrefix), filledPrefix)) != nil {
 			continue // not ours
 		}
 		info, err := e.Info()
