@@ -16,7 +16,7 @@ while IFS=: read -r file target; do
 	found=$((found + 1))
 	package=./$(dirname "$file")
 	say "── $target ($package), $time"
-	if ! go test "$package" -run '^$' -fuzz "^$target\$" -fuzztime "$time" 2>&1 | tee "$log" >&2; then
+	if ! go test "$package" -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 10x 2>&1 | tee "$log" >&2; then
 		# Go sometimes fails with nothing found, when the time ends during an input
 		# (golang.org/issue/75804).
 		if grep -q 'Failing input' "$log" || ! grep -q '^    context deadline exceeded' "$log"; then
