@@ -132,6 +132,7 @@ type settings struct {
 	Driver             string `placeholder:"NAME" help:"Where functions run: auto, linux or process."`
 	Network            string `placeholder:"NAME" help:"Network of linux sandboxes: none or host."`
 	AnyRuntime         bool   `help:"Let the nearest installed version serve a runtime that is missing."`
+	ImageFolders       string `placeholder:"PATHS" help:"Folders whose OCI layouts and docker archives functions may be made from."`
 	RuntimePaths       string `placeholder:"PATHS" help:"Interpreters, or folders of them, to look at first."`
 	Concurrency        string `placeholder:"N" help:"Concurrent executions of an account in a region."`
 	IdleTimeout        string `placeholder:"TIME" help:"How long an idle environment is kept."`

@@ -30,6 +30,7 @@ type Config struct {
 	Network      string   `toml:"network" help:"Network of a linux sandbox: none (only its runtime API, and Kiln itself), or host (shares the machine's network)."`
 	AnyRuntime   bool     `toml:"any_runtime" help:"Run a function on another version of its language's interpreter when its own is not installed, such as nodejs20.x on Node 22."`
 	RuntimePaths []string `toml:"runtime_paths" help:"Interpreters, or folders with them, to look at before the usual places."`
+	ImageFolders []string `toml:"image_folders" help:"Folders whose OCI layouts and docker archives callers may name as an ImageUri (oci:/folder:tag, docker-archive:/file.tar). Images of registries need none."`
 
 	Concurrency      int      `toml:"concurrency" help:"Concurrent executions of an account in a region; above it, requests are throttled."`
 	IdleTimeout      Duration `toml:"idle_timeout" help:"How long an environment is kept without work."`

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -127,6 +128,12 @@ func (c Config) Validate() error {
 	for _, path := range c.RuntimePaths {
 		if path == "" {
 			bad("runtime_paths", "one path is empty; remove it")
+		}
+	}
+
+	for _, path := range c.ImageFolders {
+		if !filepath.IsAbs(path) {
+			bad("image_folders", "%q is not an absolute path, such as /srv/images", path)
 		}
 	}
 

@@ -13,18 +13,38 @@ import (
 	"kiln/internal/lambda"
 	"kiln/internal/state/artifact"
 	"kiln/internal/state/datadir"
+	"kiln/internal/state/image"
 	"kiln/internal/telemetry/logs"
 )
 
-// packages is the artifact store by the code's name in the API.
-type packages struct{ store *artifact.Store }
+// packages are the stores of packages and images by the code's name in the API.
+type packages struct {
+	store  *artifact.Store
+	images *image.Store
+}
 
 func (p packages) Add(ctx context.Context, zip []byte) (lambda.Code, error) {
 	added, err := p.store.Add(ctx, zip)
 	return lambda.Code{SHA256: added.SHA256, Size: added.Size, Unpacked: added.UnpackedBytes}, err
 }
 
+func (p packages) Resolve(ctx context.Context, uri string) (lambda.Code, error) {
+	i, err := p.images.Resolve(ctx, uri)
+	return lambda.Code{SHA256: i.Digest, ImageURI: uri, ResolvedImageURI: i.Resolved}, err
+}
+
+func (p packages) Pull(ctx context.Context, c lambda.Code) error {
+	return p.images.Pull(ctx, image.Image{Digest: c.SHA256, Resolved: c.ResolvedImageURI})
+}
+
+func (p packages) Root(ctx context.Context, c lambda.Code) (string, image.Process, func(), error) {
+	return p.images.Root(ctx, c.SHA256)
+}
+
 func (p packages) Remove(ctx context.Context, c lambda.Code) error {
+	if c.IsImage() {
+		return p.images.Remove(ctx, c.SHA256)
+	}
 	return by(c, func(digest string) error { return p.store.Remove(ctx, digest) })
 }
 
@@ -93,8 +113,11 @@ func sink(store *logs.Store) func(lambda.Scope, string, string) environment.Sink
 	}
 }
 
-// Keys lists the packages that are stored or cached.
+// Keys lists the packages that are stored or cached, and the images.
 func (p packages) Keys(ctx context.Context) (list []lambda.Code, err error) {
+	for _, i := range p.images.Images() {
+		list = append(list, lambda.Code{SHA256: i.Digest, ResolvedImageURI: i.Resolved})
+	}
 	keys, err := p.store.Keys(ctx)
 	for _, digest := range keys {
 		sum, err := hex.DecodeString(digest)

@@ -36,6 +36,7 @@ import (
 	"kiln/internal/scheduler"
 	"kiln/internal/state/artifact"
 	"kiln/internal/state/datadir"
+	"kiln/internal/state/image"
 	"kiln/internal/state/jetstream"
 	"kiln/internal/telemetry/logs"
 	"kiln/internal/telemetry/metrics"
@@ -129,9 +130,9 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	open.add("the logs", store.Close)
 
 	counts := metrics.New(metrics.Config{Version: d.version})
-	code := packages{artifact.New(engine.Blob(), dir.Code(), artifact.Config{MaxCache: int64(d.config.ArtifactCacheBytes), Free: dir.Free, Log: d.log})}
-	if err := code.store.Open(ctx); err != nil {
-		return fmt.Errorf("open the packages: %w", err)
+	code, err := d.packages(ctx, dir, engine, driver)
+	if err != nil {
+		return err
 	}
 	additions, err := bootstrap.OpenAdditions(datadir.Runtimes(dir.Path()))
 	if err != nil {
@@ -263,6 +264,20 @@ func (d *Daemon) passed(getenv func(string) string) (*environment.Credentials, e
 	}
 	d.log.Warn("functions have this machine's AWS credentials, and reach AWS itself", "access_key", c.AccessKeyID)
 	return &c, nil
+}
+
+// packages opens the stores of packages and images. Images' roots are made for the driver.
+func (d *Daemon) packages(ctx context.Context, dir *datadir.Dir, engine *jetstream.Engine, driver sandbox.Driver) (p packages, err error) {
+	p.store = artifact.New(engine.Blob(), dir.Code(), artifact.Config{MaxCache: int64(d.config.ArtifactCacheBytes), Free: dir.Free, Log: d.log})
+	if err := p.store.Open(ctx); err != nil {
+		return p, fmt.Errorf("open the packages: %w", err)
+	}
+	images := image.Config{Dir: dir.Images(), Trees: p.store, Folders: d.config.ImageFolders, Free: dir.Free, Log: d.log}
+	if r, ok := driver.(sandbox.Rooter); ok {
+		images.MountPoints = r.MountPoints()
+	}
+	p.images = image.New(images)
+	return p, p.images.Open(ctx)
 }
 
 // smallBody is never waited for, in bytes: it costs no more than its connection,

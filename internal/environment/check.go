@@ -23,6 +23,9 @@ func (f *Factory) Check(ctx context.Context, s *lambda.Settings, code lambda.Cod
 	if s.Architecture != MachineArchitecture() {
 		return lambda.InvalidParameter("This machine is %s and cannot run a function for %s. Leave Architectures out, or give %s.", MachineArchitecture(), s.Architecture, MachineArchitecture())
 	}
+	if s.PackageType == lambda.Image {
+		return f.checkImage()
+	}
 	r, err := f.Runtimes.Resolve(ctx, s.Runtime)
 	if err != nil {
 		return err

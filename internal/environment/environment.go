@@ -18,6 +18,7 @@ import (
 	"kiln/internal/lambda"
 	"kiln/internal/runtimeapi"
 	"kiln/internal/sandbox"
+	"kiln/internal/state/image"
 	"kiln/internal/telemetry/delivery"
 	"kiln/internal/telemetry/metrics"
 )
@@ -61,9 +62,11 @@ type Environment struct {
 	stream   string
 	log      *slog.Logger
 
-	code        string // the host's folder
-	layers      string // the same of the merged layers; "" without
-	release     func() // of both
+	code        string        // the host's folder
+	layers      string        // the same of the merged layers; "" without
+	root        string        // the same of an image's root; "" where the driver gives one
+	image       image.Process // how an image starts
+	release     func()        // of all
 	credentials Credentials
 	endpoint    string
 	served      sync.WaitGroup // of the endpoint's and runtime API's listeners

@@ -15,6 +15,7 @@ import (
 	"kiln/internal/lambda"
 	"kiln/internal/runtimeapi"
 	"kiln/internal/sandbox"
+	"kiln/internal/state/image"
 )
 
 // Runtimes resolves runtime identifiers on this machine.
@@ -23,8 +24,9 @@ type Runtimes interface {
 }
 
 // Packages unpacks code, and merges layers in their order. The directory stays
-// until release is called; without layers it is "".
+// until release is called; without layers it is "". Root is of an image.
 type Packages interface {
+	Root(ctx context.Context, code lambda.Code) (path string, p image.Process, release func(), err error)
 	Dir(ctx context.Context, code lambda.Code) (path string, release func(), err error)
 	Layers(ctx context.Context, layers []lambda.Layer) (path string, release func(), err error)
 }
@@ -78,24 +80,15 @@ func (f *Factory) New(ctx context.Context, fn *lambda.Function) (_ *Environment,
 		}
 	}()
 
-	if e.runtime, err = f.Runtimes.Resolve(ctx, fn.Settings.Runtime); err != nil {
+	if err := e.unpack(ctx); err != nil {
 		return nil, err
 	}
-	code, releaseCode, err := f.Packages.Dir(ctx, fn.Code)
-	if err != nil {
-		return nil, fmt.Errorf("unpack the code of %s: %w", fn.ARN, err)
-	}
-	undo = append(undo, releaseCode)
-	layers, releaseLayers, err := f.Packages.Layers(ctx, fn.Settings.Layers)
-	if err != nil {
-		return nil, fmt.Errorf("unpack the layers of %s: %w", fn.ARN, err)
-	}
-	undo = append(undo, releaseLayers)
-	e.code, e.layers, e.release = code, layers, func() { releaseLayers(); releaseCode() }
+	undo = append(undo, e.release)
 
 	e.box, err = f.Driver.Create(ctx, sandbox.Spec{
 		ID:          id,
 		Group:       fn.ARN.Scope.String() + "/" + string(fn.ARN.Name),
+		Root:        e.root,
 		Task:        e.code,
 		Opt:         e.layers,
 		Runtime:     e.runtime.Client,
@@ -123,6 +116,34 @@ func (f *Factory) New(ctx context.Context, fn *lambda.Function) (_ *Environment,
 	})
 	e.out = &output{sink: f.Logs(fn.ARN.Scope, fn.Settings.Logging.Group, e.stream), structured: e.json()}
 	return e, nil
+}
+
+// unpack gets the trees that the sandbox is made of, and the runtime that is to
+// run in it: an image brings its own.
+func (e *Environment) unpack(ctx context.Context) (err error) {
+	f, fn := e.factory, e.function
+	if fn.Settings.PackageType == lambda.Image {
+		e.runtime = &bootstrap.Runtime{}
+		if e.root, e.image, e.release, err = f.Packages.Root(ctx, fn.Code); err != nil {
+			return fmt.Errorf("unpack the image of %s: %w", fn.ARN, err)
+		}
+		e.image = overridden(e.image, fn.Settings.Image)
+		return nil
+	}
+	if e.runtime, err = f.Runtimes.Resolve(ctx, fn.Settings.Runtime); err != nil {
+		return err
+	}
+	code, releaseCode, err := f.Packages.Dir(ctx, fn.Code)
+	if err != nil {
+		return fmt.Errorf("unpack the code of %s: %w", fn.ARN, err)
+	}
+	layers, releaseLayers, err := f.Packages.Layers(ctx, fn.Settings.Layers)
+	if err != nil {
+		releaseCode()
+		return fmt.Errorf("unpack the layers of %s: %w", fn.ARN, err)
+	}
+	e.code, e.layers, e.release = code, layers, func() { releaseLayers(); releaseCode() }
+	return nil
 }
 
 // streamName is AWS's: one stream per environment, by date and version; the

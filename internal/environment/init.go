@@ -79,7 +79,7 @@ func initFailure(r runtimeapi.Report) *failure {
 // boot starts the extensions and then the runtime, with what serves them, and waits
 // until the runtime asks for its first event.
 func (e *Environment) boot(ctx context.Context, id lambda.RequestID, limit <-chan time.Time, feed *delivery.Feed) (*failure, error) {
-	names, err := externalExtensions(e.layers)
+	names, err := externalExtensions(e.opt())
 	if err != nil {
 		return nil, fmt.Errorf("layers of %s: %w", e.function.ARN, err)
 	}
@@ -106,10 +106,16 @@ func (e *Environment) boot(ctx context.Context, id lambda.RequestID, limit <-cha
 	})
 
 	paths := e.box.Paths()
-	launch := e.runtime.Launch(bootstrap.Layout{
+	layout := bootstrap.Layout{
 		Task: paths.Task, Opt: paths.Opt, Runtime: paths.Runtime, Lang: paths.Lang, Tmp: paths.Tmp,
 		HostTask: e.code, HostOpt: e.layers,
-	})
+	}
+	var launch bootstrap.Launch
+	if e.function.Settings.PackageType == lambda.Image {
+		launch = imageLaunch(e.image, layout)
+	} else {
+		launch = e.runtime.Launch(layout)
+	}
 	vars := e.variables(launch, paths, bound.Addr().String())
 	if len(names) > 0 {
 		f, err := e.launchExtensions(ctx, id, names, environ(extensionVariables(vars)))
@@ -144,6 +150,8 @@ func (e *Environment) launch(ctx context.Context, id lambda.RequestID, launch bo
 	case err == nil:
 		p.Process = started
 		return nil, nil
+	case e.root != "":
+		return e.imageFailure(id, launch, err), nil
 	case launch.OSOnly: // the function's own executable
 		return e.invalidEntrypoint(id, err), nil
 	default:

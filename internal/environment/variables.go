@@ -38,9 +38,11 @@ func (e *Environment) variables(launch bootstrap.Launch, paths sandbox.Paths, ap
 		env[sigv4.EndpointVariable(service)] = url
 	}
 	maps.Copy(env, fn.Settings.Environment)
+	if fn.Settings.Handler != "" {
+		env["_HANDLER"] = fn.Settings.Handler
+	}
 	maps.Copy(env, launch.Reserved)
 	maps.Copy(env, map[string]string{
-		"_HANDLER":                        fn.Settings.Handler,
 		"AWS_REGION":                      string(fn.ARN.Region),
 		"AWS_DEFAULT_REGION":              string(fn.ARN.Region),
 		"AWS_ACCESS_KEY_ID":               c.AccessKeyID,

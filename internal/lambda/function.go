@@ -43,12 +43,18 @@ const (
 	UpdateFailed     UpdateStatus = "Failed"
 )
 
-// Code names a deployment package, of a function or a layer, by content.
+// Code names a deployment package, of a function or a layer, or an image, by content.
 type Code struct {
-	SHA256   string // base64 of the digest of the zip, as CodeSha256 shows it
-	Size     int64  // bytes of the zip
-	Unpacked int64  // bytes of its files
+	SHA256   string // as CodeSha256 shows it: base64 of the digest of the zip; of an image, its digest in hexadecimal
+	Size     int64  // bytes of the zip; 0 for an image
+	Unpacked int64  // bytes of its files; 0 for an image
+	// Of an image: the reference that was given, and the one with the digest that
+	// it led to then.
+	ImageURI, ResolvedImageURI string
 }
+
+// IsImage tells an image from a deployment package.
+func (c Code) IsImage() bool { return c.ResolvedImageURI != "" }
 
 // Settings are what a user configures of a function and what a published
 // version freezes.
@@ -70,7 +76,8 @@ type Settings struct {
 	SnapStart        string // None or PublishedVersions
 	VPC              *VPC
 	FileSystems      []FileSystem
-	Layers           []Layer // in the order in which they are merged
+	Layers           []Layer      // in the order in which they are merged
+	Image            *ImageConfig // nil: none was given
 }
 
 // Logging is a function's LoggingConfig.

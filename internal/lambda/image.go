@@ -12,6 +12,9 @@ type ImageConfig struct {
 	WorkingDirectory string
 }
 
+// MaxImageSettings bounds an ImageConfig in JSON, in bytes.
+const MaxImageSettings = 16 << 10
+
 // ReasonCode is a StateReasonCode, which is a LastUpdateStatusReasonCode too.
 type ReasonCode string
 

@@ -20,10 +20,12 @@ type Create struct {
 	Settings lambda.Settings
 	Layers   []string // ARNs of their versions
 	Zip      []byte
+	Image    string // with PackageType Image
 	Tags     map[string]string
 }
 
-// Create makes a function. What it returns is Pending; it becomes Active at once.
+// Create makes a function. What it returns is Pending; it becomes Active at once,
+// or when its image is here.
 func (r *Registry) Create(ctx context.Context, c Create) (*lambda.Function, error) {
 	s := &c.Settings
 	r.complete(s, c.ARN)
@@ -42,7 +44,7 @@ func (r *Registry) Create(ctx context.Context, c Create) (*lambda.Function, erro
 	if r.find(c.ARN) != nil {
 		return nil, lambda.Conflict("Function already exist: %s", c.ARN.Name)
 	}
-	code, err := r.addCode(ctx, s, c.Zip, held)
+	code, err := r.addCode(ctx, s, c.Zip, c.Image, held)
 	if err != nil {
 		return nil, err
 	}
@@ -75,6 +77,7 @@ const (
 type UpdateCode struct {
 	ARN          lambda.FunctionARN
 	Zip          []byte
+	Image        string              // of a function with PackageType Image
 	Architecture lambda.Architecture // "" keeps it
 	Revision     lambda.RevisionID   // "" for any
 	DryRun       bool
@@ -87,7 +90,7 @@ func (r *Registry) UpdateCode(ctx context.Context, u UpdateCode) (*lambda.Functi
 		if u.Architecture != "" {
 			f.Settings.Architecture = u.Architecture
 		}
-		f.Code, err = r.addCode(ctx, &f.Settings, u.Zip, held)
+		f.Code, err = r.addCode(ctx, &f.Settings, u.Zip, u.Image, held)
 		return err
 	})
 }
@@ -152,9 +155,14 @@ func (r *Registry) update(ctx context.Context, arn lambda.FunctionARN, revision 
 	return &f, nil
 }
 
-// addCode verifies and stores a zip, and checks that it makes a function.
-func (r *Registry) addCode(ctx context.Context, s *lambda.Settings, zip []byte, held *claims) (lambda.Code, error) {
-	code, err := held.add(ctx, zip)
+// addCode verifies and stores a zip, or looks an image up, and checks that it
+// makes a function. The image is pulled later.
+func (r *Registry) addCode(ctx context.Context, s *lambda.Settings, zip []byte, image string, held *claims) (code lambda.Code, err error) {
+	if s.PackageType == lambda.Image {
+		code, err = held.find(ctx, image)
+	} else {
+		code, err = held.add(ctx, zip)
+	}
 	if err != nil {
 		return code, err
 	}
@@ -202,11 +210,33 @@ func (r *Registry) checkSettings(by lambda.Principal, region lambda.Region, s *l
 			return err
 		}
 	}
-	if s.Runtime == "" || s.Handler == "" {
+	if s.PackageType == lambda.Image {
+		if err := checkImageSettings(s); err != nil {
+			return err
+		}
+	} else if s.Runtime == "" || s.Handler == "" {
 		return lambda.InvalidParameter("Runtime and Handler are mandatory parameters for functions created with deployment packages.")
 	}
 	if s.Logging.Format == "Text" && (s.Logging.ApplicationLevel != "" || s.Logging.SystemLevel != "") {
 		return lambda.InvalidParameter(`LogLevel is not supported when LogFormat is set to "Text". Remove LogLevel from your request or change the LogFormat to "JSON" and try again.`)
+	}
+	return nil
+}
+
+// checkImageSettings refuses what a function with an image cannot have.
+func checkImageSettings(s *lambda.Settings) error {
+	if s.Runtime != "" || s.Handler != "" || len(s.Layers) > 0 {
+		return lambda.InvalidParameter("Please don't provide Handler or Runtime or Layer when the intended function PackageType is Image.")
+	}
+	if s.SnapStart == "PublishedVersions" {
+		return lambda.InvalidParameter("SnapStart is not supported for functions with PackageType Image.")
+	}
+	settings, err := json.Marshal(s.Image)
+	if err != nil {
+		return err
+	}
+	if len(settings) > lambda.MaxImageSettings {
+		return lambda.InvalidParameter("The ImageConfig has %d bytes; %d are allowed.", len(settings), lambda.MaxImageSettings)
 	}
 	return nil
 }

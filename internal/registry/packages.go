@@ -81,6 +81,22 @@ func (c *claims) add(ctx context.Context, zip []byte) (lambda.Code, error) {
 	return code, nil
 }
 
+// find claims the image that a reference leads to. It need not be here yet.
+func (c *claims) find(ctx context.Context, uri string) (lambda.Code, error) {
+	code, err := c.registry.packages.Resolve(ctx, uri)
+	var failure *lambda.Failure
+	if errors.As(err, &failure) {
+		return code, failure.Refusal()
+	}
+	if err != nil {
+		return code, err
+	}
+	c.registry.mu.Lock()
+	defer c.registry.mu.Unlock()
+	c.hold(code)
+	return code, nil
+}
+
 // hold claims a package that something has. r.mu is held.
 func (c *claims) hold(code lambda.Code) {
 	c.registry.reference(code)

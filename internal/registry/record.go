@@ -24,10 +24,16 @@ type schema struct{ Schema int }
 
 func (s schema) number() int { return s.Schema }
 
-// record is how a function lies on the disk. Its environment variables are
-// sealed, bound to its key.
+// record is how a function lies on the disk.
 type record struct {
 	schema
+	version
+	Serving *version `json:",omitempty"` // what invocations run meanwhile, while a change is under way
+}
+
+// version is one build of a function. Its environment variables are sealed, bound
+// to its key.
+type version struct {
 	Function    lambda.Function
 	Environment []byte `json:",omitempty"`
 }
@@ -75,34 +81,64 @@ func key(arn lambda.FunctionARN) string {
 	return recordPrefix + string(arn.Account) + "." + string(arn.Region) + "." + string(arn.Name) + "." + string(lambda.Latest)
 }
 
-func (r *Registry) encode(f *lambda.Function) ([]byte, error) {
-	rec := record{schema: schema{recordSchema}, Function: *f}
-	if f.Settings.Environment != nil {
-		clear, err := json.Marshal(f.Settings.Environment)
+// encode is the record of what is shown, and of what runs where that is another.
+func (r *Registry) encode(shown, serving *lambda.Function) ([]byte, error) {
+	rec := record{schema: schema{recordSchema}}
+	var err error
+	if rec.version, err = r.seal(shown); err != nil {
+		return nil, err
+	}
+	if serving != nil && serving != shown {
+		old, err := r.seal(serving)
 		if err != nil {
 			return nil, err
 		}
-		if rec.Environment, err = r.sealer.Seal(clear, []byte(key(f.ARN))); err != nil {
-			return nil, fmt.Errorf("seal the environment of %s: %w", f.ARN, err)
-		}
-		rec.Function.Settings.Environment = nil
+		rec.Serving = &old
 	}
 	return json.Marshal(rec)
 }
 
-func (r *Registry) decode(stored state.Record) (*lambda.Function, error) {
+func (r *Registry) seal(f *lambda.Function) (v version, err error) {
+	v.Function = *f
+	if f.Settings.Environment == nil {
+		return v, nil
+	}
+	clear, err := json.Marshal(f.Settings.Environment)
+	if err != nil {
+		return v, err
+	}
+	if v.Environment, err = r.sealer.Seal(clear, []byte(key(f.ARN))); err != nil {
+		return v, fmt.Errorf("seal the environment of %s: %w", f.ARN, err)
+	}
+	v.Function.Settings.Environment = nil
+	return v, nil
+}
+
+// decode returns what is shown, and what runs where that is another.
+func (r *Registry) decode(stored state.Record) (shown, serving *lambda.Function, err error) {
 	var rec record
 	if err := read(stored, &rec); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if rec.Environment != nil {
-		clear, err := r.sealer.Unseal(rec.Environment, []byte(stored.Key))
-		if err == nil {
-			err = json.Unmarshal(clear, &rec.Function.Settings.Environment)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("unseal the environment of %s: %w", rec.Function.ARN, err)
-		}
+	if err := r.unseal(&rec.version, stored.Key); err != nil {
+		return nil, nil, err
 	}
-	return &rec.Function, nil
+	if rec.Serving == nil {
+		return &rec.Function, nil, nil
+	}
+	return &rec.Function, &rec.Serving.Function, r.unseal(rec.Serving, stored.Key)
+}
+
+func (r *Registry) unseal(v *version, key string) error {
+	if v.Environment == nil {
+		return nil
+	}
+	clear, err := r.sealer.Unseal(v.Environment, []byte(key))
+	if err == nil {
+		err = json.Unmarshal(clear, &v.Function.Settings.Environment)
+	}
+	if err != nil {
+		return fmt.Errorf("unseal the environment of %s: %w", v.Function.ARN, err)
+	}
+	return nil
 }

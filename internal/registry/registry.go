@@ -6,6 +6,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -17,10 +18,14 @@ import (
 	"kiln/internal/state"
 )
 
-// Packages keeps deployment packages by content.
+// Packages keeps deployment packages and images by content.
 type Packages interface {
 	// Add verifies and stores a zip. Its errors are the caller's where the zip is to blame.
 	Add(ctx context.Context, zip []byte) (lambda.Code, error)
+	// Resolve looks up which image a reference means now; Pull brings it here, if
+	// it is not. Both fail with a *lambda.Failure where the image is to blame.
+	Resolve(ctx context.Context, uri string) (lambda.Code, error)
+	Pull(ctx context.Context, image lambda.Code) error
 	Remove(ctx context.Context, code lambda.Code) error
 }
 
@@ -105,11 +110,14 @@ func (r *Registry) Open(ctx context.Context) error {
 		return fmt.Errorf("load functions: %w", err)
 	}
 	for _, rec := range records {
-		f, err := r.decode(rec)
+		f, serving, err := r.decode(rec)
 		if err != nil {
 			return err
 		}
-		e := &entry{shown: f, serving: f, revision: rec.Revision, settled: closedChannel}
+		if serving == nil && f.State == lambda.Active {
+			serving = f
+		}
+		e := &entry{shown: f, serving: serving, revision: rec.Revision, settled: closedChannel}
 		if unsettled(f) {
 			e.settled = make(chan struct{})
 		}
@@ -135,7 +143,7 @@ func unsettled(f *lambda.Function) bool {
 }
 
 // Resolve returns what an invocation of the ARN runs. A function that is being
-// created is waited for: that takes the time of one write.
+// created is waited for: that takes the time of one write, unless it is an image's.
 func (r *Registry) Resolve(ctx context.Context, arn lambda.FunctionARN) (*lambda.Function, error) {
 	if arn.Qualifier == "" {
 		arn.Qualifier = lambda.Latest // which Invoke, unlike others, also says of a function that is missing
@@ -144,7 +152,7 @@ func (r *Registry) Resolve(ctx context.Context, arn lambda.FunctionARN) (*lambda
 	if err != nil {
 		return nil, err
 	}
-	if e.serving == nil {
+	if e.serving == nil && !e.shown.Code.IsImage() {
 		select {
 		case <-e.settled:
 		case <-ctx.Done():
@@ -238,7 +246,7 @@ func (r *Registry) commit(ctx context.Context, f *lambda.Function, from *entry) 
 	if from != nil {
 		next.serving, expect = from.serving, from.revision
 	}
-	revision, err := r.write(ctx, f, expect)
+	revision, err := r.write(ctx, next, expect)
 	if err != nil {
 		return err
 	}
@@ -248,24 +256,26 @@ func (r *Registry) commit(ctx context.Context, f *lambda.Function, from *entry) 
 	return nil
 }
 
-func (r *Registry) write(ctx context.Context, f *lambda.Function, expect state.Revision) (state.Revision, error) {
-	value, err := r.encode(f)
+func (r *Registry) write(ctx context.Context, e *entry, expect state.Revision) (state.Revision, error) {
+	value, err := r.encode(e.shown, e.serving)
 	if err != nil {
 		return 0, err
 	}
-	revisions, err := r.state.Commit(ctx, state.Change{Key: key(f.ARN), Value: value, Expect: expect})
+	revisions, err := r.state.Commit(ctx, state.Change{Key: key(e.shown.ARN), Value: value, Expect: expect})
 	if err != nil {
-		return 0, fmt.Errorf("write %s: %w", f.ARN, err)
+		return 0, fmt.Errorf("write %s: %w", e.shown.ARN, err)
 	}
 	return revisions[0], nil
 }
 
 // settleLater finishes the change that f is: Pending becomes Active, InProgress
-// Successful, and invocations run it from then on.
+// Successful, and invocations run it from then on. An image that cannot be had
+// makes either Failed.
 func (r *Registry) settleLater(f *lambda.Function) {
 	r.work.Go(func() {
-		for {
-			err := r.settle(f)
+		failure, ok := r.prepare(f)
+		for ok {
+			err := r.settle(f, failure)
 			if err == nil {
 				return
 			}
@@ -279,24 +289,87 @@ func (r *Registry) settleLater(f *lambda.Function) {
 	})
 }
 
-func (r *Registry) settle(f *lambda.Function) error {
+// pullTimeout bounds the copying and unpacking of an image: 10 GB at 100 Mbit/s.
+const pullTimeout = 15 * time.Minute
+
+// prepare pulls the function's image, and returns why it cannot be had. It is not
+// ok when that is not known yet: the registry closes, and the next start goes on.
+func (r *Registry) prepare(f *lambda.Function) (failure *lambda.Failure, ok bool) {
+	if !f.Code.IsImage() {
+		return nil, true
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, pullTimeout)
+	defer cancel()
+	e := r.find(f.ARN)
+	if e == nil || e.shown != f {
+		return nil, true // deleted meanwhile, which settle sees too
+	}
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-r.closing:
+			cancel()
+		case <-e.settled: // deleted
+			cancel()
+		}
+	})
+	err := r.packages.Pull(ctx, f.Code)
+	timedOut := ctx.Err() != nil
+	cancel()
+	watch.Wait()
+	select {
+	case <-r.closing:
+		return nil, err == nil
+	default:
+	}
+	switch {
+	case err == nil:
+		return nil, true
+	case errors.As(err, &failure):
+	case timedOut:
+		failure = &lambda.Failure{Code: lambda.InternalError, Reason: fmt.Sprintf("The image %s was not here within %v.", f.Code.ResolvedImageURI, pullTimeout)}
+	case errors.Is(err, state.ErrFull):
+		failure = &lambda.Failure{Code: lambda.InternalError, Reason: "Kiln's disk is full, or below the floor of free space that it leaves (free_space_floor). Free some and deploy the image again."}
+	default:
+		failure = &lambda.Failure{Code: lambda.InternalError, Reason: "Kiln could not keep or unpack the image; its log says why."}
+	}
+	r.log.Warn("an image cannot be had", "function", f.ARN.String(), "image", f.Code.ResolvedImageURI, "error", err)
+	return failure, true
+}
+
+func (r *Registry) settle(f *lambda.Function, failure *lambda.Failure) error {
 	ctx, cancel := context.WithTimeout(r.ctx, settleTimeout)
 	defer cancel()
 	defer r.writes.lock(f.ARN.String())()
 	e := r.find(f.ARN)
 	if e == nil || e.shown != f {
-		return nil // deleted meanwhile
+		r.discard(f.Code) // deleted meanwhile: an image may have come after that
+		return nil
 	}
 	settled := *f
-	settled.State, settled.UpdateStatus = lambda.Active, lambda.UpdateSuccessful
-	settled.Reason, settled.ReasonCode = "", ""
+	next := &entry{shown: &settled, serving: &settled, settled: closedChannel}
+	switch {
+	case failure == nil:
+		settled.State, settled.UpdateStatus = lambda.Active, lambda.UpdateSuccessful
+		settled.Reason, settled.ReasonCode = "", ""
+	case e.serving != nil: // it goes on
+		settled = *e.serving
+		settled.UpdateStatus, settled.Reason, settled.ReasonCode = lambda.UpdateFailed, failure.Reason, string(failure.Code)
+	default:
+		settled.State, settled.UpdateStatus, settled.Reason, settled.ReasonCode = lambda.Failed, lambda.UpdateFailed, failure.Reason, string(failure.Code)
+		next.serving = nil
+	}
 	settled.Revision = lambda.NewRevisionID()
-	revision, err := r.write(ctx, &settled, e.revision)
+	revision, err := r.write(ctx, next, e.revision)
 	if err != nil {
 		return err
 	}
-	unused := r.put(&entry{shown: &settled, serving: &settled, settled: closedChannel, revision: revision})
-	r.changed(f.ARN, &settled)
+	next.revision = revision
+	unused := r.put(next)
+	if next.serving != nil {
+		r.changed(f.ARN, next.serving)
+	}
 	close(e.settled)
 	r.discard(unused...)
 	return nil

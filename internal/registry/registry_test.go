@@ -37,7 +37,8 @@ func named(name string) lambda.FunctionARN {
 // and MB unpacks to that.
 type packages struct {
 	mu   sync.Mutex
-	kept map[string]bool // guarded by mu; by SHA256
+	kept map[string]bool             // guarded by mu; by SHA256
+	pull func(context.Context) error // guarded by mu
 
 	checking func() // called within Check, before a change is written; or nil
 }
@@ -69,6 +70,36 @@ func (p *packages) Remove(_ context.Context, c lambda.Code) error {
 	}
 	delete(p.kept, c.SHA256)
 	return nil
+}
+
+// Resolve knows every image but "gone"; its digest is its name and how often that was pushed.
+func (p *packages) Resolve(_ context.Context, uri string) (lambda.Code, error) {
+	if uri == "gone" {
+		return lambda.Code{}, &lambda.Failure{Code: lambda.ImageDeleted, Reason: "Source image gone does not exist."}
+	}
+	return lambda.Code{SHA256: digest(uri), ImageURI: uri, ResolvedImageURI: uri + "@" + digest(uri)}, nil
+}
+
+// Pull does what the test has set for it.
+func (p *packages) Pull(ctx context.Context, c lambda.Code) error {
+	p.mu.Lock()
+	pull := p.pull
+	p.mu.Unlock()
+	if pull != nil {
+		if err := pull(ctx); err != nil {
+			return err
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.kept[c.SHA256] = true
+	return nil
+}
+
+func (p *packages) pulling(f func(context.Context) error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pull = f
 }
 
 func (p *packages) has(zip string) bool {
@@ -144,7 +175,8 @@ func (d *disk) fullForSettling(full bool) {
 	d.rule = nil
 	if full {
 		d.rule = func(value []byte) error {
-			if strings.Contains(string(value), `"UpdateStatus":"Successful"`) {
+			shown, _, _ := strings.Cut(string(value), `"Serving":`)
+			if strings.Contains(shown, `"UpdateStatus":"Successful"`) {
 				return state.ErrFull
 			}
 			return nil

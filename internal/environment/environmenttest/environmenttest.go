@@ -21,6 +21,7 @@ import (
 	"kiln/internal/environment"
 	"kiln/internal/lambda"
 	"kiln/internal/sandbox/process"
+	"kiln/internal/state/image"
 )
 
 // Bootstrap is a bootstrap for the provided runtimes, a bash script. answer is run
@@ -200,6 +201,11 @@ func (p packages) Dir(_ context.Context, c lambda.Code) (string, func(), error) 
 		defer p.mu.Unlock()
 		p.used--
 	}), nil
+}
+
+// Root has none: the driver takes no images.
+func (packages) Root(context.Context, lambda.Code) (string, image.Process, func(), error) {
+	return "", image.Process{}, nil, errors.ErrUnsupported
 }
 
 // Layers takes the folder of the last layer for that of all.

@@ -11,7 +11,7 @@ import (
 	"kiln/internal/registry"
 )
 
-// CreateFunction makes a function from a zip.
+// CreateFunction makes a function from a zip or an image.
 func (c *call) CreateFunction(ctx context.Context, in *lambdaapi.CreateFunctionInput) (*lambdaapi.CreateFunctionOutput, error) {
 	arn, err := c.function(in.FunctionName, nil)
 	if err != nil {
@@ -23,7 +23,7 @@ func (c *call) CreateFunction(ctx context.Context, in *lambdaapi.CreateFunctionI
 	if err := checkBuilt(in); err != nil {
 		return nil, err
 	}
-	zip, err := inlineCode(in.Code.ZipFile, in.Code.S3Bucket, in.Code.ImageUri)
+	zip, image, err := code(lambda.PackageType(lambdaapi.Value(in.PackageType)), in.Code)
 	if err != nil {
 		return nil, err
 	}
@@ -33,6 +33,7 @@ func (c *call) CreateFunction(ctx context.Context, in *lambdaapi.CreateFunctionI
 		Settings: newSettings(in),
 		Layers:   in.Layers,
 		Zip:      zip,
+		Image:    image,
 		Tags:     in.Tags,
 	})
 	if err != nil {
@@ -44,8 +45,6 @@ func (c *call) CreateFunction(ctx context.Context, in *lambdaapi.CreateFunctionI
 // checkBuilt refuses what a function cannot have yet.
 func checkBuilt(in *lambdaapi.CreateFunctionInput) error {
 	switch {
-	case lambdaapi.Value(in.PackageType) == string(lambda.Image):
-		return lambda.NotBuilt("PackageType Image")
 	case lambdaapi.Value(in.Publish) || in.PublishTo != nil:
 		return lambda.NotBuilt("Publishing a version")
 	case in.CapacityProviderConfig != nil:
@@ -54,44 +53,66 @@ func checkBuilt(in *lambdaapi.CreateFunctionInput) error {
 		return lambda.NotBuilt("DurableConfig")
 	case in.TenancyConfig != nil:
 		return lambda.NotBuilt("TenancyConfig")
+	case in.ImageConfig != nil && lambdaapi.Value(in.PackageType) != string(lambda.Image):
+		return lambda.InvalidParameter("Please don't provide ImageConfig when the intended function PackageType is Zip.")
 	case lambdaapi.Value(in.CodeSigningConfigArn) != "": // none can be made yet
 		return lambdaapi.NewFault("CodeSigningConfigNotFoundException", "The code signing configuration cannot be found. Check that the provided configuration is not deleted: "+*in.CodeSigningConfigArn+".")
 	}
 	return nil
 }
 
-// inlineCode returns the one form of code that is built.
-func inlineCode(zip []byte, bucket, image *string) ([]byte, error) {
+// code returns the source of a new function's code, of the kind that its package type has.
+func code(kind lambda.PackageType, in *lambdaapi.FunctionCode) (zip []byte, image string, err error) {
+	switch {
+	case kind == lambda.Image && (in.ZipFile != nil || in.S3Bucket != nil || in.ImageUri == nil):
+		return nil, "", lambda.InvalidParameter("Please provide ImageUri, and no other source, when the intended function PackageType is Image.")
+	case kind == lambda.Image:
+		return nil, *in.ImageUri, nil
+	case in.ImageUri != nil:
+		return nil, "", lambda.InvalidParameter("Please don't provide ImageUri when the intended function PackageType is Zip.")
+	}
+	zip, err = inlineCode(in.ZipFile, in.S3Bucket)
+	return zip, "", err
+}
+
+// inlineCode returns the one form of a deployment package that is built.
+func inlineCode(zip []byte, bucket *string) ([]byte, error) {
 	switch {
 	case bucket != nil:
 		return nil, lambda.NotBuilt("Code from S3 (S3Bucket, S3Key)")
-	case image != nil:
-		return nil, lambda.NotBuilt("Code from an image (ImageUri)")
 	case zip == nil:
 		return nil, lambda.InvalidParameter("Please provide a source for function code.")
 	}
 	return zip, nil
 }
 
-// GetFunction shows a function, with a link to its code.
+// GetFunction shows a function, with a link to its code or the name of its image.
 func (c *call) GetFunction(_ context.Context, in *lambdaapi.GetFunctionInput) (*lambdaapi.GetFunctionOutput, error) {
 	arn, f, err := c.get(in.FunctionName, in.Qualifier)
 	if err != nil {
 		return nil, err
 	}
-	path := "/_kiln/code/" + url.PathEscape(string(f.ARN.Region)) + "/" + url.PathEscape(string(f.ARN.Name)) + "/" + url.PathEscape(base64.RawURLEncoding.EncodeToString([]byte(f.Code.SHA256)))
-	link, err := c.door.Access.Link(c.base, path, f.ARN.Region, linkLife)
+	location, err := c.location(f)
 	if err != nil {
 		return nil, err
 	}
 	out := &lambdaapi.GetFunctionOutput{
 		Configuration: c.configuration(f, arn.Qualifier),
-		Code:          &lambdaapi.FunctionCodeLocation{RepositoryType: new("S3"), Location: &link},
+		Code:          location,
 	}
 	if len(f.Tags) > 0 {
 		out.Tags = f.Tags
 	}
 	return out, nil
+}
+
+func (c *call) location(f *lambda.Function) (*lambdaapi.FunctionCodeLocation, error) {
+	if f.Code.IsImage() {
+		return &lambdaapi.FunctionCodeLocation{RepositoryType: new("ECR"), ImageUri: &f.Code.ImageURI, ResolvedImageUri: &f.Code.ResolvedImageURI}, nil
+	}
+	path := "/_kiln/code/" + url.PathEscape(string(f.ARN.Region)) + "/" + url.PathEscape(string(f.ARN.Name)) + "/" + url.PathEscape(base64.RawURLEncoding.EncodeToString([]byte(f.Code.SHA256)))
+	link, err := c.door.Access.Link(c.base, path, f.ARN.Region, linkLife)
+	return &lambdaapi.FunctionCodeLocation{RepositoryType: new("S3"), Location: &link}, err
 }
 
 // GetFunctionConfiguration shows a function's settings.
@@ -153,24 +174,28 @@ func (c *call) UpdateFunctionCode(ctx context.Context, in *lambdaapi.UpdateFunct
 	if lambdaapi.Value(in.Publish) || in.PublishTo != nil {
 		return nil, lambda.NotBuilt("Publishing a version")
 	}
-	if _, err := c.door.Registry.Get(arn); err != nil {
-		return nil, err
-	}
-	if in.ImageUri != nil {
-		return nil, lambda.InvalidParameter("Please don't provide ImageUri when updating a function with packageType Zip.")
-	}
-	zip, err := inlineCode(in.ZipFile, in.S3Bucket, nil)
+	was, err := c.door.Registry.Get(arn)
 	if err != nil {
 		return nil, err
 	}
 	u := registry.UpdateCode{
 		ARN:      arn,
-		Zip:      zip,
+		Image:    lambdaapi.Value(in.ImageUri),
 		Revision: lambda.RevisionID(lambdaapi.Value(in.RevisionId)),
 		DryRun:   lambdaapi.Value(in.DryRun),
 	}
 	if len(in.Architectures) > 0 {
 		u.Architecture = lambda.Architecture(in.Architectures[0])
+	}
+	switch isImage := was.Settings.PackageType == lambda.Image; {
+	case isImage && in.ImageUri == nil:
+		return nil, lambda.InvalidParameter("Please provide ImageUri when updating a function with packageType Image.")
+	case !isImage && in.ImageUri != nil:
+		return nil, lambda.InvalidParameter("Please don't provide ImageUri when updating a function with packageType Zip.")
+	case !isImage:
+		if u.Zip, err = inlineCode(in.ZipFile, in.S3Bucket); err != nil {
+			return nil, err
+		}
 	}
 	f, err := c.door.Registry.UpdateCode(ctx, u)
 	if err != nil {
@@ -190,8 +215,15 @@ func (c *call) UpdateFunctionConfiguration(ctx context.Context, in *lambdaapi.Up
 		return nil, lambda.NotBuilt("CapacityProviderConfig")
 	case in.DurableConfig != nil:
 		return nil, lambda.NotBuilt("DurableConfig")
-	case in.ImageConfig != nil:
-		return nil, lambda.InvalidParameter("Please don't provide ImageConfig when updating a function with packageType Zip.")
+	}
+	if in.ImageConfig != nil {
+		was, err := c.door.Registry.Get(arn)
+		if err != nil {
+			return nil, err
+		}
+		if was.Settings.PackageType != lambda.Image {
+			return nil, lambda.InvalidParameter("Please don't provide ImageConfig when updating a function with packageType Zip.")
+		}
 	}
 	f, err := c.door.Registry.UpdateConfiguration(ctx, registry.UpdateConfiguration{
 		By:       c.caller.Principal,
@@ -226,9 +258,9 @@ func (c *call) configuration(f *lambda.Function, asked lambda.Qualifier) *lambda
 	out := &lambdaapi.FunctionConfiguration{
 		FunctionName:     new(string(f.ARN.Name)),
 		FunctionArn:      new(arn.String()),
-		Runtime:          new(string(s.Runtime)),
+		Runtime:          optional(string(s.Runtime)),
 		Role:             &s.Role,
-		Handler:          &s.Handler,
+		Handler:          optional(s.Handler),
 		CodeSize:         &f.Code.Size,
 		CodeSha256:       &f.Code.SHA256,
 		Description:      &s.Description,
@@ -252,10 +284,16 @@ func (c *call) configuration(f *lambda.Function, asked lambda.Qualifier) *lambda
 		KMSKeyArn:        optional(s.KMSKeyARN),
 		LastUpdateStatus: optional(string(f.UpdateStatus)),
 	}
-	if f.State == lambda.Pending {
+	if f.State == lambda.Pending || f.State == lambda.Failed {
 		out.StateReason, out.StateReasonCode = optional(f.Reason), optional(f.ReasonCode)
-	} else if f.UpdateStatus == lambda.UpdateInProgress {
+	}
+	if f.UpdateStatus == lambda.UpdateInProgress || f.UpdateStatus == lambda.UpdateFailed {
 		out.LastUpdateStatusReason, out.LastUpdateStatusReasonCode = optional(f.Reason), optional(f.ReasonCode)
+	}
+	if i := s.Image; i != nil {
+		out.ImageConfigResponse = &lambdaapi.ImageConfigResponse{ImageConfig: &lambdaapi.ImageConfig{
+			EntryPoint: i.EntryPoint, Command: i.Command, WorkingDirectory: optional(i.WorkingDirectory),
+		}}
 	}
 	if s.Environment != nil {
 		out.Environment = &lambdaapi.EnvironmentResponse{Variables: s.Environment}

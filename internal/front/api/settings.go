@@ -18,6 +18,9 @@ func newSettings(in *lambdaapi.CreateFunctionInput) lambda.Settings {
 		SnapStart:   "None",
 		Logging:     lambda.Logging{Format: "Text"},
 	}
+	if in.PackageType != nil {
+		s.PackageType = lambda.PackageType(*in.PackageType)
+	}
 	if len(in.Architectures) > 0 {
 		s.Architecture = lambda.Architecture(in.Architectures[0])
 	}
@@ -25,7 +28,7 @@ func newSettings(in *lambdaapi.CreateFunctionInput) lambda.Settings {
 		Role: in.Role, Handler: in.Handler, Description: in.Description, Timeout: in.Timeout, MemorySize: in.MemorySize,
 		VpcConfig: in.VpcConfig, Environment: in.Environment, Runtime: in.Runtime, DeadLetterConfig: in.DeadLetterConfig,
 		KMSKeyArn: in.KMSKeyArn, TracingConfig: in.TracingConfig, FileSystemConfigs: in.FileSystemConfigs,
-		EphemeralStorage: in.EphemeralStorage, SnapStart: in.SnapStart, LoggingConfig: in.LoggingConfig,
+		EphemeralStorage: in.EphemeralStorage, SnapStart: in.SnapStart, LoggingConfig: in.LoggingConfig, ImageConfig: in.ImageConfig,
 	})
 	return s
 }
@@ -66,6 +69,12 @@ func change(s *lambda.Settings, in *lambdaapi.UpdateFunctionConfigurationInput) 
 		}
 		set(&s.Logging.ApplicationLevel, l.ApplicationLogLevel)
 		set(&s.Logging.SystemLevel, l.SystemLogLevel)
+	}
+	if i := in.ImageConfig; i != nil {
+		s.Image = nil
+		if i.EntryPoint != nil || i.Command != nil || i.WorkingDirectory != nil {
+			s.Image = &lambda.ImageConfig{EntryPoint: i.EntryPoint, Command: i.Command, WorkingDirectory: lambdaapi.Value(i.WorkingDirectory)}
+		}
 	}
 	if v := in.VpcConfig; v != nil {
 		s.VPC = nil

@@ -34,6 +34,7 @@ const (
 	codeDir     = "code"
 	telemetry   = "telemetry"
 	runDir      = "run"
+	imagesDir   = "images"
 	runtimesDir = "runtimes"
 	snapshotDir = "snapshots"
 	building    = ".tmp" // ends the name of what is being written
@@ -99,7 +100,7 @@ func Open(path string, cfg Config) (_ *Dir, err error) {
 	if err := d.openFormat(); err != nil {
 		return nil, err
 	}
-	for _, sub := range []string{engineDir, codeDir, telemetry, runDir} {
+	for _, sub := range []string{engineDir, codeDir, imagesDir, telemetry, runDir} {
 		if err := os.MkdirAll(filepath.Join(path, sub), 0o700); err != nil {
 			return nil, fmt.Errorf("create a part of the data directory: %w", err)
 		}
@@ -124,6 +125,10 @@ func (d *Dir) Code() string { return filepath.Join(d.path, codeDir) }
 
 // Telemetry is where logs and metrics are kept.
 func (d *Dir) Telemetry() string { return filepath.Join(d.path, telemetry) }
+
+// Images is where the layers of images are kept: they cannot be made again without
+// the registry that they came from.
+func (d *Dir) Images() string { return filepath.Join(d.path, imagesDir) }
 
 // Run is for sockets and other files that have no meaning after a restart.
 func (d *Dir) Run() string { return filepath.Join(d.path, runDir) }

@@ -242,15 +242,15 @@ func (s *Store) Process(digest string) (Process, error) {
 	return rec.Process, nil
 }
 
-// Keys lists the digests of the images that are here.
-func (s *Store) Keys() (keys []string) {
+// Images lists the images that are here.
+func (s *Store) Images() (list []Image) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for digest := range s.images {
-		keys = append(keys, digest)
+	for digest, rec := range s.images {
+		list = append(list, Image{digest, rec.Resolved})
 	}
-	slices.Sort(keys)
-	return keys
+	slices.SortFunc(list, func(a, b Image) int { return strings.Compare(a.Digest, b.Digest) })
+	return list
 }
 
 // Remove forgets an image, with the layers that no other has. Its root goes when

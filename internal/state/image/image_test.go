@@ -661,8 +661,8 @@ func TestOutlivesItsRegistry(t *testing.T) {
 	if err := s.Pull(t.Context(), next); err == nil {
 		t.Error("an image is pulled from nowhere")
 	}
-	if got := s.Keys(); !slices.Equal(got, []string{i.Digest}) {
-		t.Errorf("keys %q", got)
+	if got := s.Images(); !slices.Equal(got, []image.Image{i}) {
+		t.Errorf("images %v", got)
 	}
 }
 
