@@ -1,0 +1,50 @@
+// Command probe is the runtime client of the images that the tests build. It
+// answers an event with what a function sees: {"read": path} with a file's
+// content, {"env": name} with a variable, anything else with its arguments,
+// working directory, user and handler.
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+)
+
+func main() {
+	api := "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API") + "/2018-06-01/runtime/invocation/"
+	fmt.Println("probe began")
+	for {
+		next, err := http.Get(api + "next")
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(3)
+		}
+		var event struct{ Read, Env, Write string }
+		body, _ := io.ReadAll(next.Body)
+		_ = next.Body.Close()
+		_ = json.Unmarshal(body, &event)
+		var answer any
+		switch {
+		case event.Read != "":
+			b, err := os.ReadFile(event.Read)
+			answer = map[string]any{"text": string(b), "error": fmt.Sprint(err)}
+		case event.Write != "":
+			answer = map[string]any{"error": fmt.Sprint(os.WriteFile(event.Write, []byte("x"), 0o644))}
+		case event.Env != "":
+			answer = os.Getenv(event.Env)
+		default:
+			dir, _ := os.Getwd()
+			answer = map[string]any{"args": os.Args, "dir": dir, "uid": os.Getuid(), "handler": os.Getenv("_HANDLER")}
+		}
+		b, _ := json.Marshal(answer)
+		r, err := http.Post(api+next.Header.Get("Lambda-Runtime-Aws-Request-Id")+"/response", "application/json", bytes.NewReader(b))
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(4)
+		}
+		_ = r.Body.Close()
+	}
+}
