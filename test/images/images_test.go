@@ -51,11 +51,11 @@ var probe = sync.OnceValues(func() ([]byte, error) {
 	return os.ReadFile(filepath.Join(dir, "probe"))
 })
 
-// file is one of an image; mode 0 is 0644, links have a target.
+// file is one of an image; mode 0 is 0644, links have a target, hard ones too.
 type file struct {
-	name, target string
-	body         []byte
-	mode         int64
+	name, target, hard string
+	body               []byte
+	mode               int64
 }
 
 func layerOf(t testing.TB, files ...file) v1.Layer {
@@ -69,6 +69,9 @@ func layerOf(t testing.TB, files ...file) v1.Layer {
 		}
 		if f.target != "" {
 			h.Typeflag, h.Linkname = tar.TypeSymlink, f.target
+		}
+		if f.hard != "" {
+			h.Typeflag, h.Linkname = tar.TypeLink, f.hard
 		}
 		if err := w.WriteHeader(h); err != nil {
 			t.Fatal(err)
@@ -274,7 +277,8 @@ func TestInside(t *testing.T) {
 	d, r := start(t), serve(t)
 	uri := r.push(t, "app:v1", image(t, standard,
 		file{name: "srv/secret", body: []byte("s"), mode: 0o600}, file{name: "etc/passwd", body: []byte("appuser:x:7:7::/:/bin/sh\n")},
-		file{name: "out", target: "/../../../../../etc/hostname"}, file{name: "var/task/app.txt", body: []byte("task")}))
+		file{name: "out", target: "/../../../../../etc/hostname"}, file{name: "var/task/app.txt", body: []byte("task")},
+		file{name: "opt/extensions/probe", hard: "app/probe"}))
 	if err := create(t, d, "inside", uri, nil, map[string]string{"FROM": "function"}); err != nil {
 		t.Fatal(err)
 	}
@@ -292,6 +296,7 @@ func TestInside(t *testing.T) {
 		`{"read":"/out"}`:                    `"text":"sandbox\\n"`,
 		`{"read":"/etc/passwd"}`:             `sbx_user1051.*appuser`,
 		`{"read":"/etc/hosts"}`:              `sandbox.localdomain`,
+		`{"read":"/tmp/extension"}`:          `"text":"registered"`,
 		`{"read":"/usr/bin/env"}`:            `no such file`,
 		`{"write":"/srv/new"}`:               `read-only file system`,
 		`{"write":"/tmp/new"}`:               `"error":"\\u003cnil\\u003e"`,

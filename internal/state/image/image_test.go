@@ -140,7 +140,7 @@ func onDisk(t testing.TB, folder string, i v1.Image) string {
 	return "oci:" + dir
 }
 
-// memory is a state.Blob that holds nothing: images keep their layers themselves.
+// noBlobs is a state.Blob that holds nothing: images keep their layers themselves.
 type noBlobs struct{}
 
 func (noBlobs) Put(context.Context, string, io.Reader) error       { return errors.ErrUnsupported }
