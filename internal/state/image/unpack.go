@@ -184,7 +184,7 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 		next.kind, next.target = fs.ModeSymlink, h.Linkname
 	case tar.TypeLink:
 		return u.hardLink(dir, name, last, h)
-	case tar.TypeReg, tar.TypeRegA, tar.TypeGNUSparse, tar.TypeCont: //nolint:staticcheck // old archives have them
+	case tar.TypeReg, tar.TypeGNUSparse, tar.TypeCont:
 	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
 		next = nil // a sandbox has devices of its own
 	default:
