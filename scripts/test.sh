@@ -13,6 +13,7 @@ need_node_clients
 need_python_clients
 need_java
 need_ruby
+need_cargo
 need_browser
 need_cc
 

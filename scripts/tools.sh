@@ -178,6 +178,12 @@ need_java() {
 # need_ruby makes sure that some Ruby is there.
 need_ruby() { command -v ruby >/dev/null || apt ruby; }
 
+# need_cargo finds a Rust that AWS's client compiles with; Debian's may be too old,
+# and then the test of it skips.
+need_cargo() {
+	command -v cargo >/dev/null || (apt cargo) || say "no Rust: the test of functions in Rust will be skipped"
+}
+
 # need_browser installs a real browser.
 need_browser() {
 	command -v chromium >/dev/null || command -v google-chrome >/dev/null || apt chromium

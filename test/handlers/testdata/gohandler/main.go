@@ -48,6 +48,9 @@ func main() {
 	if os.Getenv("INIT") == "sigterm" {
 		lambda.StartWithOptions(handle, lambda.WithEnableSIGTERM(func() { fmt.Println("terminated") }))
 	}
+	if kind := os.Getenv("KIND"); kind != "" {
+		lambda.Start(kinds[kind])
+	}
 	lambda.Start(handle)
 }
 
