@@ -30,15 +30,14 @@ var systemLevels = map[string]systemLevel{"DEBUG": debugLevel, "INFO": infoLevel
 
 // told is one event in its forms, each made only where somebody reads it.
 type told struct {
-	kind   string          // its type after "platform."
-	level  systemLevel     // in a JSON log
-	line   func() string   // of a text log; nil or "": none
-	record func() any      // of the Telemetry API; nil: it knows no such event
-	logs   func() any      // of the Logs API; nil: likewise
-	since  delivery.Schema // of the Logs API that first knows it; "": all
+	line   func() string // of a text log; nil or "": none
+	record func() any    // of the Telemetry API and JSON logs; nil: they know no such event
+	logs   func() any    // of the Logs API; nil: likewise
 }
 
-func (e *Environment) tell(t told) {
+// tell tells of an event: its type after "platform.", its level in a JSON log, its
+// forms. None of these outlives the call, so that what nobody reads costs nothing.
+func (e *Environment) tell(kind string, level systemLevel, t told) {
 	now := time.Now()
 	switch {
 	case !e.json():
@@ -48,8 +47,8 @@ func (e *Environment) tell(t told) {
 		if line := t.line(); line != "" {
 			e.out.logAt(now, []byte(line))
 		}
-	case t.record != nil && t.level >= systemLevels[e.function.Settings.Logging.SystemLevel]:
-		e.out.logAt(now, delivery.Render(now, "platform."+t.kind, t.record()))
+	case t.record != nil && level >= systemLevels[e.function.Settings.Logging.SystemLevel]:
+		e.out.logAt(now, delivery.Render(now, "platform."+kind, t.record()))
 	}
 	if !e.out.followed() {
 		return
@@ -61,17 +60,18 @@ func (e *Environment) tell(t told) {
 	if t.logs != nil {
 		logs = t.logs()
 	}
-	since := t.since
-	e.out.publish(delivery.Event{Time: now, Kind: delivery.Platform, Type: "platform." + t.kind, Size: recordSize, Record: func(s delivery.Schema) any {
+	e.out.publish(delivery.Event{Time: now, Kind: delivery.Platform, Type: "platform." + kind, Size: recordSize, Record: func(s delivery.Schema) any {
 		switch {
 		case !s.Logs():
 			return record
-		case s < since:
-			return nil
+		case kind == runtimeDone && s == delivery.Logs20200815:
+			return nil // which is older
 		}
 		return logs
 	}})
 }
+
+const runtimeDone = "runtimeDone"
 
 // recordSize is about what a record of the platform has, in bytes.
 const recordSize = 256
@@ -168,8 +168,7 @@ func (e *Environment) tellInitStart(phase string) {
 	if label == "" {
 		level = debugLevel
 	}
-	e.tell(told{
-		kind: "initStart", level: level,
+	e.tell("initStart", level, told{
 		line: func() string {
 			if label == "" || phase != initPhase { // a second init shows only when it fails
 				return ""
@@ -189,14 +188,13 @@ func (e *Environment) tellInitStart(phase string) {
 // tellInitRuntimeDone tells that the runtime is initialised, or that it never will be.
 func (e *Environment) tellInitRuntimeDone(phase string, f *failure) {
 	level, record := initOutcome(phase, f)
-	e.tell(told{kind: "initRuntimeDone", level: level, record: func() any { return record }})
+	e.tell("initRuntimeDone", level, told{record: func() any { return record }})
 }
 
 // tellInitReport tells of an init that ended; of one that succeeded, no line does.
 func (e *Environment) tellInitReport(took time.Duration, phase string, f *failure) {
 	level, record := initOutcome(phase, f)
-	e.tell(told{
-		kind: "initReport", level: level,
+	e.tell("initReport", level, told{
 		line: func() string {
 			if f == nil {
 				return ""
@@ -229,8 +227,8 @@ func (e *Environment) tellExtensions(list []runtimeapi.Extension) {
 		record := func() any {
 			return extensionRecord{x.Name, string(x.State), append([]string{}, x.Events...), x.ErrorType}
 		}
-		e.tell(told{
-			kind: "extension", level: level, record: record, logs: record,
+		e.tell("extension", level, told{
+			record: record, logs: record,
 			line: func() string {
 				line := "EXTENSION\tName: " + x.Name + "\tState: " + string(x.State) + "\tEvents: [" + strings.Join(x.Events, ", ") + "]"
 				if x.ErrorType != "" {
@@ -250,8 +248,8 @@ func (e *Environment) tellSubscription(sub delivery.Subscription) {
 		kind, label = "logsSubscription", "LOGS"
 	}
 	record := func() any { return subscriptionRecord{sub.Name, "Subscribed", sub.Kinds} }
-	e.tell(told{
-		kind: kind, level: infoLevel, record: record, logs: record,
+	e.tell(kind, infoLevel, told{
+		record: record, logs: record,
 		line: func() string {
 			names := make([]string, len(sub.Kinds))
 			for i, k := range sub.Kinds {
@@ -271,8 +269,7 @@ func (e *Environment) tellDropped(lost delivery.Event) {
 }
 
 func (e *Environment) tellStart(inv *lambda.Invocation) {
-	e.tell(told{
-		kind: "start", level: infoLevel,
+	e.tell("start", infoLevel, told{
 		line: func() string { return "START RequestId: " + string(inv.ID) + " Version: " + string(e.function.Version) },
 		record: func() any {
 			record := startRecord{ID: inv.ID, Version: e.function.Version}
@@ -300,10 +297,10 @@ func outcomeOf(kind metrics.ErrorKind, f *failure) (status, errorType string, le
 // extensions may be too; produced is the size of the function's own answer.
 func (e *Environment) tellRuntimeDone(id lambda.RequestID, o Outcome, ran course, produced int, f *failure) {
 	status, errorType, level := outcomeOf(o.Error, f)
-	e.tell(told{
-		kind: "runtimeDone", level: level, since: delivery.Logs20210318,
+	e.tell(runtimeDone, level, told{
 		record: func() any {
-			return doneRecord{id, status, errorType, &runMetrics{rounded(ran.done.Sub(ran.began)), &produced}, ran.spans()}
+			bytes := produced
+			return doneRecord{id, status, errorType, &runMetrics{rounded(ran.done.Sub(ran.began)), &bytes}, ran.spans()}
 		},
 		logs: func() any { return doneRecord{ID: id, Status: status, ErrorType: errorType} },
 	})
@@ -313,11 +310,12 @@ func (e *Environment) tellRuntimeDone(id lambda.RequestID, o Outcome, ran course
 func (e *Environment) tellReport(id lambda.RequestID, o Outcome, ran course, f *failure) {
 	memory := e.function.Settings.MemoryMB
 	if f != nil && f.logMessage != "" {
-		message := func() string { return f.logMessage }
-		e.tell(told{kind: "fault", line: message, logs: func() any { return f.logMessage }})
+		e.tell("fault", infoLevel, told{
+			line: func() string { return f.logMessage },
+			logs: func() any { return f.logMessage },
+		})
 	}
-	e.tell(told{
-		kind: "end",
+	e.tell("end", infoLevel, told{
 		line: func() string { return "END RequestId: " + string(id) },
 		logs: func() any { return endRecord{id} },
 	})
@@ -327,8 +325,7 @@ func (e *Environment) tellReport(id lambda.RequestID, o Outcome, ran course, f *
 			Duration: rounded(o.Duration), Billed: o.billed(), Memory: memory, MaxMemory: usedMB(o.MaxMemory, memory), Init: rounded(o.Init),
 		}}
 	}
-	e.tell(told{
-		kind: "report", level: max(level, infoLevel),
+	e.tell("report", max(level, infoLevel), told{
 		line: func() string { return reportLine(id, o, memory, f) },
 		record: func() any {
 			record := report()

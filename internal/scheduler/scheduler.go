@@ -353,7 +353,9 @@ func (s *Scheduler) freeLocked(t *slot) {
 }
 
 // Retire closes the idle environments of every build of the function but
-// current, and has the busy ones closed when they are free. "" retires all.
+// current, and has the busy ones closed when they are free. "" retires all. It does
+// not wait for their ends: extensions take their time, and whoever changes a
+// function has waited enough.
 func (s *Scheduler) Retire(arn lambda.FunctionARN, current string) {
 	name := arn.Unqualified().String()
 	s.mu.Lock()
@@ -365,8 +367,13 @@ func (s *Scheduler) Retire(arn lambda.FunctionARN, current string) {
 		}
 	}
 	s.forgetDeleted(name)
+	for _, t := range old {
+		t.move(metrics.Stopping)
+	}
+	if len(old) > 0 { // so Close has not begun, which takes all that are idle
+		s.work.Go(func() { s.closeIdle(old) })
+	}
 	s.mu.Unlock()
-	s.closeIdle(old)
 }
 
 // forgetDeleted drops what is known of a deleted function once it has no
