@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"time"
@@ -73,16 +74,35 @@ func (c *client) get(ctx context.Context, path string, query url.Values, answer 
 // call sends a signed request to one of Kiln's own paths, and returns the body of
 // an answer that is no refusal.
 func (c *client) call(ctx context.Context, method, path string, body []byte) (io.ReadCloser, error) {
+	response, err := c.send(ctx, method, path, "kiln", nil, body)
+	if err != nil {
+		return nil, err
+	}
+	return response.Body, nil
+}
+
+// refusal is an answer that is an error, in the words of the daemon.
+type refusal struct {
+	Type    string `json:"__type"` // of AWS's JSON protocol
+	Message string // in either case
+}
+
+func (r *refusal) Error() string { return r.Message }
+
+// send sends a request that is signed for a service, and returns an answer that is
+// no refusal.
+func (c *client) send(ctx context.Context, method, path, service string, header http.Header, body []byte) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, method, c.endpoint+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
+	maps.Copy(r.Header, header)
 	identity, err := c.aws.Credentials.Retrieve(ctx)
 	if err != nil {
 		return nil, err
 	}
 	sum := sha256.Sum256(body)
-	if err := v4.NewSigner().SignHTTP(ctx, identity, r, hex.EncodeToString(sum[:]), "kiln", c.aws.Region, time.Now()); err != nil {
+	if err := v4.NewSigner().SignHTTP(ctx, identity, r, hex.EncodeToString(sum[:]), service, c.aws.Region, time.Now()); err != nil {
 		return nil, err
 	}
 	response, err := http.DefaultClient.Do(r)
@@ -90,13 +110,13 @@ func (c *client) call(ctx context.Context, method, path string, body []byte) (io
 		return nil, err
 	}
 	if response.StatusCode == http.StatusOK {
-		return response.Body, nil
+		return response, nil
 	}
 	defer response.Body.Close()
-	var refused struct{ Message string }                        // in either case
+	refused := new(refusal)
 	said, _ := io.ReadAll(io.LimitReader(response.Body, 1<<20)) // what there is of it
-	if json.Unmarshal(said, &refused) == nil && refused.Message != "" {
-		return nil, errors.New(refused.Message)
+	if json.Unmarshal(said, refused) == nil && refused.Message != "" {
+		return nil, refused
 	}
 	return nil, fmt.Errorf("%s answered %s", c.endpoint, response.Status)
 }

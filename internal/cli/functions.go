@@ -3,20 +3,15 @@ package cli
 import (
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awslambda "github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
-
-	"kiln/internal/front/operator"
 )
 
 type functions struct{ remote }
@@ -147,61 +142,4 @@ func (s *streams) red(text string) string {
 		return text
 	}
 	return "\x1b[31m" + text + "\x1b[0m"
-}
-
-type logs struct {
-	remote
-	Name   string        `arg:"" help:"Name of the function."`
-	Follow bool          `short:"f" help:"Go on showing what is logged."`
-	Since  time.Duration `placeholder:"TIME" help:"Only what was logged so long ago at most, such as 10m. Default: all that is kept."`
-}
-
-// followWait is how long one request waits for something new.
-const followWait = "20"
-
-func (l logs) Run(ctx context.Context, s *streams) error {
-	c, err := l.connect(ctx, s.getenv)
-	if err != nil {
-		return err
-	}
-	query := url.Values{}
-	if l.Since > 0 {
-		query.Set("since", time.Now().Add(-l.Since).UTC().Format(time.RFC3339Nano))
-	}
-	for {
-		var page operator.LogPage
-		if err := c.get(ctx, "/_kiln/logs/"+url.PathEscape(l.Name), query, &page); err != nil {
-			if l.Follow && errors.Is(err, context.Canceled) {
-				return nil // interrupted, which is how following ends
-			}
-			return c.explain(err)
-		}
-		for _, e := range page.Events {
-			if err := l.print(s, e); err != nil {
-				return err
-			}
-		}
-		switch {
-		case page.Next != "":
-			query.Set("cursor", page.Next)
-			query.Del("wait")
-		case l.Follow:
-			query.Set("cursor", page.Follow)
-			query.Set("wait", followWait)
-		default:
-			return nil
-		}
-	}
-}
-
-func (l logs) print(s *streams, e operator.LogEvent) error {
-	if l.JSON {
-		return writeJSONLine(s.out, e)
-	}
-	stamp := e.Time.UTC().Format("2006-01-02T15:04:05.000Z")
-	if s.interactive {
-		stamp = "\x1b[2m" + stamp + "\x1b[0m"
-	}
-	_, err := fmt.Fprintf(s.out, "%s %s\n", stamp, strings.TrimRight(e.Message, "\n"))
-	return err
 }

@@ -28,6 +28,7 @@ import (
 	"kiln/internal/front"
 	"kiln/internal/front/api"
 	"kiln/internal/front/gateway"
+	frontlogs "kiln/internal/front/logs"
 	"kiln/internal/front/operator"
 	"kiln/internal/invoke"
 	"kiln/internal/lambda"
@@ -178,14 +179,16 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	open.add("the registry", func() error { functions.Close(); return nil })
 
 	invocations := invoke.New(functions, environments, access, throttles{counts}, invoke.Config{Concurrency: d.config.Concurrency})
+	requests := d.room()
 	door := api.New(api.Config{
 		Access: access, Registry: functions, Invoke: invocations, Runtimes: runtimes{catalog}, Log: d.log,
-		Admit: d.room(),
+		Admit: requests,
 	})
 	stopping, stop := context.WithCancel(context.Background())
 	defer stop()
-	gate := gateway.New(access, door.Handler, operator.New(operator.Config{
-		Access: access, Functions: functions, Packages: code, Runtimes: catalog, Logs: store, Metrics: counts.Handler(), Stopping: stopping, Log: d.log,
+	cloudWatch := frontlogs.New(frontlogs.Config{Access: access, Store: store, Admit: requests, Stopping: stopping, Log: d.log})
+	gate := gateway.New(access, gateway.Doors{"lambda": door.Handler, "logs": cloudWatch.Handler}, operator.New(operator.Config{
+		Access: access, Functions: functions, Packages: code, Runtimes: catalog, Metrics: counts.Handler(), Stopping: stopping, Log: d.log,
 		Health: func() any { return d.health(dir, driver, functions) },
 	}))
 	outside := http.Server{Handler: gate.Outside(), ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug)}

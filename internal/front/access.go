@@ -1,6 +1,7 @@
 // Package front holds what all doors share: who may come in. Its folders are the
 // doors themselves: gateway (the one port, and where a request goes), api (the
-// Lambda API) and operator (health, metrics and logs for Kiln's own commands).
+// Lambda API), logs (CloudWatch Logs) and operator (health, metrics, and what
+// Kiln's own commands need).
 package front
 
 import (

@@ -110,7 +110,7 @@ func TestAccess(t *testing.T) {
 	}
 
 	// Of Kiln's own paths, health and metrics are open to any program here, and to no page.
-	for path, status := range map[string]int{"/_kiln/health": 200, "/_kiln/logs/f": 403, "/_kiln/nothing": 404} {
+	for path, status := range map[string]int{"/_kiln/health": 200, "/_kiln/runtimes": 403, "/_kiln/nothing": 404} {
 		if got, answer := send(t, "GET", d.URL+path, "", nil); got != status {
 			t.Errorf("%s: got status %d and %v, want %d", path, got, answer, status)
 		}

@@ -139,12 +139,14 @@ func follower(t *testing.T, d *kiln.Daemon, function string) (net.Conn, *http.Re
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := http.NewRequest(http.MethodGet, d.URL+"/_kiln/logs/"+function+"?since=2100-01-01T00:00:00Z&wait=30", nil)
+	r, err := http.NewRequest(http.MethodPost, d.URL, strings.NewReader(`{"logGroupName":"/aws/lambda/`+function+`","startTime":4102444800000}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/kiln/aws4_request, SignedHeaders=host, Signature="+strings.Repeat("0", 64))
+	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/logs/aws4_request, SignedHeaders=host, Signature="+strings.Repeat("0", 64))
 	r.Header.Set("X-Amz-Date", "20260101T000000Z")
+	r.Header.Set("X-Amz-Target", "Logs_20140328.FilterLogEvents")
+	r.Header.Set("X-Kiln-Wait", "30")
 	if err := r.Write(c); err != nil {
 		t.Fatal(err)
 	}

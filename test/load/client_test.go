@@ -68,6 +68,10 @@ func (c *client) do(ctx context.Context, method, path string, body []byte) (repl
 	if err != nil {
 		return reply{}, err
 	}
+	return c.send(r)
+}
+
+func (c *client) send(r *http.Request) (reply, error) {
 	response, err := c.http.Do(r)
 	if err != nil {
 		return reply{}, err

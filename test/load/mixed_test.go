@@ -1,11 +1,11 @@
 package load
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -145,25 +145,42 @@ func TestNothingIsMixedUp(t *testing.T) {
 	}
 }
 
-type logLine struct{ Stream, Message string }
+type logLine struct {
+	Stream  string `json:"logStreamName"`
+	Message string
+}
 
 // logs reads the function's whole log.
 func (c *client) logs(function string) (list []logLine) {
 	c.t.Helper()
-	for cursor := ""; ; {
-		r, err := c.do(context.Background(), http.MethodGet, "/_kiln/logs/"+function+"?cursor="+url.QueryEscape(cursor), nil)
+	for token := ""; ; {
+		in := map[string]string{"logGroupName": "/aws/lambda/" + function}
+		if token != "" {
+			in["nextToken"] = token
+		}
+		body, err := json.Marshal(in)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		request, err := c.request(context.Background(), http.MethodPost, "/", bytes.NewReader(body))
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		request.Header.Set("Authorization", strings.Replace(authorization, "/lambda/", "/logs/", 1))
+		request.Header.Set("X-Amz-Target", "Logs_20140328.FilterLogEvents")
+		r, err := c.send(request)
 		if err != nil || r.status != http.StatusOK {
 			c.t.Fatalf("logs of %s: %v, %v", function, r, err)
 		}
 		var page struct {
-			Events []logLine
-			Next   string
+			Events    []logLine
+			NextToken string
 		}
 		if err := json.Unmarshal([]byte(r.body), &page); err != nil {
 			c.t.Fatal(err)
 		}
 		list = append(list, page.Events...)
-		if cursor = page.Next; cursor == "" {
+		if token = page.NextToken; token == "" {
 			return list
 		}
 	}

@@ -40,7 +40,7 @@ var services = []service{
 	{
 		model: "logs.json", pkg: "logsapi", title: "CloudWatch Logs", dir: "logs", notes: logsNotes,
 		built: []string{
-			"CreateLogGroup", "DeleteLogGroup", "DescribeLogGroups", "PutRetentionPolicy", "DeleteRetentionPolicy",
+			"CreateLogGroup", "DeleteLogGroup", "DescribeLogGroups", "PutRetentionPolicy", "DeleteRetentionPolicy", "PutLogGroupDeletionProtection",
 			"CreateLogStream", "DeleteLogStream", "DescribeLogStreams",
 			"PutLogEvents", "GetLogEvents", "FilterLogEvents",
 			"ListTagsForResource", "TagResource", "UntagResource", "ListTagsLogGroup", "TagLogGroup", "UntagLogGroup",

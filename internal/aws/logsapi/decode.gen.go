@@ -184,6 +184,21 @@ func readPutLogEvents(body []byte) (*PutLogEventsInput, error) {
 	return in, v.Err()
 }
 
+func readPutLogGroupDeletionProtection(body []byte) (*PutLogGroupDeletionProtectionInput, error) {
+	in := new(PutLogGroupDeletionProtectionInput)
+	r := wire.NewReader(body)
+	if r.Object() {
+		in.read(r)
+	}
+	r.End()
+	if err := r.Err(); err != nil {
+		return nil, err
+	}
+	v := wire.Violations{Code: "InvalidParameterException"}
+	in.validate(&v, "")
+	return in, v.Err()
+}
+
 func readPutRetentionPolicy(body []byte) (*PutRetentionPolicyInput, error) {
 	in := new(PutRetentionPolicyInput)
 	r := wire.NewReader(body)
@@ -539,6 +554,19 @@ func (s *PutLogEventsInput) read(r *wire.Reader) {
 				s.Entity = new(Entity)
 				s.Entity.read(r)
 			}
+		default:
+			r.Skip()
+		}
+	}
+}
+
+func (s *PutLogGroupDeletionProtectionInput) read(r *wire.Reader) {
+	for key, ok := r.Key(); ok; key, ok = r.Key() {
+		switch string(key) {
+		case "logGroupIdentifier":
+			s.LogGroupIdentifier = r.String()
+		case "deletionProtectionEnabled":
+			s.DeletionProtectionEnabled = r.Bool()
 		default:
 			r.Skip()
 		}

@@ -21,6 +21,7 @@ type Service interface {
 	ListTagsForResource(context.Context, *ListTagsForResourceInput) (*ListTagsForResourceOutput, error)
 	ListTagsLogGroup(context.Context, *ListTagsLogGroupInput) (*ListTagsLogGroupOutput, error)
 	PutLogEvents(context.Context, *PutLogEventsInput) (*PutLogEventsOutput, error)
+	PutLogGroupDeletionProtection(context.Context, *PutLogGroupDeletionProtectionInput) (*PutLogGroupDeletionProtectionOutput, error)
 	PutRetentionPolicy(context.Context, *PutRetentionPolicyInput) (*PutRetentionPolicyOutput, error)
 	TagLogGroup(context.Context, *TagLogGroupInput) (*TagLogGroupOutput, error)
 	TagResource(context.Context, *TagResourceInput) (*TagResourceOutput, error)
@@ -30,23 +31,24 @@ type Service interface {
 
 // operations are those that are built, by name.
 var operations = map[string]*Operation{
-	"CreateLogGroup":        {Name: "CreateLogGroup", Action: "logs:CreateLogGroup", Limit: 1048576, serve: serveCreateLogGroup},
-	"CreateLogStream":       {Name: "CreateLogStream", Action: "logs:CreateLogStream", Limit: 1048576, serve: serveCreateLogStream},
-	"DeleteLogGroup":        {Name: "DeleteLogGroup", Action: "logs:DeleteLogGroup", Limit: 1048576, serve: serveDeleteLogGroup},
-	"DeleteLogStream":       {Name: "DeleteLogStream", Action: "logs:DeleteLogStream", Limit: 1048576, serve: serveDeleteLogStream},
-	"DeleteRetentionPolicy": {Name: "DeleteRetentionPolicy", Action: "logs:DeleteRetentionPolicy", Limit: 1048576, serve: serveDeleteRetentionPolicy},
-	"DescribeLogGroups":     {Name: "DescribeLogGroups", Action: "logs:DescribeLogGroups", Limit: 1048576, serve: serveDescribeLogGroups},
-	"DescribeLogStreams":    {Name: "DescribeLogStreams", Action: "logs:DescribeLogStreams", Limit: 1048576, serve: serveDescribeLogStreams},
-	"FilterLogEvents":       {Name: "FilterLogEvents", Action: "logs:FilterLogEvents", Limit: 1048576, serve: serveFilterLogEvents},
-	"GetLogEvents":          {Name: "GetLogEvents", Action: "logs:GetLogEvents", Limit: 1048576, serve: serveGetLogEvents},
-	"ListTagsForResource":   {Name: "ListTagsForResource", Action: "logs:ListTagsForResource", Limit: 1048576, serve: serveListTagsForResource},
-	"ListTagsLogGroup":      {Name: "ListTagsLogGroup", Action: "logs:ListTagsLogGroup", Limit: 1048576, serve: serveListTagsLogGroup},
-	"PutLogEvents":          {Name: "PutLogEvents", Action: "logs:PutLogEvents", Limit: 8388608, serve: servePutLogEvents},
-	"PutRetentionPolicy":    {Name: "PutRetentionPolicy", Action: "logs:PutRetentionPolicy", Limit: 1048576, serve: servePutRetentionPolicy},
-	"TagLogGroup":           {Name: "TagLogGroup", Action: "logs:TagLogGroup", Limit: 1048576, serve: serveTagLogGroup},
-	"TagResource":           {Name: "TagResource", Action: "logs:TagResource", Limit: 1048576, serve: serveTagResource},
-	"UntagLogGroup":         {Name: "UntagLogGroup", Action: "logs:UntagLogGroup", Limit: 1048576, serve: serveUntagLogGroup},
-	"UntagResource":         {Name: "UntagResource", Action: "logs:UntagResource", Limit: 1048576, serve: serveUntagResource},
+	"CreateLogGroup":                {Name: "CreateLogGroup", Action: "logs:CreateLogGroup", Limit: 1048576, serve: serveCreateLogGroup},
+	"CreateLogStream":               {Name: "CreateLogStream", Action: "logs:CreateLogStream", Limit: 1048576, serve: serveCreateLogStream},
+	"DeleteLogGroup":                {Name: "DeleteLogGroup", Action: "logs:DeleteLogGroup", Limit: 1048576, serve: serveDeleteLogGroup},
+	"DeleteLogStream":               {Name: "DeleteLogStream", Action: "logs:DeleteLogStream", Limit: 1048576, serve: serveDeleteLogStream},
+	"DeleteRetentionPolicy":         {Name: "DeleteRetentionPolicy", Action: "logs:DeleteRetentionPolicy", Limit: 1048576, serve: serveDeleteRetentionPolicy},
+	"DescribeLogGroups":             {Name: "DescribeLogGroups", Action: "logs:DescribeLogGroups", Limit: 1048576, serve: serveDescribeLogGroups},
+	"DescribeLogStreams":            {Name: "DescribeLogStreams", Action: "logs:DescribeLogStreams", Limit: 1048576, serve: serveDescribeLogStreams},
+	"FilterLogEvents":               {Name: "FilterLogEvents", Action: "logs:FilterLogEvents", Limit: 1048576, serve: serveFilterLogEvents},
+	"GetLogEvents":                  {Name: "GetLogEvents", Action: "logs:GetLogEvents", Limit: 1048576, serve: serveGetLogEvents},
+	"ListTagsForResource":           {Name: "ListTagsForResource", Action: "logs:ListTagsForResource", Limit: 1048576, serve: serveListTagsForResource},
+	"ListTagsLogGroup":              {Name: "ListTagsLogGroup", Action: "logs:ListTagsLogGroup", Limit: 1048576, serve: serveListTagsLogGroup},
+	"PutLogEvents":                  {Name: "PutLogEvents", Action: "logs:PutLogEvents", Limit: 8388608, serve: servePutLogEvents},
+	"PutLogGroupDeletionProtection": {Name: "PutLogGroupDeletionProtection", Action: "logs:PutLogGroupDeletionProtection", Limit: 1048576, serve: servePutLogGroupDeletionProtection},
+	"PutRetentionPolicy":            {Name: "PutRetentionPolicy", Action: "logs:PutRetentionPolicy", Limit: 1048576, serve: servePutRetentionPolicy},
+	"TagLogGroup":                   {Name: "TagLogGroup", Action: "logs:TagLogGroup", Limit: 1048576, serve: serveTagLogGroup},
+	"TagResource":                   {Name: "TagResource", Action: "logs:TagResource", Limit: 1048576, serve: serveTagResource},
+	"UntagLogGroup":                 {Name: "UntagLogGroup", Action: "logs:UntagLogGroup", Limit: 1048576, serve: serveUntagLogGroup},
+	"UntagResource":                 {Name: "UntagResource", Action: "logs:UntagResource", Limit: 1048576, serve: serveUntagResource},
 }
 
 // others are those that are not.
@@ -131,7 +133,6 @@ var others = map[string]bool{
 	"PutDestinationPolicy":                     true,
 	"PutIndexPolicy":                           true,
 	"PutIntegration":                           true,
-	"PutLogGroupDeletionProtection":            true,
 	"PutMetricFilter":                          true,
 	"PutQueryDefinition":                       true,
 	"PutResourcePolicy":                        true,
@@ -243,6 +244,14 @@ func servePutLogEvents(ctx context.Context, s Service, body []byte) (any, error)
 		return nil, err
 	}
 	return s.PutLogEvents(ctx, in)
+}
+
+func servePutLogGroupDeletionProtection(ctx context.Context, s Service, body []byte) (any, error) {
+	in, err := readPutLogGroupDeletionProtection(body)
+	if err != nil {
+		return nil, err
+	}
+	return s.PutLogGroupDeletionProtection(ctx, in)
 }
 
 func servePutRetentionPolicy(ctx context.Context, s Service, body []byte) (any, error) {

@@ -203,6 +203,12 @@ type PutLogEventsOutput struct {
 	RejectedEntityInfo    *RejectedEntityInfo    `json:"rejectedEntityInfo,omitzero"`
 }
 
+// PutLogGroupDeletionProtectionInput is the input of PutLogGroupDeletionProtection.
+type PutLogGroupDeletionProtectionInput struct {
+	LogGroupIdentifier        *string `json:"logGroupIdentifier,omitzero"`        // required
+	DeletionProtectionEnabled *bool   `json:"deletionProtectionEnabled,omitzero"` // required
+}
+
 // PutRetentionPolicyInput is the input of PutRetentionPolicy.
 type PutRetentionPolicyInput struct {
 	LogGroupName    *string `json:"logGroupName,omitzero"`    // required
@@ -253,14 +259,15 @@ type UntagResourceInput struct {
 
 // Several operations answer with the same structure, and some with nothing.
 type (
-	CreateLogGroupOutput        struct{}
-	CreateLogStreamOutput       struct{}
-	DeleteLogGroupOutput        struct{}
-	DeleteLogStreamOutput       struct{}
-	DeleteRetentionPolicyOutput struct{}
-	PutRetentionPolicyOutput    struct{}
-	TagLogGroupOutput           struct{}
-	TagResourceOutput           struct{}
-	UntagLogGroupOutput         struct{}
-	UntagResourceOutput         struct{}
+	CreateLogGroupOutput                struct{}
+	CreateLogStreamOutput               struct{}
+	DeleteLogGroupOutput                struct{}
+	DeleteLogStreamOutput               struct{}
+	DeleteRetentionPolicyOutput         struct{}
+	PutLogGroupDeletionProtectionOutput struct{}
+	PutRetentionPolicyOutput            struct{}
+	TagLogGroupOutput                   struct{}
+	TagResourceOutput                   struct{}
+	UntagLogGroupOutput                 struct{}
+	UntagResourceOutput                 struct{}
 )

@@ -165,6 +165,12 @@ func (s *PutLogEventsInput) validate(v *wire.Violations, prefix string) {
 	}
 }
 
+func (s *PutLogGroupDeletionProtectionInput) validate(v *wire.Violations, prefix string) {
+	v.Require(s.LogGroupIdentifier != nil, prefix, "logGroupIdentifier")
+	v.Text(s.LogGroupIdentifier, &textLogGroupIdentifier, prefix, "logGroupIdentifier")
+	v.Require(s.DeletionProtectionEnabled != nil, prefix, "deletionProtectionEnabled")
+}
+
 func (s *PutRetentionPolicyInput) validate(v *wire.Violations, prefix string) {
 	v.Require(s.LogGroupName != nil, prefix, "logGroupName")
 	v.Text(s.LogGroupName, &textLogGroupName, prefix, "logGroupName")

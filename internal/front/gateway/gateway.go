@@ -22,15 +22,18 @@ const OperatorPrefix = "/_kiln/"
 // Gateway routes requests. Its handlers are safe for concurrent use.
 type Gateway struct {
 	access   *front.Access
-	lambda   func(inside bool) http.Handler
+	doors    Doors
 	operator http.Handler
 }
 
-// New returns a Gateway. lambdaAPI makes the Lambda API's door, for requests
-// from within environments or from elsewhere; operator serves what begins with
-// OperatorPrefix, and /metrics.
-func New(access *front.Access, lambdaAPI func(inside bool) http.Handler, operator http.Handler) *Gateway {
-	return &Gateway{access: access, lambda: lambdaAPI, operator: operator}
+// Doors make the doors of AWS's services, by the name that is signed for, each for
+// requests from within environments or from elsewhere. There is one of "lambda".
+type Doors map[string]func(inside bool) http.Handler
+
+// New returns a Gateway. operator serves what begins with OperatorPrefix, and
+// /metrics.
+func New(access *front.Access, doors Doors, operator http.Handler) *Gateway {
+	return &Gateway{access: access, doors: doors, operator: operator}
 }
 
 // Outside serves the port.
@@ -40,7 +43,11 @@ func (g *Gateway) Outside() http.Handler { return g.handler(false) }
 func (g *Gateway) Inside() http.Handler { return g.handler(true) }
 
 func (g *Gateway) handler(inside bool) http.Handler {
-	api := g.lambda(inside)
+	doors := map[string]http.Handler{}
+	for service, door := range g.doors {
+		doors[service] = door(inside)
+	}
+	doors[""] = doors["lambda"] // of a request that is not signed, or badly, it says what is wrong
 	return paced(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := g.access.CheckBrowser(r); err != nil {
 			f := front.Refusal(err)
@@ -55,10 +62,10 @@ func (g *Gateway) handler(inside bool) http.Handler {
 			g.operator.ServeHTTP(w, r)
 			return
 		}
-		switch service := serviceOf(r); service {
-		case "lambda", "": // of one that is not signed, or badly, the door says what is wrong
-			api.ServeHTTP(w, r)
-		default:
+		service := serviceOf(r)
+		if door := doors[service]; door != nil {
+			door.ServeHTTP(w, r)
+		} else {
 			refuse(w, r, service, http.StatusNotImplemented, "NotImplementedException", fmt.Sprintf(
 				"Kiln does not serve %[1]s. Give the client an endpoint that does: set %[2]s, or endpoint_url in its configuration. For functions, set %[1]s in [endpoints] of kiln.toml, or %[2]s in their environment variables.", service, sigv4.EndpointVariable(service)))
 		}

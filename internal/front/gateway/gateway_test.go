@@ -16,11 +16,13 @@ func TestRoutes(t *testing.T) {
 	says := func(name string) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, name) })
 	}
-	g := gateway.New(front.NewAccess(front.Config{Account: "123456789012", Region: "us-east-1"}), func(inside bool) http.Handler {
-		if inside {
-			return says("lambda, inside")
-		}
-		return says("lambda")
+	g := gateway.New(front.NewAccess(front.Config{Account: "123456789012", Region: "us-east-1"}), gateway.Doors{
+		"lambda": func(inside bool) http.Handler {
+			return says(map[bool]string{false: "lambda", true: "lambda, inside"}[inside])
+		},
+		"logs": func(inside bool) http.Handler {
+			return says(map[bool]string{false: "logs", true: "logs, inside"}[inside])
+		},
 	}, says("operator"))
 	const form, jsonTarget = "application/x-www-form-urlencoded; charset=utf-8", "application/x-amz-json-1.0"
 	for _, c := range []struct {
@@ -31,6 +33,8 @@ func TestRoutes(t *testing.T) {
 	}{
 		{"the Lambda API", "/2015-03-31/functions/", "localhost", "lambda", "", false, 200, "", "lambda"},
 		{"the Lambda API, inside", "/2015-03-31/functions/", "localhost", "lambda", "", true, 200, "", "lambda, inside"},
+		{"CloudWatch Logs", "/", "localhost", "logs", jsonTarget, false, 200, "", "logs"},
+		{"CloudWatch Logs, inside", "/", "localhost", "logs", jsonTarget, true, 200, "", "logs, inside"},
 		{"not signed", "/2015-03-31/functions/", "localhost", "", "", false, 200, "", "lambda"},
 		{"health", "/_kiln/health", "localhost", "", "", false, 200, "", "operator"},
 		{"metrics", "/metrics", "localhost", "", "", false, 200, "", "operator"},

@@ -1,25 +1,20 @@
-// Package operator is the door for those who run Kiln: health, metrics, the logs
-// that `kiln logs` shows, the runtimes of `kiln runtime`, and the packages behind
-// Code.Location. Health and
-// metrics need no signature; all else does.
+// Package operator is the door for those who run Kiln: health, metrics, the runtimes
+// of `kiln runtime`, and the packages behind Code.Location. Health and metrics need
+// no signature; all else does.
 package operator
 
 import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"io"
 	"log/slog"
 	"net/http"
 	"strconv"
-	"strings"
-	"time"
 
 	"kiln/internal/aws/lambdaapi"
 	"kiln/internal/front"
 	"kiln/internal/lambda"
-	"kiln/internal/telemetry/logs"
 )
 
 // Functions is what the door asks of the registry.
@@ -39,7 +34,6 @@ type Config struct {
 	Functions Functions
 	Packages  Packages
 	Runtimes  Runtimes
-	Logs      *logs.Store
 	Metrics   http.Handler
 	// Health is the JSON body of /_kiln/health.
 	Health func() any
@@ -47,9 +41,6 @@ type Config struct {
 	Stopping context.Context
 	Log      *slog.Logger
 }
-
-// maxWait bounds how long a request for new log events is held open.
-const maxWait = 30 * time.Second
 
 type door struct{ Config }
 
@@ -59,7 +50,6 @@ func New(c Config) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /_kiln/health", d.health)
 	mux.Handle("GET /metrics", c.Metrics)
-	mux.HandleFunc("GET /_kiln/logs/{function}", d.logs)
 	mux.HandleFunc("GET /_kiln/code/{region}/{function}/{sha256}", d.code)
 	mux.HandleFunc("GET /_kiln/layers/{region}/{layer}/{version}", d.layer)
 	mux.HandleFunc("GET /_kiln/runtimes", d.runtimes)
@@ -72,85 +62,6 @@ func New(c Config) http.Handler {
 }
 
 func (d *door) health(w http.ResponseWriter, _ *http.Request) { writeJSON(w, d.Health()) }
-
-// LogEvent is one event of an answer to a request for logs.
-type LogEvent struct {
-	Time    time.Time `json:"time"`
-	Stream  string    `json:"stream"`
-	Message string    `json:"message"`
-}
-
-// LogPage is the answer to a request for logs.
-type LogPage struct {
-	Events []LogEvent `json:"events"`
-	Next   string     `json:"next,omitempty"`   // cursor of the rest of what is there
-	Follow string     `json:"follow,omitempty"` // cursor of what is still to come
-}
-
-// logs answers ?cursor=…&since=RFC3339&wait=seconds with a page of a function's
-// log, waiting for an event if there is none.
-func (d *door) logs(w http.ResponseWriter, r *http.Request) {
-	caller, err := d.authenticate(r)
-	if err != nil {
-		d.refuse(w, r, err)
-		return
-	}
-	page, err := d.page(r, caller)
-	if err != nil {
-		d.refuse(w, r, err)
-		return
-	}
-	writeJSON(w, page)
-}
-
-func (d *door) page(r *http.Request, caller front.Caller) (LogPage, error) {
-	arn, err := lambda.ParseFunction(r.PathValue("function"), "", caller.Scope)
-	if err != nil {
-		return LogPage{}, err
-	}
-	if err := d.Access.Authorise(caller.Principal, "logs:FilterLogEvents", arn); err != nil {
-		return LogPage{}, err
-	}
-	values := r.URL.Query()
-	q := logs.Query{Scope: arn.Scope, Group: lambda.DefaultLogGroup(arn.Name), Cursor: values.Get("cursor")}
-	f, err := d.Functions.Get(arn.Unqualified())
-	exists := err == nil
-	if exists {
-		q.Group = f.Settings.Logging.Group
-	}
-	if since := values.Get("since"); since != "" {
-		if q.Start, err = time.Parse(time.RFC3339Nano, since); err != nil {
-			return LogPage{}, lambda.InvalidParameter("since must be a time such as 2026-01-31T12:34:56Z, not %q", since)
-		}
-	}
-	if wait := values.Get("wait"); wait != "" {
-		seconds, err := strconv.ParseFloat(wait, 64)
-		if err != nil || seconds < 0 {
-			return LogPage{}, lambda.InvalidParameter("wait must be a number of seconds, not %q", wait)
-		}
-		ctx, cancel := context.WithTimeout(r.Context(), min(time.Duration(seconds*float64(time.Second)), maxWait))
-		defer cancel()
-		defer context.AfterFunc(d.Stopping, cancel)()
-		if err := d.Logs.Wait(ctx, q.Scope, q.Group, q.Cursor); err != nil && ctx.Err() == nil {
-			return LogPage{}, err
-		}
-	}
-	found, err := d.Logs.Query(r.Context(), q)
-	switch {
-	case errors.Is(err, logs.ErrNoGroup) && exists: // it has not logged yet
-	case errors.Is(err, logs.ErrNoGroup):
-		return LogPage{}, lambda.NotFound("Function not found: %s, and it left no log.", arn)
-	case errors.Is(err, logs.ErrCursor):
-		return LogPage{}, lambda.InvalidParameter("cursor is not one that an earlier page gave: %q", q.Cursor)
-	case err != nil:
-		return LogPage{}, err
-	}
-	page := LogPage{Events: []LogEvent{}, Next: found.Next, Follow: found.Follow}
-	for _, e := range found.Events {
-		page.Events = append(page.Events, LogEvent{e.Time, e.Stream, strings.ToValidUTF8(e.Message, "\uFFFD")})
-	}
-	return page, nil
-}
 
 // code serves a package to whoever has the link that GetFunction made.
 func (d *door) code(w http.ResponseWriter, r *http.Request) {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,6 +29,24 @@ type StreamInfo struct {
 
 // streamPlace is a place in a list by the time of the last event.
 type streamPlace struct{ time, id int64 }
+
+// Cursor asks for the streams that come after this one, in a list of either order.
+func (i StreamInfo) Cursor() string {
+	return "1-" + strconv.FormatUint(uint64(i.place.time), 36) + "-" + strconv.FormatInt(i.place.id, 36) + "-" + i.Name
+}
+
+func parseStreamCursor(s string) (name string, p streamPlace, err error) {
+	part := strings.SplitN(s, "-", 4)
+	if len(part) != 4 || part[0] != "1" {
+		return "", p, ErrCursor
+	}
+	when, err1 := strconv.ParseUint(part[1], 36, 64)
+	id, err2 := strconv.ParseInt(part[2], 36, 64)
+	if err1 != nil || err2 != nil {
+		return "", p, ErrCursor
+	}
+	return part[3], streamPlace{int64(when), id}, nil
+}
 
 // CreateStream makes a stream without events. It fails with ErrNoGroup,
 // ErrStreamExists and ErrTooMany.
@@ -113,12 +132,19 @@ type StreamsQuery struct {
 	Prefix     string
 	ByTime     bool // of the last event, instead of by name
 	Descending bool
-	After      *StreamInfo // the list goes on after this one
+	Cursor     string // StreamInfo.Cursor; "": from the beginning
 	Limit      int
 }
 
-// Streams lists streams. It fails with ErrNoGroup.
+// Streams lists streams. It fails with ErrNoGroup and ErrCursor.
 func (s *Store) Streams(ctx context.Context, q StreamsQuery) (list []StreamInfo, err error) {
+	var name string
+	var after streamPlace
+	if q.Cursor != "" {
+		if name, after, err = parseStreamCursor(q.Cursor); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.Flush(ctx); err != nil {
 		return nil, err
 	}
@@ -138,12 +164,12 @@ func (s *Store) Streams(ctx context.Context, q StreamsQuery) (list []StreamInfo,
 			order = "last_time " + direction + ", id " + direction
 		}
 		switch {
-		case q.After != nil && q.ByTime:
+		case q.Cursor != "" && q.ByTime:
 			where = append(where, "(last_time, id) "+beyond+" (?, ?)")
-			args = append(args, q.After.place.time, q.After.place.id)
-		case q.After != nil:
+			args = append(args, after.time, after.id)
+		case q.Cursor != "":
 			where = append(where, "name "+beyond+" ?")
-			args = append(args, q.After.Name)
+			args = append(args, name)
 		}
 		rows, err := db.read.QueryContext(ctx, `SELECT id, name, created, first_time, last_time, last_seq, events, bytes FROM stream WHERE `+strings.Join(where, " AND ")+` ORDER BY `+order+` LIMIT ?`, append(args, q.Limit)...)
 		if err != nil {

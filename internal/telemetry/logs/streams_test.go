@@ -29,7 +29,7 @@ func names(t *testing.T, s *logs.Store, q logs.StreamsQuery) (list []string) {
 		if len(page) < q.Limit {
 			return list
 		}
-		q.After = &page[len(page)-1]
+		q.Cursor = page[len(page)-1].Cursor()
 	}
 }
 
@@ -122,6 +122,17 @@ func TestStreamsAreListed(t *testing.T) {
 			if got := strings.Join(names(t, s, q), " "); got != want {
 				t.Errorf("%+v: got %s, want %s", q, got, want)
 			}
+		}
+	}
+}
+
+func TestStreamCursors(t *testing.T) {
+	t.Parallel()
+	s := open(t, logs.Config{})
+	s.Stream(here, "g", "s").Append(noon, []byte("x"))
+	for _, c := range []string{"x", "1-2-3", "2-1-1-s", "1-!-1-s", "1-1-!-s"} {
+		if _, err := s.Streams(t.Context(), logs.StreamsQuery{Scope: here, Group: "g", Limit: 1, Cursor: c}); !errors.Is(err, logs.ErrCursor) {
+			t.Errorf("cursor %q: %v", c, err)
 		}
 	}
 }
