@@ -14,6 +14,7 @@ need_python_clients
 need_java
 need_ruby
 need_cargo
+need_powertools
 need_browser
 need_cc
 

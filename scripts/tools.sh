@@ -18,6 +18,8 @@ NODE_WHEEL_VERSION=22.20.0
 NODE_CLIENT_VERSION=4.0.2    # AWS's for Node.js from 24 on
 NODE_CLIENT_22_VERSION=3.3.0 # and up to 22
 PYTHON_CLIENT_VERSION=4.2.2
+POWERTOOLS_NODE_VERSION=2.35.0
+POWERTOOLS_PYTHON_VERSION=3.37.0
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -177,6 +179,24 @@ need_java() {
 
 # need_ruby makes sure that some Ruby is there.
 need_ruby() { command -v ruby >/dev/null || apt ruby; }
+
+# need_powertools installs what the tests put into functions.
+need_powertools() {
+	local to=$cache/powertools
+	if [ ! -f "$to/nodejs/node_modules/@aws-lambda-powertools/batch/package.json" ]; then
+		need_npm
+		installing "Powertools for Node.js"
+		npm install --silent --no-audit --no-fund --no-save --prefix "$to/nodejs" \
+			"@aws-lambda-powertools/logger@$POWERTOOLS_NODE_VERSION" "@aws-lambda-powertools/metrics@$POWERTOOLS_NODE_VERSION" \
+			"@aws-lambda-powertools/batch@$POWERTOOLS_NODE_VERSION" >/dev/null
+	fi
+	if [ ! -d "$to/python/aws_lambda_powertools-$POWERTOOLS_PYTHON_VERSION.dist-info" ]; then
+		need_venv
+		installing "Powertools for Python"
+		rm -rf "$to/python"
+		"$cache/venv/bin/pip" install --quiet --disable-pip-version-check --no-compile --target "$to/python" "aws-lambda-powertools==$POWERTOOLS_PYTHON_VERSION"
+	fi
+}
 
 # need_cargo finds a Rust that AWS's client compiles with; Debian's may be too old,
 # and then the test of it skips.
