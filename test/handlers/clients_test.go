@@ -271,6 +271,12 @@ func observe(t *testing.T, d *kiln.Daemon, runtime string, code []byte, s subjec
 	return list
 }
 
+// sign gives a request a signature that is well formed, which is what a Kiln without keys asks for.
+func sign(r *http.Request) {
+	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/lambda/aws4_request, SignedHeaders=host, Signature="+strings.Repeat("0", 64))
+	r.Header.Set("X-Amz-Date", "20260101T000000Z")
+}
+
 // raw invokes over bare HTTP, where every header shows.
 func (f function) raw(event, clientContext string) (o observation) {
 	f.t.Helper()
@@ -278,8 +284,7 @@ func (f function) raw(event, clientContext string) (o observation) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/lambda/aws4_request, SignedHeaders=host, Signature="+strings.Repeat("0", 64))
-	r.Header.Set("X-Amz-Date", "20260101T000000Z")
+	sign(r)
 	r.Header.Set("X-Amz-Log-Type", "Tail") // the answer then waits until all is logged, and the next event finds the environment
 	if clientContext != "" {
 		r.Header.Set("X-Amz-Client-Context", clientContext)

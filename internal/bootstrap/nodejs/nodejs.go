@@ -107,7 +107,7 @@ func (Family) Launch(id lambda.RuntimeID, in bootstrap.Installation, l bootstrap
 		Path:     program,
 		Args:     append(args, l.Runtime+"/"+entry),
 		Dir:      l.Task,
-		Defaults: l.Defaults(map[string]string{"NODE_PATH": searchPath(id, l)}),
+		Defaults: l.Defaults(map[string]string{"NODE_PATH": searchPath(id, l), "PWD": l.Task, "SHLVL": "0"}),
 		Reserved: l.Reserved(map[string]string{"AWS_EXECUTION_ENV": bootstrap.ExecutionEnv(id)}),
 	}
 }

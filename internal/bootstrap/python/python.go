@@ -138,7 +138,7 @@ func (Family) Launch(id lambda.RuntimeID, in bootstrap.Installation, l bootstrap
 	if l.Opt != "" && l.Opt != "/opt" {
 		args = append(args, "-X", "kiln_opt="+l.Opt)
 	}
-	own := map[string]string{"PYTHONPATH": l.Runtime}
+	own := map[string]string{"PYTHONPATH": l.Runtime, "PWD": l.Task, "SHLVL": "0"}
 	if runtime.GOOS == "linux" {
 		own["LC_CTYPE"] = "C.UTF-8" // as on AWS, where Python chooses it for want of en_US.UTF-8
 	}

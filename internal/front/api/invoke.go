@@ -77,12 +77,19 @@ func encoded(tail []byte) *string {
 	return new(base64.StdEncoding.EncodeToString(tail))
 }
 
-// traceHeader passes the caller's trace on, or begins one that is not sampled:
-// Kiln keeps no traces yet.
+// traceHeader passes the caller's trace on, with what it lacks, or begins one that is
+// not sampled: Kiln keeps no traces yet. Tracing libraries want all three parts.
 func traceHeader(incoming string, now time.Time) string {
-	if strings.Contains(incoming, "Root=") && len(incoming) < 1024 && !strings.ContainsAny(incoming, "\r\n") {
-		return incoming
-	}
 	hex := strings.ReplaceAll(lambda.NewUUID()+lambda.NewUUID(), "-", "")
-	return fmt.Sprintf("Root=1-%08x-%s;Parent=%s;Sampled=0", now.Unix(), hex[:24], hex[32:48])
+	trace := fmt.Sprintf("Root=1-%08x-%s", now.Unix(), hex[:24])
+	if strings.Contains(incoming, "Root=") && len(incoming) < 1024 && !strings.ContainsAny(incoming, "\r\n") {
+		trace = incoming
+	}
+	if !strings.Contains(trace, "Parent=") {
+		trace += ";Parent=" + hex[32:48]
+	}
+	if !strings.Contains(trace, "Sampled=") {
+		trace += ";Sampled=0"
+	}
+	return trace
 }
