@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -44,7 +45,13 @@ const warmup = 200
 const settle = 200 * time.Millisecond
 
 // event is about 1 KB of JSON.
-var event = []byte(`{"name":"` + strings.Repeat("k", 1000) + `"}`)
+var event = eventOf(1011)
+
+// eventOf is JSON of so many bytes.
+func eventOf(bytes int) []byte {
+	const around = len(`{"name":""}`)
+	return []byte(`{"name":"` + strings.Repeat("k", bytes-around) + `"}`)
+}
 
 // language is what is compared: the function, the bare server, and the bare start.
 type language struct {
@@ -130,6 +137,14 @@ func run() error {
 			return err
 		}
 	}
+	for _, size := range []struct{ bytes, fewer int }{{1 << 20, 20}, {6 << 20, 100}} { // fewer: they take longer
+		if err := large(languages, size.bytes, max(1, *requests/size.fewer)); err != nil {
+			return err
+		}
+	}
+	if err := b.streamed(endpoint, languages[0], max(1, *requests/200)); err != nil {
+		return err
+	}
 	return b.cold(endpoint, languages)
 }
 
@@ -163,11 +178,11 @@ func warm(languages []*language, clients int) error {
 		for round := range *rounds {
 			for i, t := range targets {
 				if round == 0 {
-					if _, _, err := load(t.url, clients, warmup); err != nil {
+					if _, _, err := load(t.url, clients, warmup, event); err != nil {
 						return fmt.Errorf("%s, %s: %w", l.name, t.name, err)
 					}
 				}
-				d, took, err := load(t.url, clients, *requests)
+				d, took, err := load(t.url, clients, *requests, event)
 				if err != nil {
 					return fmt.Errorf("%s, %s: %w", l.name, t.name, err)
 				}
@@ -186,7 +201,7 @@ func warm(languages []*language, clients int) error {
 }
 
 // load sends n requests from several clients, each with one connection.
-func load(url string, clients, n int) ([]time.Duration, time.Duration, error) {
+func load(url string, clients, n int, event []byte) ([]time.Duration, time.Duration, error) {
 	var (
 		mu    sync.Mutex
 		times []time.Duration
@@ -202,7 +217,7 @@ func load(url string, clients, n int) ([]time.Duration, time.Duration, error) {
 			var err error
 			for range n / clients {
 				var d time.Duration
-				if d, err = request(client, url); err != nil {
+				if d, err = request(client, url, event, len(event)); err != nil {
 					break
 				}
 				mine = append(mine, d)
@@ -219,7 +234,8 @@ func load(url string, clients, n int) ([]time.Duration, time.Duration, error) {
 	return times, time.Since(began), first
 }
 
-func request(client *http.Client, url string) (time.Duration, error) {
+// request is the time of one request, which is answered with at least so many bytes.
+func request(client *http.Client, url string, event []byte, answered int) (time.Duration, error) {
 	r, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(event))
 	if err != nil {
 		return 0, err
@@ -233,15 +249,81 @@ func request(client *http.Client, url string) (time.Duration, error) {
 		return 0, err
 	}
 	defer answer.Body.Close()
-	body, err := io.ReadAll(answer.Body)
+	var beginning bytes.Buffer
+	size, err := io.CopyN(&beginning, answer.Body, 200)
+	if err == nil {
+		var rest int64
+		rest, err = io.Copy(io.Discard, answer.Body)
+		size += rest
+	}
 	took := time.Since(began)
-	if err != nil {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, err
 	}
-	if answer.StatusCode != http.StatusOK || answer.Header.Get("X-Amz-Function-Error") != "" || len(body) < len(event) {
-		return 0, fmt.Errorf("%s answered %s: %.200s", url, answer.Status, body)
+	if answer.StatusCode != http.StatusOK || answer.Header.Get("X-Amz-Function-Error") != "" || size < int64(answered) {
+		return 0, fmt.Errorf("%s answered %s, %d bytes: %s", url, answer.Status, size, &beginning)
 	}
 	return took, nil
+}
+
+// large compares echoes of events of that size.
+func large(languages []*language, size, n int) error {
+	fmt.Printf("\n## Events of %d MB, 1 client, %d requests a round\n\n", size>>20, n)
+	fmt.Println("| language | bare p50 ms | kiln p50 ms | kiln ÷ bare |")
+	fmt.Println("|---|---|---|---|")
+	event := eventOf(size)
+	for _, l := range languages {
+		if err := beside(l.name, []string{l.bare, l.kiln}, event, size, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// beside prints the row of a bare server and Kiln, whose rounds take turns.
+func beside(name string, urls []string, event []byte, answered, n int) error {
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	times := make([][]time.Duration, len(urls))
+	for round := range *rounds + 1 {
+		for i, url := range urls {
+			for range n {
+				d, err := request(client, url, event, answered)
+				if err != nil {
+					return fmt.Errorf("%s: %w", name, err)
+				}
+				if round > 0 { // the first only warms up
+					times[i] = append(times[i], d)
+				}
+			}
+		}
+	}
+	bare, kiln := milliseconds(percentile(times[0], 50)), milliseconds(percentile(times[1], 50))
+	fmt.Printf("| %s | %.1f | %.1f | %.2f |\n", name, bare, kiln, kiln/bare)
+	return nil
+}
+
+// streamed compares an answer of 50 MB that is written in pieces of 1 MB.
+func (b *bench) streamed(endpoint string, l *language, n int) error {
+	const megabytes = 50
+	streaming := *l
+	streaming.files = map[string]string{"index.js": fmt.Sprintf(`const { once } = require("node:events");
+const piece = Buffer.alloc(1 << 20, "x");
+exports.handler = awslambda.streamifyResponse(async (event, stream) => {
+  for (let i = 0; i < %d; i++) if (!stream.write(piece)) await once(stream, "drain");
+  stream.end();
+});
+`, megabytes)}
+	if err := b.deploy(endpoint, "bench-streamed", &streaming); err != nil {
+		return err
+	}
+	fmt.Printf("\n## Streamed answer of %d MB, 1 client, %d requests a round\n\n", megabytes, n)
+	fmt.Println("| language | bare p50 ms | kiln p50 ms | kiln ÷ bare |")
+	fmt.Println("|---|---|---|---|")
+	return beside(l.name, []string{
+		fmt.Sprintf("%s/stream?mb=%d", l.bare, megabytes),
+		endpoint + "/2021-11-15/functions/bench-streamed/response-streaming-invocations",
+	}, event, megabytes<<20, n)
 }
 
 // cold compares the first request of functions, each of which has no environment
@@ -263,7 +345,7 @@ func (b *bench) cold(endpoint string, languages []*language) error {
 			_ = start.Run() // the Go one ends with an error: it has no Runtime API
 			bare = append(bare, time.Since(began))
 
-			d, err := request(http.DefaultClient, invocations(endpoint, name))
+			d, err := request(http.DefaultClient, invocations(endpoint, name), event, len(event))
 			if err != nil {
 				return err
 			}

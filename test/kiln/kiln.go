@@ -196,8 +196,26 @@ func (d *Daemon) Client() *lambda.Client {
 		BaseEndpoint:     aws.String(d.URL),
 		Credentials:      credentials.NewStaticCredentialsProvider("test", "test", ""),
 		RetryMaxAttempts: 1,
-		HTTPClient:       &http.Client{Transport: &d.transport},
+		HTTPClient:       &http.Client{Transport: whole{&d.transport}},
 	})
+}
+
+// whole sends a request's body at once. The SDK closes the body as soon as the
+// answer begins, which on one machine can be while net/http still looks for the
+// body's end; that looks like an error, and cuts the answer off.
+type whole struct{ transport http.RoundTripper }
+
+func (w whole) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body != nil {
+		body, err := io.ReadAll(r.Body)
+		_ = r.Body.Close()
+		if err != nil {
+			return nil, err
+		}
+		r = r.Clone(r.Context())
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	return w.transport.RoundTrip(r)
 }
 
 // CloseIdleConnections drops those that clients keep for later.
