@@ -9,6 +9,8 @@ need_go
 need_aws
 # A runtime that cannot be had leaves its example out, and no more.
 if (need_node); then need_node; node=yes; else node=; fi
+if (need_ruby); then ruby=yes; else ruby=; fi
+if (need_java); then java=java21; else java=; fi # whichever JDK is here stands in
 say "building …"
 CGO_ENABLED=0 go build -o bin/kiln ./cmd/kiln
 
@@ -62,6 +64,19 @@ example hello-python python3.13 app.handler examples/python/app.py
 say "" && say "building examples/go …"
 (cd examples/go && CGO_ENABLED=0 go build -ldflags='-s -w' -o "$work/bootstrap" .)
 example hello-go provided.al2023 bootstrap "$work/bootstrap"
+
+if [ -n "$ruby" ]; then
+	example hello-ruby ruby3.4 app.handler examples/ruby/app.rb
+else
+	say "" && say "── hello-ruby is left out: Ruby is missing"
+fi
+# The class is compiled against AWS's interfaces, which come with the runtime client.
+core() { ls "${KILN_DATA:-kiln-data}"/runtimes/bundle-"$java"-*/lib/aws-lambda-java-core-*.jar 2>/dev/null; }
+if [ -n "$java" ] && bin/kiln runtime add "$java" >/dev/null && javac -cp "$(core)" -d "$work" examples/java/Hello.java; then
+	example hello-java "$java" Hello "$work/Hello.class"
+else
+	say "" && say "── hello-java is left out: a JDK, Maven, or AWS's runtime client is missing"
+fi
 
 cat >&2 <<EOF
 

@@ -19,10 +19,12 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"kiln/internal/bootstrap"
+	"kiln/internal/bootstrap/dotnet"
 	"kiln/internal/bootstrap/java"
 	"kiln/internal/bootstrap/nodejs"
 	"kiln/internal/bootstrap/provided"
 	"kiln/internal/bootstrap/python"
+	"kiln/internal/bootstrap/ruby"
 	"kiln/internal/config"
 	"kiln/internal/environment"
 	"kiln/internal/front"
@@ -322,7 +324,7 @@ func returnMemory(ctx context.Context, deployed <-chan struct{}) {
 
 // Catalog is the machine's runtimes, as the driver can use them.
 func Catalog(c config.Config, driver sandbox.Driver, additions *bootstrap.Additions, dir string, log *slog.Logger) *bootstrap.Catalog {
-	families := []bootstrap.Family{nodejs.New(), python.New(), java.New(), provided.New()}
+	families := []bootstrap.Family{nodejs.New(), python.New(), java.New(), ruby.New(), dotnet.New(), provided.New()}
 	var usable func(bootstrap.Installation) error
 	if u, ok := driver.(interface{ Usable(path string) error }); ok {
 		usable = func(in bootstrap.Installation) error { return u.Usable(in.Program) }
