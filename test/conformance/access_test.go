@@ -134,7 +134,7 @@ func TestKeys(t *testing.T) {
 	}
 	d := kiln.Start(t, "--any-runtime", "--access-key", "AKIAROOT", "--secret-key-file", secret)
 	each(t, func(t *testing.T, name string, c client) {
-		s := session{c, t, target{d.URL, "AKIAROOT", "the-secret/of+root", "us-east-1"}}
+		s := session{c, t, target{d.URL, "AKIAROOT", "the-secret/of+root", "us-east-1", "lambda"}}
 		s.create("keys-"+name, nil)
 		_, payload := s.invoke(values{"FunctionName": "keys-" + name + ":$LATEST", "Payload": []byte(`{"a b": "ü+/%"}`)})
 		if !strings.Contains(payload, "a b") {
@@ -147,7 +147,7 @@ func TestKeys(t *testing.T) {
 		s.to.secret = "another"
 		s.refused("ListFunctions", nil, 403, "InvalidSignatureException",
 			"The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.")
-		s.to = target{d.URL, "AKIAOTHER", "the-secret/of+root", "us-east-1"}
+		s.to = target{d.URL, "AKIAOTHER", "the-secret/of+root", "us-east-1", "lambda"}
 		s.refused("ListFunctions", nil, 403, "UnrecognizedClientException", "The security token included in the request is invalid.")
 	})
 	if status, answer := send(t, "GET", d.URL+"/2015-03-31/functions", "", nil); status != 403 || answer["error"] != "MissingAuthenticationTokenException" {

@@ -42,9 +42,9 @@ func (f *failure) Error() string {
 }
 
 // target is the Kiln that a client calls, and the key it signs with.
-type target struct{ endpoint, key, secret, region string }
+type target struct{ endpoint, key, secret, region, service string }
 
-func anyKey(d *kiln.Daemon) target { return target{d.URL, "test", "test", "us-east-1"} }
+func anyKey(d *kiln.Daemon) target { return target{d.URL, "test", "test", "us-east-1", "lambda"} }
 
 // client is one of the programs that people call Lambda with.
 type client interface {
@@ -208,6 +208,7 @@ type scriptRequest struct {
 	Key      string `json:"key"`
 	Secret   string `json:"secret"`
 	Region   string `json:"region"`
+	Service  string `json:"service"`
 }
 
 // running are the scripts, to be ended after the last test.
@@ -251,7 +252,7 @@ func startScript(program string, args ...string) (*script, error) {
 func (s *script) do(to target, do, name string, in values) (values, *failure) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	request := scriptRequest{do, name, encodeBlobs(in).(values), to.endpoint, to.key, to.secret, to.region}
+	request := scriptRequest{do, name, encodeBlobs(in).(values), to.endpoint, to.key, to.secret, to.region, to.service}
 	var answer struct {
 		Out   values   `json:"out"`
 		Error *failure `json:"error"`
@@ -373,7 +374,7 @@ var awsCLI = sync.OnceValues(func() (client, error) {
 })
 
 func (c cli) run(to target, args ...string) ([]byte, *failure) {
-	cmd := exec.Command(c.program, append([]string{"lambda"}, args...)...)
+	cmd := exec.Command(c.program, append([]string{to.service}, args...)...)
 	cmd.Env = append(os.Environ(),
 		"AWS_ENDPOINT_URL="+to.endpoint, "AWS_ACCESS_KEY_ID="+to.key, "AWS_SECRET_ACCESS_KEY="+to.secret, "AWS_SESSION_TOKEN=",
 		"AWS_DEFAULT_REGION="+to.region, "AWS_REGION="+to.region, "AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null",
@@ -406,6 +407,9 @@ func kebab(name string) string {
 }
 
 func (c cli) call(to target, operation string, in values) (values, *failure) {
+	if to.service != "lambda" { // whose options are not all called like members
+		return c.json(to, operation, in)
+	}
 	args := []string{kebab(operation)}
 	file := func(content []byte) string {
 		f, err := os.CreateTemp(c.dir, "")
@@ -464,6 +468,25 @@ func (c cli) call(to target, operation string, in values) (values, *failure) {
 			return nil, &failure{Message: err.Error()}
 		}
 		answer["Payload"] = b
+	}
+	return answer, nil
+}
+
+// json calls an operation with its input as it is on the wire.
+func (c cli) json(to target, operation string, in values) (values, *failure) {
+	text, err := json.Marshal(in)
+	if err != nil {
+		panic(err)
+	}
+	out, f := c.run(to, kebab(operation), "--no-paginate", "--cli-input-json", string(text))
+	if f != nil {
+		return nil, f
+	}
+	answer := values{}
+	if len(bytes.TrimSpace(out)) > 0 {
+		if err := json.Unmarshal(out, &answer); err != nil {
+			return nil, &failure{Message: fmt.Sprintf("%v in %s", err, out)}
+		}
 	}
 	return answer, nil
 }

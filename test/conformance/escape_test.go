@@ -130,6 +130,11 @@ func TestOwnIdentity(t *testing.T) {
 	want(t, "a wrong secret", got["wrong secret"], "InvalidSignatureException: "+invalid)
 	want(t, "a wrong token", got["wrong token"], unknown)
 	want(t, "a key of nobody", got["other key"], unknown)
+	want(t, "its own log", got["logs"], "[AccessDeniedException: User: arn:aws:sts::000000000000:assumed-role/test/identity is not authorized to perform: logs:ListTagsForResource on resource: arn:aws:logs:us-east-1:111122223333:log-group:/own because no identity-based policy allows the logs:ListTagsForResource action put by the function]")
+	logs := session{awsLogs(t), t, logsOf(d)}
+	if found := logs.must("FilterLogEvents", values{"logGroupName": "/aws/lambda/identity", "filterPattern": `"put by the function"`})["events"].([]any); len(found) != 1 {
+		t.Errorf("in the function's own stream: %v", found)
+	}
 	if text, _ := got["sts"].(string); !strings.HasPrefix(text, "NotImplementedException: Kiln does not serve sts.") {
 		t.Errorf("another service: got %s", text)
 	}
@@ -169,7 +174,7 @@ func withBoto3(t *testing.T, handler string) []byte {
 			}
 			if entry.IsDir() {
 				parent := filepath.Base(filepath.Dir(path))
-				if entry.Name() == "__pycache__" || entry.Name() == "examples" || parent == "data" && name != "botocore/data/lambda" && name != "botocore/data/sts" {
+				if entry.Name() == "__pycache__" || entry.Name() == "examples" || parent == "data" && name != "botocore/data/lambda" && name != "botocore/data/logs" && name != "botocore/data/sts" {
 					return filepath.SkipDir
 				}
 				return nil

@@ -12,10 +12,10 @@ clients = {}
 
 
 def client(request):
-    key = (request["endpoint"], request["key"], request["secret"], request["region"])
+    key = (request["endpoint"], request["key"], request["secret"], request["region"], request["service"])
     if key not in clients:
         clients[key] = boto3.client(
-            "lambda", endpoint_url=key[0], aws_access_key_id=key[1], aws_secret_access_key=key[2], region_name=key[3],
+            key[4], endpoint_url=key[0], aws_access_key_id=key[1], aws_secret_access_key=key[2], region_name=key[3],
             config=Config(retries={"total_max_attempts": 1}))
     return clients[key]
 
