@@ -31,15 +31,16 @@ const (
 
 // State is where an environment stands.
 //
-//	            ┌──────────── timeout, exit ────────────┐
+//	            ┌─────────── timeout, failure ──────────┐
 //	            ▼                                       │
 //	fresh ──▶ down ──init──▶ idle ──event──▶ busy ──────┤
 //	            ▲              ▲                        │
-//	            │ init error   └──── asks for next ─────┘
+//	            │ init error   └──── ask for next ──────┘
 //	            └──┘
 //	any ──Close──▶ closed
 //
-// down has no runtime: the next invocation begins with an init of its own.
+// They who ask, or fail, are the runtime and its extensions. down has neither: the
+// next invocation begins with an init of its own.
 type State int32
 
 // The states of an environment.

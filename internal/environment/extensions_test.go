@@ -214,6 +214,34 @@ func TestExtensionFails(t *testing.T) {
 	}
 }
 
+// TestExtensionNeverReady has extensions that never get as far as to ask for an
+// event, within an invocation's time.
+func TestExtensionNeverReady(t *testing.T) {
+	t.Parallel()
+	for what, program := range map[string]string{
+		"never registers": "#!/bin/sh\nsleep 1000",
+		"never asks":      ext("time.sleep(1000)", ""),
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			r := newExtended(t, environmenttest.Bootstrap("echo the runtime starts", ""), map[string]string{"x": program}, func(f *lambda.Function) {
+				f.Settings.Timeout = 2 * time.Second
+			})
+			result, outcome := r.invoke(environmenttest.Invocation(r.fn, "1")) // with the init in it
+			if errorType(result) != "Sandbox.Timedout" || outcome.Error != metrics.Timeout || outcome.Duration < 2*time.Second {
+				t.Errorf("%+v, %s", outcome, result.Payload)
+			}
+			log := r.Log()
+			if got := slices.Contains(log, "the runtime starts"); got != (what == "never asks") {
+				t.Errorf("the runtime started: %t", got)
+			}
+			if !slices.ContainsFunc(log, func(line string) bool { return strings.HasSuffix(line, "\tPhase: invoke\tStatus: timeout") }) {
+				t.Errorf("no INIT_REPORT in %q", log)
+			}
+		})
+	}
+}
+
 // TestExtensionFailsLater has extensions fail while an event is worked on, or after
 // the answer. The next invocation has a new environment.
 func TestExtensionFailsLater(t *testing.T) {

@@ -37,8 +37,10 @@ func (e *Environment) start(ctx context.Context, id lambda.RequestID, phase stri
 	if f, err = e.boot(ctx, id, limit, feed); err != nil {
 		f = platformFailure(id)
 	}
-	e.tellInitRuntimeDone(phase, f)
 	p := e.process
+	if p != nil && p.pipes != nil { // it has come to the runtime
+		e.tellInitRuntimeDone(phase, f)
+	}
 	if f == nil {
 		f = await(e, ctx, id, limit, p.api.ExtensionsReady(), new(struct{}), false)
 	}
