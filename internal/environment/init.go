@@ -39,6 +39,7 @@ func (e *Environment) start(ctx context.Context, id lambda.RequestID, phase stri
 	}
 	p := e.process
 	if p != nil && p.pipes != nil { // it has come to the runtime
+		p.drain() // what the module wrote stands before the end of its init
 		e.tellInitRuntimeDone(phase, f)
 	}
 	if f == nil {
@@ -49,7 +50,7 @@ func (e *Environment) start(ctx context.Context, id lambda.RequestID, phase stri
 		f.kind = metrics.Init
 	}
 	if p != nil {
-		p.drain() // what the module wrote stands before START
+		p.drain()
 		e.tellExtensions(p.api.Extensions())
 	}
 	e.tellInitReport(took, phase, f)

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"encoding/base64"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -81,29 +82,40 @@ func TestGo(t *testing.T) {
 	}
 }
 
-// rustBootstrap builds the handler in Rust once. Its crates are compiled once a machine.
-var rustBootstrap = sync.OnceValues(func() ([]byte, error) {
+// rustPrograms builds the handler and the extension in Rust once, and returns their
+// folder. Their crates are compiled once a machine.
+var rustPrograms = sync.OnceValues(func() (string, error) {
 	target := filepath.Join(kiln.Root(), ".cache", "rust")
 	cmd := exec.Command("cargo", "build", "--quiet", "--locked", "--target-dir", target)
 	cmd.Dir = filepath.Join("testdata", "rusthandler")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return out, err
+		return "", fmt.Errorf("%w\n%s", err, out)
 	}
-	return os.ReadFile(filepath.Join(target, "debug", "bootstrap"))
+	return filepath.Join(target, "debug"), nil
 })
+
+func rust(t *testing.T, program string) string {
+	t.Helper()
+	if out, err := exec.Command("cargo", "--version").Output(); err != nil || regexp.MustCompile(`^cargo (0|1\.([0-7]\d|8[0-4]|\d))\.`).Match(out) {
+		t.Skipf("AWS's client needs Rust 1.85 or newer: %s %v", out, err)
+	}
+	dir, err := rustPrograms()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, program))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
 
 // TestRust has what AWS's client for Rust does.
 func TestRust(t *testing.T) {
 	t.Parallel()
-	if out, err := exec.Command("cargo", "--version").Output(); err != nil || regexp.MustCompile(`^cargo (0|1\.([0-7]\d|8[0-4]|\d))\.`).Match(out) {
-		t.Skipf("AWS's client needs Rust 1.85 or newer: %s %v", out, err)
-	}
-	program, err := rustBootstrap()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, program)
-	}
+	program := rust(t, "bootstrap")
 	d := kiln.Start(t)
-	l := language{"rust", "provided.al2023", "any", kiln.Zip(map[string]string{"bootstrap!": string(program)})}
+	l := language{"rust", "provided.al2023", "any", kiln.Zip(map[string]string{"bootstrap!": program})}
 	const boxed = `&alloc::boxed::Box<dyn core::error::Error \+ core::marker::Send \+ core::marker::Sync>`
 	document := func(errorType, message string) string {
 		return `\{"errorType":"` + errorType + `","errorMessage":"` + message + `"\}`

@@ -89,6 +89,21 @@ func TestExtensions(t *testing.T) {
 			t.Errorf("%v invocations with extensions are counted", n)
 		}
 	})
+	t.Run("rust", func(t *testing.T) {
+		t.Parallel()
+		if !sealed {
+			t.Skip("this client listens on a fixed port")
+		}
+		layer := publish(t, d, "rust", map[string]string{"extensions/rust!": rust(t, "extension")})
+		f := anyPython(t).create(t, d, all(timeout(30), layers(layer)))
+		var count int
+		r := f.ok(event{}, &count)
+		log := ended(f, "rust ends with ")
+		want := `(?m)^rust ends with spindown: PlatformInitStart PlatformTelemetrySubscription Function\(module begins\) PlatformInitRuntimeDone PlatformExtension PlatformInitReport PlatformStart PlatformRuntimeDone PlatformReport$`
+		if !regexp.MustCompile(want).MatchString(log) || !strings.Contains(log, "rust invoked for "+r.id+"\n") {
+			t.Errorf("want %s in\n%s", want, log)
+		}
+	})
 	t.Run("SIGTERM", func(t *testing.T) {
 		t.Parallel()
 		f := golang(t).create(t, d, variables("INIT", "sigterm"))
