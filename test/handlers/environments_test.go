@@ -241,7 +241,8 @@ func TestLogGroups(t *testing.T) {
 		const metrics = `"metrics":\{"durationMs":[\d.]+,"billedDurationMs":\d+,"memorySizeMB":128,"maxMemoryUsedMB":\d+`
 		for level, patterns := range map[types.SystemLogLevel][]string{
 			types.SystemLogLevelInfo: {
-				at + `initStart","record":\{"initializationType":"on-demand","phase":"init","runtimeVersion":"python:3\.\d+\.v\d+","runtimeVersionArn":"arn:aws:lambda:us-east-1::runtime:[0-9a-f]{64}","functionName":"TestLogGroups-system-INFO","functionVersion":"\$LATEST"\}\}`,
+				at + `initStart","record":\{"initializationType":"on-demand","phase":"init","runtimeVersion":"python:3\.\d+\.v\d+","runtimeVersionArn":"arn:aws:lambda:us-east-1::runtime:[0-9a-f]{64}","functionName":"TestLogGroups-system-INFO","functionVersion":"\$LATEST",` +
+					`"functionArn":"arn:aws:lambda:us-east-1:000000000000:function:TestLogGroups-system-INFO","instanceId":"[0-9a-f]{32}","instanceMaxMemory":128\}\}`,
 				"module begins",
 				at + `start","record":\{` + request + `,"version":"\$LATEST","tracing":\{"type":"X-Amzn-Trace-Id","value":"Root=[^"]+"\}\}\}`,
 				at + `report","record":\{` + request + `,` + metrics + `,"initDurationMs":[\d.]+\},"status":"success"\}\}`,
@@ -253,7 +254,7 @@ func TestLogGroups(t *testing.T) {
 				at + `initRuntimeDone","record":\{"initializationType":"on-demand","phase":"init","status":"success"\}\}`,
 				at + `initReport","record":\{"initializationType":"on-demand","phase":"init","metrics":\{"durationMs":[\d.]+\},"status":"success"\}\}`,
 				at + `start",.*`,
-				at + `runtimeDone","record":\{` + request + `,"status":"success","metrics":\{"durationMs":[\d.]+,"producedBytes":1\}\}\}`,
+				at + `runtimeDone","record":\{` + request + `,"status":"success","metrics":\{"durationMs":[\d.]+,"producedBytes":1\},"spans":\[.*\]\}\}`,
 				at + `report",.*`, at + `start",.*`,
 				at + `runtimeDone","record":\{` + request + `,"status":"timeout","metrics":\{"durationMs":[\d.]+,"producedBytes":0\}\}\}`,
 				at + `report",.*`,
