@@ -206,8 +206,10 @@ func (s *Server) Offer(inv *lambda.Invocation) Exchange {
 	x := &exchange{
 		invocation: inv,
 		answer:     make(chan Answer, 1),
-		streamed:   make(chan lambda.StreamEnd, 1),
 		idle:       make(chan struct{}),
+	}
+	if inv.Stream {
+		x.streamed = make(chan lambda.StreamEnd, 1)
 	}
 	s.mu.Lock()
 	s.invoke(x)
