@@ -301,3 +301,34 @@ func TestLayerPages(t *testing.T) {
 		}
 	}
 }
+
+// TestLayersTogether has layers that are fine alone and too large together, with
+// each other or with the code.
+func TestLayersTogether(t *testing.T) {
+	t.Parallel()
+	d := kiln.Start(t)
+	s := session{goSDK{}, t, anyKey(d)}
+	zeros := strings.Repeat("\x00", 60<<20)
+	var arns []any
+	for i := range 5 {
+		out := s.must("PublishLayerVersion", values{"LayerName": fmt.Sprint("large", i), "Content": values{"ZipFile": kiln.Zip(map[string]string{fmt.Sprint("zeros", i): zeros})}})
+		arns = append(arns, out["LayerVersionArn"])
+	}
+	function := values{"Runtime": "provided.al2023", "Handler": "x", "Code": values{"ZipFile": kiln.Zip(map[string]string{"bootstrap!": kiln.Bootstrap(`opt=${PATH##*:}; answer=$(ls "${opt%/bin}" | wc -l)`), "zeros": zeros[:10<<20]})}}
+	with := func(layers []any) values {
+		in := create("large", function)
+		in["Layers"] = layers
+		return in
+	}
+	s.refused("CreateFunction", with(arns), 400, "InvalidParameterValueException", "Layers consume more than the available size of 262144000 bytes")
+	s.must("CreateFunction", with(arns[:3]))
+	if f := s.wait(s.to, "FunctionActiveV2", "large"); f != nil {
+		t.Fatal(f)
+	}
+	want(t, "files in /opt", s.must("Invoke", values{"FunctionName": "large"})["Payload"], []byte("3"))
+	s.refused("UpdateFunctionConfiguration", values{"FunctionName": "large", "Layers": arns}, 400, "InvalidParameterValueException", "Layers consume more than the available size of 262144000 bytes")
+	s.refusedIf("UpdateFunctionCode", values{"FunctionName": "large", "ZipFile": kiln.Zip(map[string]string{"zeros": zeros, "more": zeros[:20<<20]})}, 400,
+		"InvalidParameterValueException", "Function code combined with layers exceeds …", func(got string) bool {
+			return got == fmt.Sprintf("Function code combined with layers exceeds the maximum allowed size of 262144000 bytes. The actual size is %d bytes.", 260<<20)
+		})
+}

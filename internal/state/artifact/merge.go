@@ -75,10 +75,6 @@ func (s *Store) merge(ctx context.Context, root *os.Root, digests []string) (*ma
 		return nil, err
 	}
 	defer cache.Close()
-	place, err := filepath.Rel(s.dir, root.Name())
-	if err != nil {
-		return nil, err
-	}
 	top := &node{below: map[string]*node{}}
 	for _, digest := range digests {
 		_, err := readManifest(ctx, s.dir, digest, func(e entry) error {
@@ -91,7 +87,7 @@ func (s *Store) merge(ctx context.Context, root *os.Root, digests []string) (*ma
 			return nil, err
 		}
 	}
-	m := merger{ctx: ctx, cache: cache, root: root, place: place, free: s.cfg.Free, manifest: manifest{Parts: digests}}
+	m := merger{ctx: ctx, cache: cache, root: root, free: s.cfg.Free, manifest: manifest{Parts: digests}}
 	if err := m.folder(".", top); err != nil {
 		return nil, err
 	}
@@ -146,9 +142,8 @@ func (n *node) size() int {
 
 type merger struct {
 	ctx      context.Context
-	cache    *os.Root // the packages' trees, and in place the new one
-	root     *os.Root // the new tree
-	place    string
+	cache    *os.Root // the packages' trees
+	root     *os.Root // the new one
 	free     func() error
 	folders  []*node // in the order of their making
 	links    []entry
@@ -188,7 +183,9 @@ func (m *merger) file(n *node) error {
 	m.manifest.Unpacked += n.Size
 	m.manifest.add(n.entry)
 	source := path.Join(n.from, codeDir, n.Name)
-	if m.cache.Link(source, path.Join(filepath.ToSlash(m.place), n.Name)) == nil {
+	// Of these paths every folder is one: those of the package were checked, and
+	// in the new tree links are made last. A root would look at each once more.
+	if os.Link(filepath.Join(m.cache.Name(), source), filepath.Join(m.root.Name(), n.Name)) == nil {
 		return nil
 	}
 	if err := m.free(); err != nil {
