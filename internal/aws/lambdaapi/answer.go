@@ -57,13 +57,7 @@ func (a *answer) write(w http.ResponseWriter) error {
 }
 
 // Value returns what p points to, or the zero value for nil.
-func Value[T any](p *T) T {
-	if p == nil {
-		var zero T
-		return zero
-	}
-	return *p
-}
+func Value[T any](p *T) T { return wire.Value(p) }
 
 // ISO8601 formats a time of a string member: 2026-01-31T12:34:56.789+0000.
 func ISO8601(t time.Time) *string { return new(wire.ISO8601(t)) }

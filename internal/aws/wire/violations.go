@@ -215,7 +215,14 @@ func (v *Violations) Lists(m map[string][]string, size *Size, rule *Text, prefix
 
 const notNull = "Member must not be null"
 
+// maxShown bounds how much of a value a message shows, in bytes: 10,001 log events
+// would make an answer as large as the request.
+const maxShown = 16 << 10
+
 func (v *Violations) add(shown string, sensitive bool, prefix, name, rule string) {
+	if len(shown) > maxShown {
+		shown = strings.ToValidUTF8(shown[:maxShown], "") + "…"
+	}
 	value := "Value '" + shown + "'"
 	if sensitive {
 		value = "Value"

@@ -10,6 +10,7 @@ import (
 
 	"kiln/internal/aws/filterpattern"
 	"kiln/internal/aws/logsapi"
+	"kiln/internal/aws/wire"
 	"kiln/internal/telemetry/logs"
 )
 
@@ -103,7 +104,7 @@ func (c *call) GetLogEvents(ctx context.Context, in *logsapi.GetLogEventsInput) 
 	if err := c.door.Store.HasStream(ctx, arn.Scope, arn.name, *in.LogStreamName); err != nil {
 		return nil, err
 	}
-	q := logs.Query{Scope: arn.Scope, Group: arn.name, Streams: []string{*in.LogStreamName}, NewestFirst: !value(in.StartFromHead), Limit: eventsLimit(in.Limit)}
+	q := logs.Query{Scope: arn.Scope, Group: arn.name, Streams: []string{*in.LogStreamName}, NewestFirst: !wire.Value(in.StartFromHead), Limit: eventsLimit(in.Limit)}
 	q.Start, q.End = between(in.StartTime, in.EndTime)
 	if in.NextToken != nil {
 		if q.NewestFirst, q.Beyond, err = parsePageToken(*in.NextToken); err != nil {
@@ -165,15 +166,15 @@ func (c *call) FilterLogEvents(ctx context.Context, in *logsapi.FilterLogEventsI
 	if in.LogStreamNames != nil && in.LogStreamNamePrefix != nil {
 		return nil, invalid("logStreamNames and logStreamNamePrefix are mutually exclusive parameters.")
 	}
-	pattern, err := filterpattern.Parse(value(in.FilterPattern))
+	pattern, err := filterpattern.Parse(wire.Value(in.FilterPattern))
 	if err != nil {
 		return nil, err
 	}
 	q := logs.Query{
-		Scope: arn.Scope, Group: arn.name, Streams: in.LogStreamNames, StreamPrefix: value(in.LogStreamNamePrefix),
-		Cursor: value(in.NextToken), Limit: eventsLimit(in.Limit),
+		Scope: arn.Scope, Group: arn.name, Streams: in.LogStreamNames, StreamPrefix: wire.Value(in.LogStreamNamePrefix),
+		Cursor: wire.Value(in.NextToken), Limit: eventsLimit(in.Limit),
 	}
-	if strings.TrimSpace(value(in.FilterPattern)) != "" {
+	if strings.TrimSpace(wire.Value(in.FilterPattern)) != "" {
 		q.Match = pattern.Match
 	}
 	q.Start, q.End = between(in.StartTime, in.EndTime)

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"kiln/internal/aws/logsapi"
+	"kiln/internal/aws/wire"
 	"kiln/internal/telemetry/logs"
 )
 
@@ -23,7 +24,7 @@ func (c *call) CreateLogGroup(ctx context.Context, in *logsapi.CreateLogGroupInp
 		return nil, err
 	}
 	settings := logs.Settings{
-		Class: value(in.LogGroupClass), KMSKey: value(in.KmsKeyId), Protected: value(in.DeletionProtectionEnabled), Tags: in.Tags,
+		Class: wire.Value(in.LogGroupClass), KMSKey: wire.Value(in.KmsKeyId), Protected: wire.Value(in.DeletionProtectionEnabled), Tags: in.Tags,
 	}
 	return nil, c.door.Store.CreateGroup(ctx, arn.Scope, arn.name, settings)
 }
@@ -67,7 +68,7 @@ func (c *call) DescribeLogGroups(ctx context.Context, in *logsapi.DescribeLogGro
 		}
 		wanted[arn.name] = true
 	}
-	after, ours := strings.CutPrefix(value(in.NextToken), tokenPrefix)
+	after, ours := strings.CutPrefix(wire.Value(in.NextToken), tokenPrefix)
 	if in.NextToken != nil && !ours {
 		return nil, logs.ErrCursor
 	}
@@ -76,9 +77,9 @@ func (c *call) DescribeLogGroups(ctx context.Context, in *logsapi.DescribeLogGro
 		limit = *in.Limit
 	}
 	list, err := c.door.Store.Groups(ctx, logs.GroupsQuery{
-		Scope: c.caller.Scope, Prefix: value(in.LogGroupNamePrefix), After: after, Limit: limit + 1,
+		Scope: c.caller.Scope, Prefix: wire.Value(in.LogGroupNamePrefix), After: after, Limit: limit + 1,
 		Match: func(g logs.Group) bool {
-			return strings.Contains(g.Name, value(in.LogGroupNamePattern)) &&
+			return strings.Contains(g.Name, wire.Value(in.LogGroupNamePattern)) &&
 				(in.LogGroupClass == nil || class(g) == *in.LogGroupClass) && (len(wanted) == 0 || wanted[g.Name])
 		},
 	})

@@ -174,13 +174,4 @@ func (c *call) authorise(arn groupARN) error {
 	return c.door.Access.Authorise(c.caller.Principal, c.operation.Action, arn)
 }
 
-// value returns what p points to, or the zero value.
-func value[T any](p *T) T {
-	if p == nil {
-		var zero T
-		return zero
-	}
-	return *p
-}
-
 func millis(t time.Time) *int64 { return new(t.UnixMilli()) }

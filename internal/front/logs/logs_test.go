@@ -262,6 +262,18 @@ func TestWire(t *testing.T) {
 	}
 }
 
+// A request of more events than may be is refused, in fewer bytes than it had.
+func TestTooManyEvents(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	event := fmt.Sprintf(`{"timestamp":%d,"message":"x"}`, time.Now().UnixMilli())
+	body := `{"logGroupName":"g","logStreamName":"s","logEvents":[` + strings.Repeat(event+",", 10_000) + event + `]}`
+	b, err := io.ReadAll(s.send("PutLogEvents", body, nil).Body)
+	if err != nil || len(b) > 20_000 || !strings.Contains(string(b), `"InvalidParameterException"`) || !strings.Contains(string(b), "at 'logEvents' failed to satisfy constraint: Member must have length less than or equal to 10000") {
+		t.Errorf("%d bytes: %.200s … %v", len(b), b, err)
+	}
+}
+
 // Expired events are those beyond the group's own retention.
 func TestExpired(t *testing.T) {
 	t.Parallel()

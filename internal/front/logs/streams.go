@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"kiln/internal/aws/logsapi"
+	"kiln/internal/aws/wire"
 	"kiln/internal/telemetry/logs"
 )
 
@@ -29,7 +30,7 @@ func (c *call) DescribeLogStreams(ctx context.Context, in *logsapi.DescribeLogSt
 	if err != nil {
 		return nil, err
 	}
-	byTime := value(in.OrderBy) == "LastEventTime"
+	byTime := wire.Value(in.OrderBy) == "LastEventTime"
 	if byTime && in.LogStreamNamePrefix != nil {
 		return nil, invalid("Cannot order by LastEventTime with a logStreamNamePrefix.")
 	}
@@ -38,8 +39,8 @@ func (c *call) DescribeLogStreams(ctx context.Context, in *logsapi.DescribeLogSt
 		limit = *in.Limit
 	}
 	list, err := c.door.Store.Streams(ctx, logs.StreamsQuery{
-		Scope: arn.Scope, Group: arn.name, Prefix: value(in.LogStreamNamePrefix),
-		ByTime: byTime, Descending: value(in.Descending), Cursor: value(in.NextToken), Limit: limit + 1,
+		Scope: arn.Scope, Group: arn.name, Prefix: wire.Value(in.LogStreamNamePrefix),
+		ByTime: byTime, Descending: wire.Value(in.Descending), Cursor: wire.Value(in.NextToken), Limit: limit + 1,
 	})
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -177,6 +178,64 @@ func TestConcurrentPuts(t *testing.T) {
 	}
 }
 
+// Whatever is done at once to a few groups, no error is a surprise, nothing hangs,
+// and in the end every count is right.
+func TestEverythingAtOnce(t *testing.T) {
+	t.Parallel()
+	s := open(t, logs.Config{GroupBytes: 200_000, TotalBytes: 300_000, FlushInterval: time.Millisecond})
+	expected := []error{logs.ErrNoGroup, logs.ErrNoStream, logs.ErrGroupExists, logs.ErrStreamExists, logs.ErrBusy}
+	ctx := t.Context()
+	var wg sync.WaitGroup
+	for w := range 6 {
+		wg.Go(func() {
+			random := rand.New(rand.NewPCG(uint64(w), 1))
+			for range 150 {
+				group, stream := fmt.Sprint("g", random.IntN(3)), fmt.Sprint("s", random.IntN(3))
+				age := time.Duration(random.IntN(60)) * time.Hour
+				entry := []logs.Entry{{Time: time.Now().Add(-age), Message: string(noise(random.IntN(20_000)))}}
+				var err error
+				switch random.IntN(12) {
+				case 0:
+					err = s.CreateGroup(ctx, here, group, logs.Settings{})
+				case 1:
+					if random.IntN(5) > 0 {
+						continue // what is counted must have time to go wrong
+					}
+					err = s.DeleteGroup(ctx, here, group, nil)
+				case 2, 3:
+					err = s.CreateStream(ctx, here, group, stream)
+				case 4:
+					err = s.DeleteStream(ctx, here, group, stream)
+				case 5:
+					err = s.ChangeGroup(ctx, here, group, func(g *logs.Settings) error { g.RetentionDays = random.IntN(3); return nil })
+				case 6:
+					s.Stream(here, group, stream).Append(entry[0].Time, []byte(entry[0].Message))
+				case 7:
+					_, err = s.Query(ctx, logs.Query{Scope: here, Group: group})
+				case 8:
+					_, err = s.Streams(ctx, logs.StreamsQuery{Scope: here, Group: group, Limit: 10, ByTime: true})
+				default:
+					err = s.Put(ctx, here, group, stream, entry)
+				}
+				known := err == nil
+				for _, e := range expected {
+					known = known || errors.Is(err, e)
+				}
+				if !known {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := s.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := s.Miscounted(); err != nil || len(list) > 0 {
+		t.Errorf("%v\n%s", err, strings.Join(list, "\n"))
+	}
+}
+
 // What could not be written is told to who put it, and not to the stream.
 func TestPutThatFails(t *testing.T) {
 	t.Parallel()
@@ -230,6 +289,9 @@ func TestRetention(t *testing.T) {
 		s.Stream(here, "g", stream).Append(now.Add(-age), []byte(stream))
 	}
 	s.Stream(here, "g", "both").Append(now, []byte("both, young"))
+	edge := s.Stream(here, "g", "edge") // one chunk, of which the younger half is kept
+	edge.Append(now.Add(-48*time.Hour-3*time.Minute), []byte("edge, old"))
+	edge.Append(now.Add(-48*time.Hour+3*time.Minute), []byte("edge, young"))
 	s.Stream(here, "other", "old").Append(now.Add(-1000*time.Hour), []byte("x"))
 	retain := func(days int) {
 		t.Helper()
@@ -247,17 +309,17 @@ func TestRetention(t *testing.T) {
 			t.Errorf("streams %s, want %s", got, streams)
 		}
 	}
-	check("old both young both, young", "both old young")
+	check("old both edge, old edge, young young both, young", "both edge old young")
 	retain(3)
-	check("old both young both, young", "both old young")
+	check("old both edge, old edge, young young both, young", "both edge old young")
 	before, err := s.Group(t.Context(), here, "g")
 	if err != nil {
 		t.Fatal(err)
 	}
 	retain(2)
-	check("young both, young", "both young")
-	retain(0)
-	check("young both, young", "both young")
+	check("edge, young young both, young", "both edge young")
+	retain(0) // the rest of a chunk is shown again
+	check("edge, old edge, young young both, young", "both edge young")
 	if after, err := s.Group(t.Context(), here, "g"); err != nil || after.Bytes >= before.Bytes || after.Bytes <= 0 {
 		t.Errorf("%d bytes, then %d, %v", before.Bytes, after.Bytes, err)
 	}
