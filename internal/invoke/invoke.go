@@ -5,12 +5,7 @@
 package invoke
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"sync"
 
 	"kiln/internal/lambda"
@@ -144,42 +139,4 @@ func (s *Service) leave(scope lambda.Scope) {
 	if s.running[scope]--; s.running[scope] == 0 {
 		delete(s.running, scope)
 	}
-}
-
-// checkPayload refuses what is not one JSON value. The payload is passed on as it is.
-func checkPayload(payload []byte) error {
-	if json.Valid(payload) {
-		return nil
-	}
-	var value json.RawMessage
-	err := json.Unmarshal(payload, &value)
-	at := len(payload)
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
-		at = int(syntax.Offset)
-	}
-	before := payload[:min(at, len(payload))]
-	line := 1 + bytes.Count(before, []byte{'\n'})
-	column := len(before) - bytes.LastIndexByte(before, '\n')
-	return lambda.InvalidRequestContent("Could not parse request body into json: Could not parse payload into json: %s",
-		fmt.Sprintf("%v\n at [Source: REDACTED; line: %d, column: %d]", err, line, max(column-1, 1)))
-}
-
-func decodeClientContext(encoded string) (string, error) {
-	if encoded == "" {
-		return "", nil
-	}
-	if len(encoded) > lambda.MaxClientContext {
-		return "", lambda.InvalidRequestContent("Client context must be no more than %d bytes in base64; it is %d.", lambda.MaxClientContext, len(encoded))
-	}
-	decoded, err := base64.StdEncoding.DecodeString(encoded)
-	if err != nil || !json.Valid(decoded) {
-		return "", lambda.InvalidRequestContent("Client context must be a valid Base64-encoded JSON object.")
-	}
-	// The context travels in a header: no line breaks outside of strings are needed.
-	var compact bytes.Buffer
-	if err := json.Compact(&compact, decoded); err != nil {
-		return "", err
-	}
-	return compact.String(), nil
 }

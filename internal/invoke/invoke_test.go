@@ -69,6 +69,7 @@ func TestPayload(t *testing.T) {
 		{"{} {}", "", "line: 1, column: "},
 		{"\ufeff{}", "", "Could not parse request body into json"},
 		{"{'a':1}", "", "line: 1, column: 2]"},
+		{"\"\n\x87\"", "", "Invalid UTF-8 start byte 0x87\n at [Source: REDACTED; line: 2, column: 1]"},
 		{"\x00", "", "Could not parse request body into json"},
 	} {
 		result, err := s.Invoke(t.Context(), invoke.Request{ARN: arn, Payload: []byte(c.payload)})
