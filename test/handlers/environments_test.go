@@ -157,44 +157,99 @@ func TestTmp(t *testing.T) {
 	}
 }
 
-// TestFlood prints a hundred megabytes. Kiln stays small, and says what it dropped.
+// TestFlood writes a hundred megabytes of lines, and some records on the descriptor
+// for logs. Kiln stays small, and says what it dropped.
 func TestFlood(t *testing.T) {
 	t.Parallel()
-	d := kiln.Start(t, "--any-runtime", "--logs-group-bytes", "8MiB", "--logs-total-bytes", "16MiB")
-	f := anyPython(t).create(t, d, timeout(300))
-	f.invoke(event{})
-	var nothing any
-	r := f.ok(event{"do": "flood", "mb": 100}, &nothing)
-	if len(r.tail) != 4096 {
-		t.Errorf("the tail has %d bytes", len(r.tail))
+	d := kiln.Start(t, arguments("--any-runtime", "--logs-group-bytes", "8MiB", "--logs-total-bytes", "64MiB")...)
+	for _, c := range []struct {
+		do string
+		mb int
+		l  language
+	}{
+		{"flood", 100, anyPython(t)},
+		{"flood_records", 30, anyPython(t)},
+		{"flood", 30, nodejs(t, "nodejs22.x")},
+	} {
+		t.Run(c.l.name+" "+c.do, func(t *testing.T) { // one after the other, for the memory's sake
+			f := c.l.create(t, d, timeout(300))
+			first := f.invoke(event{})
+			var nothing any
+			r := f.ok(event{"do": c.do, "mb": c.mb}, &nothing)
+			if len(r.tail) != 4096 {
+				t.Errorf("the tail has %d bytes", len(r.tail))
+			}
+			if !strings.Contains(r.tail, "yyyy") || !strings.Contains(r.tail, "\nEND RequestId: ") || !strings.Contains(r.tail, "\nREPORT RequestId: ") {
+				t.Errorf("the tail is %q … %q", r.tail[:10], r.tail[len(r.tail)-200:])
+			}
+			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.Pid()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			peak := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status)
+			if kb, err := strconv.Atoi(string(peak[1])); err != nil || kb > 200<<10 {
+				t.Errorf("the daemon took %s kB", peak[1])
+			}
+			var count int
+			if f.ok(event{}, &count); count != 3 {
+				t.Errorf("after that, the environment counts %d", count)
+			}
+			// Every line is in the log, or among those that the log says were dropped,
+			// unless so many are that the log's beginning had to go.
+			log := f.log(2)
+			if !strings.Contains(log, first.id) {
+				return
+			}
+			lines := strings.Count(log, strings.Repeat("y", 1023)+"\n")
+			for _, m := range regexp.MustCompile(`(?m)^\[kiln\] (\d+) log events \(\d+ bytes\) were dropped: `).FindAllStringSubmatch(log, -1) {
+				dropped, err := strconv.Atoi(m[1])
+				if err != nil {
+					t.Fatal(err)
+				}
+				lines += dropped
+			}
+			if lines != c.mb<<10 {
+				t.Errorf("the log accounts for %d of %d lines", lines, c.mb<<10)
+			}
+		})
 	}
-	if !strings.HasPrefix(r.tail, "yyyy") || !strings.Contains(r.tail, "\nEND RequestId: ") || !strings.Contains(r.tail, "\nREPORT RequestId: ") {
-		t.Errorf("the tail is %q … %q", r.tail[:10], r.tail[len(r.tail)-200:])
-	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.Pid()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	peak := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status)
-	if kb, err := strconv.Atoi(string(peak[1])); err != nil || kb > 200<<10 {
-		t.Errorf("the daemon took %s kB", peak[1])
-	}
-	var count int
-	if f.ok(event{}, &count); count != 3 {
-		t.Errorf("after that, the environment counts %d", count)
-	}
-	// Every line is in the log, or among those that the log says were dropped.
-	log := f.log(3)
-	lines := strings.Count(log, strings.Repeat("y", 1023)+"\n")
-	for _, m := range regexp.MustCompile(`(?m)^\[kiln\] (\d+) log events \(\d+ bytes\) were dropped: `).FindAllStringSubmatch(log, -1) {
-		dropped, err := strconv.Atoi(m[1])
-		if err != nil {
-			t.Fatal(err)
-		}
-		lines += dropped
-	}
-	if lines != 100<<10 {
-		t.Errorf("the log accounts for %d of %d lines", lines, 100<<10)
+}
+
+// TestRecords has records of several lines, which are one event each on the
+// descriptor for logs; what is printed is an event a line.
+func TestRecords(t *testing.T) {
+	t.Parallel()
+	d := kiln.Start(t, arguments("--any-runtime")...)
+	for _, c := range []struct {
+		l         language
+		record    string // a pattern
+		unhandled string
+	}{
+		{nodejs(t, "nodejs22.x"), `Z\t` + id + `\tERROR\tone\ntwo`, `Z\t` + id + `\tERROR\tInvoke Error \t\{"errorType":"TypeError",.*`},
+		{anyPython(t), `\[ERROR\]\t.*Z\t` + id + `\tone\ntwo`, `\[ERROR\] ValueError: boom ü\nTraceback \(most recent call last\):\n.*`},
+	} {
+		t.Run(c.l.name, func(t *testing.T) {
+			t.Parallel()
+			f := c.l.create(t, d, nil)
+			var nothing any
+			f.ok(event{"do": "record"}, &nothing)
+			f.ok(event{"do": "print", "lines": []string{"three\nfour"}}, &nothing)
+			f.invoke(event{"do": "fail"})
+			f.log(3)
+			events := f.events()
+			for _, want := range []string{c.record, "three", "four", c.unhandled} {
+				pattern := regexp.MustCompile(`^(?s:.*` + want + `)\n?$`)
+				n := 0
+				for _, e := range events {
+					if pattern.MatchString(e) && (want == c.record || want == c.unhandled || e == want) {
+						n++
+					}
+				}
+				if n != 1 {
+					t.Errorf("%d events are like %s among %q", n, want, events)
+				}
+			}
+		})
 	}
 }
 

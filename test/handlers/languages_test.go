@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
@@ -234,25 +233,31 @@ func (f function) log(reports int) string {
 	f.t.Helper()
 	var text []byte
 	kiln.Await(f.t, "the log of "+f.name, func() bool {
-		cmd := exec.Command(kiln.Binary(f.t), "logs", f.name, "--json", "--endpoint", f.d.URL)
-		out, err := cmd.Output()
-		if err != nil {
-			return false
-		}
 		text = text[:0]
-		for lines := json.NewDecoder(bytes.NewReader(out)); lines.More(); {
-			var e struct {
-				Time    time.Time
-				Message string
-			}
-			if err := lines.Decode(&e); err != nil {
-				f.t.Fatal(err)
-			}
-			text = append(append(text, strings.TrimSuffix(e.Message, "\n")...), '\n')
+		for _, message := range f.events() {
+			text = append(append(text, strings.TrimSuffix(message, "\n")...), '\n')
 		}
 		return bytes.Count(text, []byte("REPORT RequestId: "))-bytes.Count(text, []byte("INIT_REPORT RequestId: ")) >= reports
 	})
 	return string(text)
+}
+
+// events are the messages of the function's log events; none where it has no log yet.
+func (f function) events() (messages []string) {
+	f.t.Helper()
+	cmd := exec.Command(kiln.Binary(f.t), "logs", f.name, "--json", "--endpoint", f.d.URL)
+	out, err := cmd.Output()
+	if err != nil {
+		return nil
+	}
+	for lines := json.NewDecoder(bytes.NewReader(out)); lines.More(); {
+		var e struct{ Message string }
+		if err := lines.Decode(&e); err != nil {
+			f.t.Fatal(err)
+		}
+		messages = append(messages, e.Message)
+	}
+	return messages
 }
 
 // matches checks a log against a pattern for each of its lines, or for several.

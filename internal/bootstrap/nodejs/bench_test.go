@@ -37,15 +37,22 @@ func BenchmarkColdStart(b *testing.B) {
 				}
 			}
 		})
-		b.Run(fmt.Sprintf("node=%d/client", major), func(b *testing.B) {
-			for b.Loop() {
-				p := start(b, function{node: node, code: files{"index.js": echo}})
-				<-p.api.Ready()
-				b.StopTimer()
-				_ = p.cmd.Process.Kill()
-				<-p.exited
-				b.StartTimer()
-			}
-		})
+		module := files{"index.mjs": `export const handler = async (e) => e`}
+		for name, f := range map[string]function{
+			"client":           {node: node, code: files{"index.js": echo}},
+			"module":           {node: node, code: module},
+			"module-and-layer": {node: node, code: module, layer: files{"nodejs/node_modules/x/index.js": ""}},
+		} {
+			b.Run(fmt.Sprintf("node=%d/%s", major, name), func(b *testing.B) {
+				for b.Loop() {
+					p := start(b, f)
+					<-p.api.Ready()
+					b.StopTimer()
+					_ = p.cmd.Process.Kill()
+					<-p.exited
+					b.StartTimer()
+				}
+			})
+		}
 	}
 }

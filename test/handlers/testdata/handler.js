@@ -53,6 +53,11 @@ const actions = {
     for (const line of lines) process.stdout.write(line + "\n");
     process.stderr.write("on stderr\nwithout an end");
   },
+  flood: ({ mb }) => {
+    const line = "y".repeat(1023);
+    for (let i = 0; i < mb << 10; i++) console.log(line);
+  },
+  record: () => console.error("one\ntwo"),
   size: ({ bytes }) => "x".repeat(bytes),
   env: () => process.env,
   zone: () => String(new Date(0).getHours()).padStart(2, "0"),

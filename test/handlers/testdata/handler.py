@@ -1,4 +1,5 @@
 """Does what the event asks for. INIT, a variable, says what importing it does."""
+import logging
 import os
 import signal
 import sys
@@ -79,6 +80,16 @@ def do_flood(event, context):
     line = "y" * 1023
     for _ in range(event["mb"] << 10):
         print(line)
+
+
+def do_flood_records(event, context):
+    line = "y" * 1023
+    for _ in range(event["mb"] << 10):
+        logging.error(line)
+
+
+def do_record(event, context):
+    logging.error("one\ntwo")
 
 
 def do_size(event, context):

@@ -91,7 +91,7 @@ function isModuleFolder(folder) {
         const content = JSON.parse(fs.readFileSync(file, 'utf8'));
         if (content) return content.type === 'module';
       } catch (error) {
-        log(LEVELS.WARN, `${file} cannot be read, it will be ignored for ES module detection purposes.`, error);
+        if (!modern) log(LEVELS.WARN, `${file} cannot be read, it will be ignored for ES module detection purposes.`, error);
         return false;
       }
     }

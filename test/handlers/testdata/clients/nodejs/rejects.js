@@ -1,2 +1,0 @@
-Promise.reject(new RangeError("left"));
-exports.handler = async () => 1;
