@@ -22,10 +22,11 @@ import (
 type Addition struct {
 	ID     lambda.RuntimeID `json:"id"`
 	Bundle *Bundle          `json:"bundle,omitempty"`
+	Image  *BaseImage       `json:"image,omitempty"` // goes before everything else that could serve the identifier
 }
 
 // empty tells whether nothing is left that was added.
-func (a Addition) empty() bool { return a.Bundle == nil }
+func (a Addition) empty() bool { return a.Bundle == nil && a.Image == nil }
 
 // Bundle is an installed set of the packages that AWS puts beside a language: its
 // SDK, or for Java the runtime client. It lies in Layout.Runtime, with the client.
@@ -94,6 +95,34 @@ func (a *Additions) Get(id lambda.RuntimeID) Addition {
 	x := a.byID[id]
 	x.ID = id
 	return x
+}
+
+// Pinned are the digests of the base images that identifiers have.
+func (a *Additions) Pinned() (digests []string) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for _, x := range a.byID {
+		if x.Image != nil {
+			digests = append(digests, x.Image.Digest)
+		}
+	}
+	return digests
+}
+
+// based are the identifiers that have a base image, in order.
+func (a *Additions) based() (ids []lambda.RuntimeID) {
+	if a == nil {
+		return nil
+	}
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for id, x := range a.byID {
+		if x.Image != nil {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // Change makes a durable change of what was added to an identifier.

@@ -31,12 +31,14 @@ type Launch struct {
 	// OSOnly says that no client of Kiln's runs: such a runtime gets no
 	// _LAMBDA_TELEMETRY_LOG_FD, and AWS_LAMBDA_EXEC_WRAPPER means nothing to it.
 	OSOnly bool
+	// OwnWrapper says that the client honours AWS_LAMBDA_EXEC_WRAPPER by itself.
+	OwnWrapper bool
 }
 
 // Wrapped is the launch through an AWS_LAMBDA_EXEC_WRAPPER: the wrapper gets the
 // whole command line as its arguments. OS-only runtimes are not wrapped.
 func (l Launch) Wrapped(wrapper string) Launch {
-	if wrapper == "" || l.OSOnly {
+	if wrapper == "" || l.OSOnly || l.OwnWrapper {
 		return l
 	}
 	args := []string{wrapper, l.Path}
@@ -104,6 +106,9 @@ type Runtime struct {
 	Label, Digest string
 	// Substitute says which other version serves this identifier, or "".
 	Substitute string
+	// Image is the digest of the base image whose root the runtime runs in, by
+	// LaunchIn; "" where it runs in the driver's, by Launch.
+	Image string
 }
 
 // Launch is how the runtime is started in a sandbox of that layout.
@@ -111,7 +116,7 @@ func (r *Runtime) Launch(l Layout) Launch { return r.Family.Launch(r.ID, r.Insta
 
 // Adjust fits the launch to the variables, where the family does that.
 func (r *Runtime) Adjust(l Launch, vars map[string]string) Launch {
-	if a, ok := r.Family.(Adjuster); ok {
+	if a, ok := r.Family.(Adjuster); ok && r.Image == "" {
 		return a.Adjust(l, vars)
 	}
 	return l

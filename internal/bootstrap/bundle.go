@@ -59,6 +59,8 @@ type Order struct {
 	ID lambda.RuntimeID
 	// Packages are installed beside those that the family lists.
 	Packages []string
+	// Image, if not nil, is the reference of a base image, and no package is installed.
+	Image *string
 }
 
 // packagePattern is what package clients call packages; nothing of it can be taken
@@ -77,12 +79,18 @@ func notAdded(id lambda.RuntimeID, err error) error {
 // that start afterwards have it. say is told of each step, and at least every few
 // seconds, from one goroutine at a time. Where anything fails, all is as before.
 func (c *Catalog) Add(ctx context.Context, o Order, say func(string)) error {
+	if o.Image != nil {
+		return c.addImage(ctx, o, say)
+	}
 	s, ident, ok := c.shelfOf(o.ID)
 	if !ok {
 		return unavailable(o.ID, c.config.Now())
 	}
 	if c.config.Additions == nil {
 		return errors.New("this catalog keeps no additions")
+	}
+	if c.based(o.ID) != nil {
+		return lambda.InvalidParameter("%s is served by a base image, which brings what AWS bundles. Remove it first: kiln runtime remove %s", o.ID, o.ID)
 	}
 	family, ok := s.Family.(Bundler)
 	if !ok {
@@ -102,12 +110,11 @@ func (c *Catalog) Add(ctx context.Context, o Order, say func(string)) error {
 			return lambda.InvalidParameter("%q is not the name of a package.", p)
 		}
 	}
-	select {
-	case c.adding <- struct{}{}:
-		defer func() { <-c.adding }()
-	default:
-		return lambda.Conflict("Another runtime is being added. Wait until that is done.")
+	release, err := c.exclusively()
+	if err != nil {
+		return err
 	}
+	defer release()
 	in, err := c.interpreter(ctx, s, ident)
 	if err != nil {
 		return err
@@ -135,22 +142,28 @@ func (c *Catalog) Add(ctx context.Context, o Order, say func(string)) error {
 
 // Remove takes away what was added to an identifier. Environments that run keep it.
 func (c *Catalog) Remove(ctx context.Context, id lambda.RuntimeID) error {
+	had := c.config.Additions.Get(id)
 	s, _, ok := c.shelfOf(id)
-	if !ok {
+	if !ok && had.Image == nil {
 		return unavailable(id, c.config.Now())
 	}
-	select {
-	case c.adding <- struct{}{}:
-		defer func() { <-c.adding }()
-	default:
-		return lambda.Conflict("A runtime is being added. Wait until that is done.")
+	release, err := c.exclusively()
+	if err != nil {
+		return err
 	}
-	had := c.config.Additions.Get(id)
+	defer release()
+	had = c.config.Additions.Get(id)
 	if had.empty() {
 		return lambda.NotFound("Nothing was added to %s.", id)
 	}
 	if err := c.config.Additions.Change(id, func(a *Addition) { *a = Addition{ID: id} }); err != nil {
 		return err
+	}
+	if had.Image != nil {
+		c.config.Images.Unpin(context.WithoutCancel(ctx), had.Image.Digest)
+	}
+	if !ok {
+		return nil
 	}
 	return c.replaced(ctx, s, id, had.Bundle)
 }

@@ -31,6 +31,8 @@ type Config struct {
 	Dir string
 	// Additions are what was added to the runtimes; nil for nothing, and for ever.
 	Additions *Additions
+	// Images brings base images here; nil for none.
+	Images Images
 	// Getenv gives PATH, HOME and the folders of version managers; nil knows none.
 	Getenv func(string) string
 	// Usable is the sandbox driver's veto of an installation; nil takes all.
@@ -152,6 +154,9 @@ func (s *shelf) release() { <-s.lock }
 // Resolve finds the interpreter for an identifier and places its client, waiting
 // for discovery. A *lambda.Error says what is missing and what to do about it.
 func (c *Catalog) Resolve(ctx context.Context, id lambda.RuntimeID) (*Runtime, error) {
+	if r := c.based(id); r != nil {
+		return r, nil
+	}
 	s, ident, ok := c.shelfOf(id)
 	if !ok {
 		return nil, unavailable(id, c.config.Now())

@@ -21,8 +21,8 @@ type Listing struct {
 	Problems []Problem
 }
 
-// List says of every identifier that Kiln has a family for what serves it, waiting
-// for discovery.
+// List says of every identifier that Kiln has a family for, or a base image, what
+// serves it, waiting for discovery.
 func (c *Catalog) List(ctx context.Context) (Listing, error) {
 	var l Listing
 	for _, s := range c.families {
@@ -32,6 +32,10 @@ func (c *Catalog) List(ctx context.Context) (Listing, error) {
 		for _, ident := range s.Identifiers() {
 			_, bundles := s.Family.(Bundler)
 			e := Entry{Addition: c.config.Additions.Get(ident.ID), Bundles: bundles}
+			if e.Image != nil {
+				l.Entries = append(l.Entries, e)
+				continue
+			}
 			in, substitute, err := c.choose(s, ident)
 			if refused := lambda.AsError(err); refused != nil {
 				e.Missing = refused.Message
@@ -42,6 +46,11 @@ func (c *Catalog) List(ctx context.Context) (Listing, error) {
 		}
 		l.Problems = append(l.Problems, s.problems...)
 		s.release()
+	}
+	for _, id := range c.config.Additions.based() { // an image needs no family
+		if _, _, offered := c.shelfOf(id); !offered {
+			l.Entries = append(l.Entries, Entry{Addition: c.config.Additions.Get(id)})
+		}
 	}
 	return l, nil
 }

@@ -16,7 +16,7 @@ import (
 
 type runtime struct {
 	List   runtimeList   `cmd:"" help:"Show every runtime, and what it resolves to."`
-	Add    runtimeAdd    `cmd:"" help:"Install what AWS bundles with a runtime: its SDK, or Java's runtime client."`
+	Add    runtimeAdd    `cmd:"" help:"Install what AWS bundles with a runtime (its SDK, or Java's runtime client), or let a base image serve it."`
 	Remove runtimeRemove `cmd:"" help:"Take away what was added to a runtime."`
 }
 
@@ -54,9 +54,14 @@ func (l runtimeList) Run(ctx context.Context, s *streams) error {
 	return nil
 }
 
+// ownExecutable is what serves the provided runtimes.
+const ownExecutable = "the function's own executable"
+
 // servedBy is what a runtime resolves to, or what is missing.
 func servedBy(r operator.Runtime) string {
 	switch {
+	case r.Image != nil:
+		return "image " + r.Image.String()
 	case r.Missing != "":
 		return r.Missing
 	case r.Substitute != "":
@@ -64,7 +69,7 @@ func servedBy(r operator.Runtime) string {
 	case r.Program != "":
 		return r.Program + " (" + r.Version + ")"
 	default:
-		return "the function's own executable"
+		return ownExecutable
 	}
 }
 
@@ -73,7 +78,7 @@ const shownPackages = 3
 
 func added(r operator.Runtime) string {
 	if r.Bundle == nil {
-		if r.Advice == "" {
+		if r.Advice == "" || r.Image != nil {
 			return "-"
 		}
 		return "nothing yet: " + r.Advice
@@ -90,6 +95,7 @@ type runtimeAdd struct {
 	remote
 	ID      string   `arg:"" help:"Identifier, such as python3.13, nodejs22.x or java21."`
 	Package []string `placeholder:"NAME" sep:"none" help:"A further package, in the notation of the language's package client; may be repeated."`
+	Image   *string  `placeholder:"REF" help:"A base image whose language and runtime client serve the identifier, by its reference: no interpreter is needed then. Pinned to what it is now."`
 }
 
 // Run shows each step on standard error, and at last what the runtime is now.
@@ -98,7 +104,7 @@ func (a runtimeAdd) Run(ctx context.Context, s *streams) error {
 	if err != nil {
 		return err
 	}
-	order, err := json.Marshal(operator.RuntimeOrder{Packages: a.Package})
+	order, err := json.Marshal(operator.RuntimeOrder{Packages: a.Package, Image: a.Image})
 	if err != nil {
 		return err
 	}

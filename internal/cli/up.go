@@ -76,13 +76,8 @@ func (d doctor) Run(ctx context.Context, s *streams) error {
 	}
 	fmt.Fprintln(s.out, "Runtimes:")
 	for _, r := range found.Runtimes {
-		text := r.Missing
-		switch {
-		case r.Substitute != "":
-			text = r.Program + " (" + r.Substitute + ")"
-		case r.Program != "":
-			text = r.Program + " (" + r.Version + ")"
-		case text == "":
+		text := servedBy(r)
+		if text == ownExecutable {
 			text = "ready: functions bring their own executable"
 		}
 		fmt.Fprintf(s.out, "  %-16s %s\n", r.ID, text)

@@ -21,6 +21,7 @@ import (
 type packages struct {
 	store  *artifact.Store
 	images *image.Store
+	bases  *baseImages
 }
 
 func (p packages) Add(ctx context.Context, zip []byte) (lambda.Code, error) {
@@ -43,6 +44,9 @@ func (p packages) Root(ctx context.Context, c lambda.Code) (string, image.Proces
 
 func (p packages) Remove(ctx context.Context, c lambda.Code) error {
 	if c.IsImage() {
+		if p.bases.has(c.SHA256) {
+			return nil
+		}
 		return p.images.Remove(ctx, c.SHA256)
 	}
 	return by(c, func(digest string) error { return p.store.Remove(ctx, digest) })

@@ -141,7 +141,8 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	if err != nil {
 		return err
 	}
-	catalog := Catalog(d.config, driver, additions, filepath.Join(dir.Run(), "clients"), d.log)
+	code.bases = newBaseImages(code.images, driver, additions)
+	catalog := Catalog(d.config, driver, additions, code.bases, filepath.Join(dir.Run(), "clients"), d.log)
 	if err := catalog.Sweep(); err != nil {
 		d.log.Warn("what an earlier kiln left of runtimes could not be removed", "error", err)
 	}
@@ -175,6 +176,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		}
 		environments.Retire(arn, now.Build)
 	}, d.log, registry.Config{Architecture: environment.MachineArchitecture()})
+	code.bases.unused = func(ctx context.Context, c lambda.Code) { functions.Sweep(ctx, []lambda.Code{c}) }
 	if err := functions.Open(ctx); err != nil {
 		return err
 	}
@@ -323,14 +325,14 @@ func returnMemory(ctx context.Context, deployed <-chan struct{}) {
 }
 
 // Catalog is the machine's runtimes, as the driver can use them.
-func Catalog(c config.Config, driver sandbox.Driver, additions *bootstrap.Additions, dir string, log *slog.Logger) *bootstrap.Catalog {
+func Catalog(c config.Config, driver sandbox.Driver, additions *bootstrap.Additions, images bootstrap.Images, dir string, log *slog.Logger) *bootstrap.Catalog {
 	families := []bootstrap.Family{nodejs.New(), python.New(), java.New(), ruby.New(), dotnet.New(), provided.New()}
 	var usable func(bootstrap.Installation) error
 	if u, ok := driver.(interface{ Usable(path string) error }); ok {
 		usable = func(in bootstrap.Installation) error { return u.Usable(in.Program) }
 	}
 	return bootstrap.New(families, bootstrap.Config{
-		AnyRuntime: c.AnyRuntime, Paths: c.RuntimePaths, Additions: additions, Dir: dir, Getenv: os.Getenv, Usable: usable, Log: log,
+		AnyRuntime: c.AnyRuntime, Paths: c.RuntimePaths, Additions: additions, Images: images, Dir: dir, Getenv: os.Getenv, Usable: usable, Log: log,
 	})
 }
 

@@ -36,7 +36,7 @@ func Examine(ctx context.Context, c config.Config, dir string) (Findings, error)
 	if err != nil {
 		return f, err
 	}
-	list, err := Catalog(c, driver, additions, filepath.Join(dir, "clients"), log).List(ctx)
+	list, err := Catalog(c, driver, additions, nil, filepath.Join(dir, "clients"), log).List(ctx)
 	if err != nil {
 		return f, err
 	}

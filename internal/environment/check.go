@@ -30,6 +30,11 @@ func (f *Factory) Check(ctx context.Context, s *lambda.Settings, code lambda.Cod
 	if err != nil {
 		return err
 	}
+	if r.Image != "" {
+		if err := f.checkImage(); err != nil {
+			return err
+		}
+	}
 	if r.Substitute != "" {
 		f.Log.Warn("a runtime of another version is used", "runtime", string(s.Runtime), "substitute", r.Substitute)
 	}

@@ -133,16 +133,24 @@ func (e *Environment) unpack(ctx context.Context) (err error) {
 	if e.runtime, err = f.Runtimes.Resolve(ctx, fn.Settings.Runtime); err != nil {
 		return err
 	}
+	releaseRoot := func() {}
+	if e.runtime.Image != "" {
+		if e.root, e.image, releaseRoot, err = f.Packages.Root(ctx, lambda.Code{SHA256: e.runtime.Image}); err != nil {
+			return fmt.Errorf("unpack the base image of %s: %w", e.runtime.ID, err)
+		}
+	}
 	code, releaseCode, err := f.Packages.Dir(ctx, fn.Code)
 	if err != nil {
+		releaseRoot()
 		return fmt.Errorf("unpack the code of %s: %w", fn.ARN, err)
 	}
 	layers, releaseLayers, err := f.Packages.Layers(ctx, fn.Settings.Layers)
 	if err != nil {
 		releaseCode()
+		releaseRoot()
 		return fmt.Errorf("unpack the layers of %s: %w", fn.ARN, err)
 	}
-	e.code, e.layers, e.release = code, layers, func() { releaseLayers(); releaseCode() }
+	e.code, e.layers, e.release = code, layers, func() { releaseLayers(); releaseCode(); releaseRoot() }
 	return nil
 }
 

@@ -3,6 +3,7 @@ package environment
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -18,10 +19,10 @@ import (
 // defaultPath is the PATH of an image that sets none, as Docker has it.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// checkImage refuses a function with an image where no sandbox can have its root.
+// checkImage refuses an image, a function's or a runtime's, where no sandbox can have its root.
 func (f *Factory) checkImage() error {
 	if _, ok := f.Driver.(sandbox.Rooter); !ok {
-		return lambda.InvalidParameter("Functions with PackageType Image need the linux driver, and this Kiln runs the %s driver, which shows functions the machine's own files. kiln doctor says what the linux driver lacks here.", f.Driver.Name())
+		return lambda.InvalidParameter("Images need the linux driver, and this Kiln runs the %s driver, which shows functions the machine's own files. kiln doctor says what the linux driver lacks here.", f.Driver.Name())
 	}
 	return nil
 }
@@ -55,11 +56,7 @@ func imageLaunch(p image.Process, l bootstrap.Layout) bootstrap.Launch {
 		"LAMBDA_TASK_ROOT": l.Task, "LAMBDA_RUNTIME_DIR": l.Runtime,
 		"AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
 	}
-	for _, v := range p.Env {
-		if name, value, ok := strings.Cut(v, "="); ok && name != "" {
-			defaults[name] = value
-		}
-	}
+	maps.Copy(defaults, p.Variables())
 	launch := bootstrap.Launch{Dir: "/", Defaults: defaults, OSOnly: true}
 	launch.Args = append(launch.Args, p.EntryPoint...)
 	launch.Args = append(launch.Args, p.Command...)

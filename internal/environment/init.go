@@ -114,9 +114,12 @@ func (e *Environment) boot(ctx context.Context, id lambda.RequestID, limit <-cha
 		HostTask: e.code, HostOpt: e.layers,
 	}
 	var launch bootstrap.Launch
-	if e.function.Settings.PackageType == lambda.Image {
+	switch {
+	case e.function.Settings.PackageType == lambda.Image:
 		launch = imageLaunch(e.image, layout)
-	} else {
+	case e.root != "":
+		launch = e.runtime.LaunchIn(e.image, layout, e.function.Settings.Handler)
+	default:
 		launch = e.runtime.Launch(layout)
 	}
 	vars := e.variables(launch, paths, bound.Addr().String())
@@ -153,7 +156,7 @@ func (e *Environment) launch(ctx context.Context, id lambda.RequestID, launch bo
 	case err == nil:
 		p.Process = started
 		return nil, nil
-	case e.root != "":
+	case e.function.Settings.PackageType == lambda.Image:
 		return e.imageFailure(id, launch, err), nil
 	case launch.OSOnly: // the function's own executable
 		return e.invalidEntrypoint(id, err), nil

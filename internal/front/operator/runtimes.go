@@ -28,6 +28,8 @@ type Runtime struct {
 	Substitute string            `json:"substitute,omitempty"`
 	Missing    string            `json:"missing,omitempty"`
 	Bundle     *bootstrap.Bundle `json:"bundle,omitempty"`
+	// Image is the base image that serves it, in place of a program.
+	Image *bootstrap.BaseImage `json:"image,omitempty"`
 	// Advice is what could still be added, as a command.
 	Advice string `json:"advice,omitempty"`
 }
@@ -36,9 +38,9 @@ type Runtime struct {
 func RuntimeOf(e bootstrap.Entry) Runtime {
 	r := Runtime{
 		ID: string(e.ID), Program: e.Installation.Program, Version: e.Installation.Version,
-		Substitute: e.Substitute, Missing: e.Missing, Bundle: e.Bundle,
+		Substitute: e.Substitute, Missing: e.Missing, Bundle: e.Bundle, Image: e.Image,
 	}
-	if e.Bundles && e.Bundle == nil && e.Missing == "" {
+	if e.Bundles && e.Image == nil && e.Bundle == nil && e.Missing == "" {
 		r.Advice = "kiln runtime add " + r.ID
 	}
 	return r
@@ -53,6 +55,7 @@ type RuntimeList struct {
 // RuntimeOrder is the body of a request to add to a runtime.
 type RuntimeOrder struct {
 	Packages []string `json:"packages,omitempty"` // beside those that AWS bundles
+	Image    *string  `json:"image,omitempty"`    // reference of a base image
 }
 
 // RuntimeStep is one line of the answer to such a request. The last one has the
@@ -123,7 +126,7 @@ func (d *door) addRuntime(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(s) // the caller is gone if this fails, and its context tells
 		_ = http.NewResponseController(w).Flush()
 	}
-	err = d.Runtimes.Add(ctx, bootstrap.Order{ID: id, Packages: order.Packages}, func(line string) { step(RuntimeStep{Say: line}) })
+	err = d.Runtimes.Add(ctx, bootstrap.Order{ID: id, Packages: order.Packages, Image: order.Image}, func(line string) { step(RuntimeStep{Say: line}) })
 	var added *Runtime
 	if err == nil {
 		added, err = d.runtime(ctx, id)

@@ -160,7 +160,7 @@ func TestUnfinishedCreation(t *testing.T) {
 	t.Parallel()
 	path := t.TempDir()
 	open(t, path).Close()
-	for _, name := range []string{"format.json", "jetstream", "code", "telemetry", "run"} {
+	for _, name := range []string{"format.json", "jetstream", "code", "images", "telemetry", "run"} {
 		if err := os.Remove(filepath.Join(path, name)); err != nil {
 			t.Fatal(err)
 		}

@@ -80,6 +80,17 @@ type Process struct {
 	Env              []string `json:"env,omitempty"` // NAME=value
 }
 
+// Variables are Env by name.
+func (p Process) Variables() map[string]string {
+	vars := map[string]string{}
+	for _, v := range p.Env {
+		if name, value, ok := strings.Cut(v, "="); ok && name != "" {
+			vars[name] = value
+		}
+	}
+	return vars
+}
+
 // Store is safe for concurrent use. Between New and Open nothing works.
 type Store struct {
 	cfg   Config
