@@ -94,8 +94,8 @@ type process struct {
 	crashed    chan *extension
 	reported   <-chan runtimeapi.ExtensionReport
 
-	halted   bool
-	deadline time.Time // of what lives on after that
+	ending          bool      // terminate was called
+	grace, deadline time.Time // of the runtime after that, and of what lives on
 }
 
 // gone is closed when the runtime has ended.
@@ -148,6 +148,9 @@ func (e *Environment) Invoke(ctx context.Context, inv *lambda.Invocation, delive
 		r.FunctionError = "Unhandled" // also a timeout, which has no error type
 		r.take(runtimeapi.Answer{Payload: f.document, ContentType: "application/json"})
 	}
+	if f != nil {
+		e.halt() // which the caller need not wait for
+	}
 	if e.process != nil {
 		e.process.drain()
 	}
@@ -157,6 +160,9 @@ func (e *Environment) Invoke(ctx context.Context, inv *lambda.Invocation, delive
 		f = await(e, ctx, inv.ID, limit.C, extensions, new(struct{}), false)
 		end = f.time()
 		outcome.Extensions = end.Sub(ran.done)
+		if f != nil {
+			e.halt()
+		}
 		e.process.drain()
 	}
 	outcome.Duration = end.Sub(begin)
@@ -253,14 +259,14 @@ func (e *Environment) exchange(ctx context.Context, inv *lambda.Invocation, x ru
 }
 
 // await waits for somebody to say something. If the runtime or an extension ends
-// or fails, or the time does, the runtime is halted and the failure says why. What
+// or fails, or the time does, the runtime is terminated and the failure says why. What
 // it said just before its end counts, and the next wait finds it gone. What is owed
 // is waited for even then: the server says it when all that was sent has arrived.
 func await[T any](e *Environment, ctx context.Context, id lambda.RequestID, limit <-chan time.Time, said <-chan T, to *T, owed bool) *failure {
 	p := e.process
 	fail := func(f *failure) *failure {
 		f.at = time.Now()
-		e.halt()
+		e.terminate()
 		return f
 	}
 	for gone := p.gone(); ; {
@@ -269,7 +275,7 @@ func await[T any](e *Environment, ctx context.Context, id lambda.RequestID, limi
 			return nil
 		case <-gone:
 			at := time.Now()
-			e.halt() // or its children might speak on
+			e.terminate() // or its children might speak on
 			if gone = nil; owed {
 				continue
 			}

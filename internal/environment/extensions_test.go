@@ -302,6 +302,28 @@ func TestExtensionFailsLater(t *testing.T) {
 	}
 }
 
+// The caller of an invocation that timed out does not wait for a runtime that takes
+// its time to end.
+func TestTimeoutIsAnsweredFirst(t *testing.T) {
+	t.Parallel()
+	r := newExtended(t, environmenttest.Bootstrap("trap '' TERM", "sleep 1000"), map[string]string{"x": ext("", "")}, func(f *lambda.Function) {
+		f.Settings.Timeout = time.Second
+	})
+	if err := r.Init(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var answered time.Time
+	outcome := r.Invoke(t.Context(), environmenttest.Invocation(r.fn, "1"), func(a lambda.Result) {
+		answered = time.Now()
+		if errorType(a) != "Sandbox.Timedout" {
+			t.Errorf("%s", a.Payload)
+		}
+	}, func() {})
+	if after := time.Since(answered); after < 250*time.Millisecond || outcome.Duration > 30*time.Second {
+		t.Errorf("Invoke returned %s after the answer, which the runtime's 300 ms stand after; %+v", after, outcome)
+	}
+}
+
 func errorType(r lambda.Result) string {
 	var document lambda.ErrorDocument
 	if r.FunctionError != "" && json.Unmarshal(r.Payload, &document) != nil {
@@ -344,11 +366,11 @@ func TestShutdownBudget(t *testing.T) {
 		programs    map[string]string
 		least, most time.Duration
 	}{
-		"none":           {deaf, nil, 0, 300 * time.Millisecond},
-		"obedient":       {"", map[string]string{"x": ext("", "")}, 0, 800 * time.Millisecond},
-		"deaf runtime":   {deaf, map[string]string{"x": ext("", "")}, 300 * time.Millisecond, 1100 * time.Millisecond},
-		"no SHUTDOWN":    {"", map[string]string{"x": environmenttest.Extension(nil, "import signal; signal.signal(15, signal.SIG_IGN)", "")}, 0, 800 * time.Millisecond},
-		"deaf, SHUTDOWN": {deaf, map[string]string{"x": ext("", "time.sleep(1000)")}, 2 * time.Second, 2800 * time.Millisecond},
+		"none":           {deaf, nil, 0, 450 * time.Millisecond},
+		"obedient":       {"", map[string]string{"x": ext("", "")}, 0, 1900 * time.Millisecond},
+		"deaf runtime":   {deaf, map[string]string{"x": ext("", "")}, 300 * time.Millisecond, 1900 * time.Millisecond},
+		"no SHUTDOWN":    {"", map[string]string{"x": environmenttest.Extension(nil, "import signal; signal.signal(15, signal.SIG_IGN)", "")}, 0, 1900 * time.Millisecond},
+		"deaf, SHUTDOWN": {deaf, map[string]string{"x": ext("", "time.sleep(1000)")}, 2 * time.Second, 4 * time.Second},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()

@@ -39,6 +39,9 @@ func (e *Environment) start(ctx context.Context, id lambda.RequestID, phase stri
 	}
 	p := e.process
 	if p != nil && p.pipes != nil { // it has come to the runtime
+		if f != nil {
+			e.halt()
+		}
 		p.drain() // what the module wrote stands before the end of its init
 		e.tellInitRuntimeDone(phase, f)
 	}
@@ -46,6 +49,9 @@ func (e *Environment) start(ctx context.Context, id lambda.RequestID, phase stri
 		f = await(e, ctx, id, limit, p.api.ExtensionsReady(), new(struct{}), false)
 	}
 	took = f.time().Sub(begin)
+	if f != nil {
+		e.halt()
+	}
 	if f != nil && f.kind != metrics.Timeout && f.kind != metrics.Platform {
 		f.kind = metrics.Init
 	}

@@ -28,26 +28,32 @@ const (
 // microseconds, unless the process hangs in a dead file system.
 const killTimeout = 10 * time.Second
 
-// halt ends the runtime: at once without extensions, else after a SIGTERM and the
-// time to obey it. No answer counts any more. Extensions live on until shutDown.
-func (e *Environment) halt() {
+// terminate begins the end of the runtime: without extensions it is dead at once,
+// else it has a SIGTERM and the time to obey it. No answer counts any more.
+func (e *Environment) terminate() {
 	p := e.process
-	if p == nil || p.halted {
+	if p == nil || p.ending {
 		return
 	}
-	p.halted = true
+	p.ending = true
 	p.api.EndRuntime()
 	budget, share := p.budget()
 	if budget == 0 {
 		e.kill()
 		return
 	}
-	p.deadline = time.Now().Add(budget)
-	if p.Process == nil {
-		return
+	now := time.Now()
+	p.grace, p.deadline = now.Add(share), now.Add(budget)
+	if p.Process != nil {
+		_ = p.Signal(syscall.SIGTERM) // one that is gone is no error, and others end in kill
 	}
-	_ = p.Signal(syscall.SIGTERM) // one that is gone is no error, and others end in kill
-	if waitDone(p, time.Now().Add(share)) {
+}
+
+// halt ends the runtime. Extensions live on until shutDown.
+func (e *Environment) halt() {
+	e.terminate()
+	p := e.process
+	if p == nil || p.Process == nil || waitDone(p, p.grace) {
 		return
 	}
 	_ = p.Signal(syscall.SIGKILL)
@@ -67,6 +73,11 @@ func (p *process) budget() (all, runtime time.Duration) {
 
 // waitDone waits for a process until the deadline, and reports whether it is gone.
 func waitDone(p interface{ Done() <-chan struct{} }, deadline time.Time) bool {
+	select {
+	case <-p.Done():
+		return true
+	default:
+	}
 	timer := time.NewTimer(time.Until(deadline))
 	defer timer.Stop()
 	select {

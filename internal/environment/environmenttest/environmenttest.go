@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -144,7 +145,7 @@ func (f *Fixture) Function(name, bootstrap string) *lambda.Function {
 	dir := filepath.Join(f.Dir, "code-"+name+lambda.NewUUID())
 	err := os.Mkdir(dir, 0o755)
 	if err == nil && bootstrap != "" {
-		err = os.WriteFile(filepath.Join(dir, "bootstrap"), []byte(bootstrap), 0o755)
+		err = writeProgram(filepath.Join(dir, "bootstrap"), bootstrap)
 	}
 	if err != nil {
 		f.t.Fatal(err)
@@ -159,6 +160,14 @@ func (f *Fixture) Function(name, bootstrap string) *lambda.Function {
 		Code:  lambda.Code{SHA256: dir},
 		Build: lambda.NewUUID(),
 	}
+}
+
+// writeProgram writes a file that can be executed at once: a process that is being
+// started meanwhile would have a copy of the descriptor, and the file be busy.
+func writeProgram(path, text string) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return os.WriteFile(path, []byte(text), 0o755)
 }
 
 // Invocation returns an invocation of the function.

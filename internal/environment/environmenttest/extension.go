@@ -45,7 +45,7 @@ func (f *Fixture) Extend(fn *lambda.Function, programs map[string]string) {
 	err := os.MkdirAll(filepath.Join(dir, "extensions", "not-a-file"), 0o755)
 	for name, program := range programs {
 		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, "extensions", name), []byte(program), 0o755)
+			err = writeProgram(filepath.Join(dir, "extensions", name), program)
 		}
 	}
 	if err != nil {
