@@ -361,6 +361,18 @@ if os.path.exists(os.environ['DIE']): threading.Timer(0.2, lambda: os._exit(1)).
 func TestShutdownBudget(t *testing.T) {
 	t.Parallel()
 	const deaf = `trap '' TERM`
+	const internal = deaf + `
+printf 'POST /2020-01-01/extension/register HTTP/1.1\r\nHost: x\r\nLambda-Extension-Name: inside\r\nContent-Length: 13\r\n\r\n{"events":[]}' >&9
+while IFS= read -r line <&9 && line=${line%$'\r'} && [ -n "$line" ]; do
+	case ${line,,} in
+	lambda-extension-identifier:*) me=${line#*: } ;;
+	content-length:*) length=${line#*: } ;;
+	esac
+done
+body
+exec 8<>/dev/tcp/$host/$port
+printf 'GET /2020-01-01/extension/event/next HTTP/1.1\r\nHost: x\r\nLambda-Extension-Identifier: %s\r\n\r\n' "$me" >&8
+`
 	for what, c := range map[string]struct {
 		before      string
 		programs    map[string]string
@@ -368,6 +380,7 @@ func TestShutdownBudget(t *testing.T) {
 	}{
 		"none":           {deaf, nil, 0, 450 * time.Millisecond},
 		"obedient":       {"", map[string]string{"x": ext("", "")}, 0, 1900 * time.Millisecond},
+		"deaf, internal": {internal, nil, 500 * time.Millisecond, 1900 * time.Millisecond},
 		"deaf runtime":   {deaf, map[string]string{"x": ext("", "")}, 300 * time.Millisecond, 1900 * time.Millisecond},
 		"no SHUTDOWN":    {"", map[string]string{"x": environmenttest.Extension(nil, "import signal; signal.signal(15, signal.SIG_IGN)", "")}, 0, 1900 * time.Millisecond},
 		"deaf, SHUTDOWN": {deaf, map[string]string{"x": ext("", "time.sleep(1000)")}, 2 * time.Second, 4 * time.Second},

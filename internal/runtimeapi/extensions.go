@@ -63,7 +63,7 @@ type Extension struct {
 	ErrorType string   // of a state that is a failure
 }
 
-// Wants tells whether the extension registered for the event SHUTDOWN.
+// WantsShutdown tells whether the extension registered for the event SHUTDOWN.
 func (x Extension) WantsShutdown() bool { return slices.Contains(x.Events, shutdownEvent) }
 
 // ExtensionReport is the error that an extension posted.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -418,6 +419,48 @@ func TestExtensionMachine(t *testing.T) {
 			if c != nil {
 				<-c
 			}
+		}
+	})
+}
+
+// FuzzSubscription sends anything: what is taken is within its bounds, and goes into
+// the environment and nowhere else.
+func FuzzSubscription(f *testing.F) {
+	for _, body := range []string{
+		`{"schemaVersion":"2022-12-13","types":["platform"],"destination":{"protocol":"TCP","port":4243}}`,
+		`{"schemaVersion":"2022-07-01","types":["function"],"destination":{"protocol":"HTTP","URI":"http://sandbox:1/@b"},"buffering":{"maxItems":1000}}`,
+		`{"schemaVersion":"2025-01-29","types":["extension"],"destination":{"protocol":"HTTP","URI":"http://u@example.com#sandbox"}}`,
+		`[]`,
+	} {
+		f.Add(body)
+	}
+	r := newRig(f)
+	f.Cleanup(r.close)
+	id := r.enrol("x")
+	f.Fuzz(func(t *testing.T, body string) {
+		before := len(r.subscriptions)
+		got, err := r.try("PUT", "/2022-07-01/telemetry", body, "Lambda-Extension-Identifier", id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.status == 400 && strings.Contains(got.body, `"errorType":"ValidationError"`) && len(r.subscriptions) == before {
+			return
+		}
+		if got.status != 200 || len(r.subscriptions) != before+1 {
+			t.Fatalf("%q: got %d %s", body, got.status, got.body)
+		}
+		s := r.subscriptions[before]
+		host := "sandbox"
+		if s.URL != "" {
+			u, err := url.Parse(s.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			host = u.Hostname()
+		}
+		if s.Port < 1 || s.Port > 65535 || host != "sandbox" && host != "sandbox.localdomain" || s.MaxItems < 1000 || s.MaxItems > 10_000 ||
+			s.MaxBytes < 256<<10 || s.MaxBytes > 1<<20 || s.Timeout < 25*time.Millisecond || s.Timeout > 30*time.Second || len(s.Kinds) == 0 {
+			t.Errorf("%q: made %+v", body, s)
 		}
 	})
 }

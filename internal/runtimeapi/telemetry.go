@@ -112,8 +112,11 @@ func (api telemetryAPI) subscription(r subscriptionRequest) (sub delivery.Subscr
 		if kind != delivery.Platform && kind != delivery.Function && kind != delivery.Extension {
 			return sub, fmt.Errorf("type %q: want %q, %q or %q", kind, delivery.Platform, delivery.Function, delivery.Extension)
 		}
+		if !slices.Contains(sub.Kinds, kind) {
+			sub.Kinds = append(sub.Kinds, kind)
+		}
 	}
-	sub.Schema, sub.Kinds = r.Schema, r.Types
+	sub.Schema = r.Schema
 	if r.Destination == nil {
 		return sub, fmt.Errorf("destination: required")
 	}

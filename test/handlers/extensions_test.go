@@ -141,10 +141,10 @@ func ended(f function, texts ...string) (log string) {
 }
 
 // TestExtensionsStop stops a daemon with an environment whose extension obeys
-// nothing. The end is bounded, and nothing is left.
+// nothing, and kills another. The end is bounded, and nothing is left.
 func TestExtensionsStop(t *testing.T) {
 	t.Parallel()
-	d := kiln.Start(t, "--any-runtime")
+	d := kiln.Start(t, "--any-runtime", "--account", kiln.Account())
 	deaf := strings.Replace(reasons, "print(", "import time, signal\nsignal.signal(15, signal.SIG_IGN)\nprint(", 1) + "time.sleep(1000)\n"
 	f := anyPython(t).create(t, d, all(timeout(30), layers(publish(t, d, "deaf", map[string]string{"extensions/reason!": deaf}))))
 	var count int
@@ -154,8 +154,12 @@ func TestExtensionsStop(t *testing.T) {
 	if took := time.Since(begin); took < 2*time.Second || took > 15*time.Second {
 		t.Errorf("the stop took %s", took)
 	}
+	d.NothingLeft()
 	d.Start()
 	if log := f.log(1); !strings.Contains(log, "ends with spindown\n") {
 		t.Errorf("got the log\n%s", log)
 	}
+	f.ok(event{}, &count)
+	d.Kill()
+	d.NothingLives()
 }
