@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -178,6 +179,7 @@ func TestExtensionFails(t *testing.T) {
 			errorType: "Extension.InitError", message: "extension x reported Extension.NoConfig: no file", line: "State: InitError\tEvents: [INVOKE, SHUTDOWN]\tError Type: Extension.NoConfig"},
 		"exit error": {program: ext(`call('POST', '/2020-01-01/extension/exit/error', Lambda_Extension_Function_Error_Type='whatever')`, ""),
 			errorType: "Extension.ExitError", message: "extension x reported Extension.ExitError", line: "State: ExitError\tEvents: [INVOKE, SHUTDOWN]\tError Type: Extension.ExitError"},
+		"not executable": {program: "locked", errorType: "Extension.LaunchError", message: path + "permission denied", line: "State: LaunchError\tEvents: []\tError Type: PermissionDenied"},
 		"no interpreter": {program: "#!/no/such/program\n", errorType: "Extension.LaunchError", message: path + "no such file or directory", line: "State: LaunchError\tEvents: []\tError Type: UnknownError"},
 		"no program":     {program: "?", errorType: "Extension.LaunchError", message: path + "exec format error", line: "State: LaunchError\tEvents: []\tError Type: UnknownError"},
 		"eleven":         {programs: many, errorType: "Extension.LaunchError", message: `Extension limit \(10\) reached`, line: "State: LaunchError\tEvents: []\tError Type: TooManyExtensions"},
@@ -187,7 +189,14 @@ func TestExtensionFails(t *testing.T) {
 			if c.programs == nil {
 				c.programs = map[string]string{"x": c.program}
 			}
-			r := newExtended(t, environmenttest.Bootstrap("", ""), c.programs, nil)
+			r := newExtended(t, environmenttest.Bootstrap("", ""), c.programs, func(f *lambda.Function) {
+				if c.program != "locked" {
+					return
+				}
+				if err := os.Chmod(filepath.Join(f.Settings.Layers[0].Code.SHA256, "extensions", "x"), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			})
 			if err := r.Init(t.Context()); err != nil {
 				t.Fatal(err)
 			}
