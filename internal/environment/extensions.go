@@ -46,7 +46,7 @@ func externalExtensions(opt string) (names []string, err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("look for extensions: %w", err)
 	}
-	return names, nil
+	return names[:min(len(names), runtimeapi.MaxExtensions+1)], nil // one too many is enough to refuse
 }
 
 // launchExtensions starts the external extensions, and waits for none.
