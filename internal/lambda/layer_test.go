@@ -1,6 +1,7 @@
 package lambda_test
 
 import (
+	"strings"
 	"testing"
 
 	"kiln/internal/lambda"
@@ -93,4 +94,27 @@ func TestPolicy(t *testing.T) {
 	if (lambda.Policy{}).Allows("210987654321", "lambda:GetLayerVersion") {
 		t.Error("no policy lets everybody in")
 	}
+}
+
+// What is taken is printed in a form that is taken again, as the same.
+func FuzzParseLayer(f *testing.F) {
+	for _, s := range []string{"l", "arn:aws:lambda:us-east-1:123456789012:layer:l", "arn:aws:lambda:us-east-1:123456789012:layer:l:1", "layer:l", ":::", ""} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, reference string) {
+		if arn, err := lambda.ParseLayer(reference, here); err == nil {
+			if again, err := lambda.ParseLayer(arn.String(), here); err != nil || again != arn || arn.Name == "" || strings.ContainsAny(string(arn.Name), ":/. \n") {
+				t.Fatalf("%q is %+v, and that is %+v, %v", reference, arn, again, err)
+			}
+		} else if lambda.AsError(err) == nil {
+			t.Fatalf("%q: %v is no error for a caller", reference, err)
+		}
+		if arn, err := lambda.ParseLayerVersion(reference); err == nil {
+			if again, err := lambda.ParseLayerVersion(arn.String()); err != nil || again != arn {
+				t.Fatalf("%q is %+v, and that is %+v, %v", reference, arn, again, err)
+			}
+		} else if lambda.AsError(err) == nil {
+			t.Fatalf("%q: %v is no error for a caller", reference, err)
+		}
+	})
 }
