@@ -47,7 +47,7 @@ func (c *commit) evict(ctx context.Context) error {
 		if total <= cfg.TotalBytes || largest == nil {
 			return nil
 		}
-		if _, err := c.group(ctx, largest); err != nil {
+		if _, err := c.group(ctx, largest, time.Now()); err != nil {
 			return err
 		}
 		// At most a quarter of it at a time: then another may be the largest.

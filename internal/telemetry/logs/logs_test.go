@@ -161,7 +161,7 @@ func TestGroupsAndStreams(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range streams {
-		if i := streams[i]; i.Bytes <= 0 || time.Since(i.Created) > time.Minute || time.Since(i.Arrived) > time.Minute {
+		if i := streams[i]; i.Bytes <= 0 || i.Created.After(i.Arrived) || time.Since(i.Created) > time.Minute || time.Since(i.Arrived) > time.Minute {
 			t.Errorf("stream %+v", i)
 		}
 		streams[i] = logs.StreamInfo{Name: streams[i].Name, First: streams[i].First, Last: streams[i].Last, Events: streams[i].Events}

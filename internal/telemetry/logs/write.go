@@ -192,15 +192,15 @@ func (c *commit) run(ctx context.Context, batches []batch, sync bool) (err error
 }
 
 // group returns what is known of the group within the transaction; it makes the
-// group if it is not there.
-func (c *commit) group(ctx context.Context, g *group) (groupState, error) {
+// group if it is not there, as of the arrival of its first event.
+func (c *commit) group(ctx context.Context, g *group, created time.Time) (groupState, error) {
 	if state, ok := c.groups[g]; ok {
 		return state, nil
 	}
 	state := groupState{id: g.id, bytes: g.bytes}
 	if state.id == 0 {
 		r, err := c.tx.ExecContext(ctx, `INSERT INTO log_group (account, region, name, created) VALUES (?, ?, ?, ?)`,
-			string(g.key.scope.Account), string(g.key.scope.Region), g.key.name, time.Now().UnixNano())
+			string(g.key.scope.Account), string(g.key.scope.Region), g.key.name, created.UnixNano())
 		if err != nil {
 			return state, err
 		}
@@ -218,7 +218,8 @@ func (c *commit) writeStream(ctx context.Context, b batch, open *openChunk) erro
 		*open = b.stream.open
 		return nil
 	}
-	g, err := c.group(ctx, b.group)
+	created := arrival(b.records[0].seq)
+	g, err := c.group(ctx, b.group, created)
 	if err != nil {
 		return err
 	}
@@ -227,7 +228,7 @@ func (c *commit) writeStream(ctx context.Context, b batch, open *openChunk) erro
 		first, last = min(first, r.time), max(last, r.time)
 	}
 	var stream int64
-	if err := c.upsertStream.QueryRowContext(ctx, g.id, b.stream.key.name, first, last, time.Now().UnixNano(), b.records[len(b.records)-1].seq).Scan(&stream); err != nil {
+	if err := c.upsertStream.QueryRowContext(ctx, g.id, b.stream.key.name, first, last, created.UnixNano(), b.records[len(b.records)-1].seq).Scan(&stream); err != nil {
 		return err
 	}
 	*open = b.stream.open
