@@ -40,8 +40,12 @@ func (f functions) Run(ctx context.Context, s *streams) error {
 			return c.explain(err)
 		}
 		for _, fn := range page.Functions {
+			runtime := string(fn.Runtime)
+			if fn.PackageType == types.PackageTypeImage {
+				runtime = "(image)"
+			}
 			list = append(list, functionLine{
-				Name: aws.ToString(fn.FunctionName), Runtime: string(fn.Runtime), Handler: aws.ToString(fn.Handler),
+				Name: aws.ToString(fn.FunctionName), Runtime: runtime, Handler: aws.ToString(fn.Handler),
 				MemoryMB: aws.ToInt32(fn.MemorySize), Timeout: aws.ToInt32(fn.Timeout), CodeSize: fn.CodeSize, Modified: aws.ToString(fn.LastModified),
 			})
 		}

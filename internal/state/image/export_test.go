@@ -3,7 +3,6 @@ package image
 import (
 	"bytes"
 	"context"
-	"errors"
 	"os"
 )
 
@@ -26,4 +25,4 @@ func Unpack(ctx context.Context, root *os.Root, cfg Config, layers ...[]byte) er
 }
 
 // Blamed tells whether the image is at fault.
-func Blamed(err error) bool { return errors.Is(err, errInvalid) }
+func Blamed(err error) bool { return blamed(err) != nil }

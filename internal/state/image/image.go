@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -33,6 +34,8 @@ const (
 	// maxPulls bounds the images copied at once, maxCopies the layers of one.
 	maxPulls  = 3
 	maxCopies = 3
+	// lookTimeout bounds a look-up, for which somebody waits.
+	lookTimeout = 30 * time.Second
 	// DefaultMaxEntries is above the largest images in use, which have some 300,000
 	// files. Each costs about 200 bytes of memory while it is unpacked.
 	DefaultMaxEntries = 500_000
@@ -137,8 +140,13 @@ func (s *Store) Resolve(ctx context.Context, uri string) (Image, error) {
 	if r.digest != (v1.Hash{}) && s.has(r.digest.Hex) {
 		return Image{r.digest.Hex, r.at(r.digest)}, nil // the registry may be gone
 	}
-	f, err := s.find(ctx, r)
+	soon, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	f, err := s.find(soon, r)
 	if err != nil {
+		if soon.Err() != nil && ctx.Err() == nil {
+			err = &lambda.Failure{Code: lambda.InternalError, Reason: fmt.Sprintf("Source image %s could not be looked up: its registry did not answer within %v.", uri, lookTimeout)}
+		}
 		return Image{}, err
 	}
 	return Image{f.digest.Hex, r.at(f.digest)}, nil
@@ -156,7 +164,7 @@ func (s *Store) Pull(ctx context.Context, i Image) error {
 		release()
 		return nil
 	}
-	if errors.Is(err, errInvalid) {
+	if blamed(err) != nil {
 		err = errors.Join(explain(ctx, i.Resolved, err), s.Remove(context.WithoutCancel(ctx), i.Digest))
 	}
 	return err

@@ -19,6 +19,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -708,6 +709,59 @@ func TestRemove(t *testing.T) {
 		t.Fatal(err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "store", "*", "*")); len(left) != 0 {
+		t.Errorf("left: %q", left)
+	}
+}
+
+// TestCrowd pulls, reads and removes images that share a layer, all at once.
+func TestCrowd(t *testing.T) {
+	t.Parallel()
+	r := serve(t)
+	base := layerOf(t, entry{name: "base", body: "b"})
+	var uris []string
+	for n := range 3 {
+		uris = append(uris, r.push(t, fmt.Sprintf("app:v%d", n), imageOf(t, base, layerOf(t, entry{name: fmt.Sprint("n", n)}))))
+	}
+	dir := t.TempDir()
+	s := open(t, dir)
+	var work sync.WaitGroup
+	for n := range 12 {
+		work.Go(func() {
+			for round := range 5 {
+				i, err := s.Resolve(t.Context(), uris[n%len(uris)])
+				if err == nil {
+					err = s.Pull(t.Context(), i)
+				}
+				if err != nil && !errors.Is(err, state.ErrNotFound) { // removed between its two steps
+					t.Error(err)
+				}
+				if n%4 == round%4 {
+					if err := s.Remove(t.Context(), i.Digest); err != nil {
+						t.Error(err)
+					}
+				} else if root, _, release, err := s.Root(t.Context(), i.Digest); err == nil {
+					if b, err := os.ReadFile(filepath.Join(root, "base")); string(b) != "b" {
+						t.Errorf("in use: %q %v", b, err)
+					}
+					release()
+				}
+			}
+		})
+	}
+	work.Wait()
+	for _, uri := range uris {
+		i := mustPull(t, s, uri)
+		if got := rooted(t, s, i.Digest); len(got) != 2 {
+			t.Errorf("%s: %v", uri, got)
+		}
+		if err := s.Remove(t.Context(), i.Digest); err != nil {
+			t.Error(err)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "store", "*", "*")); len(left) != 0 {
+		t.Errorf("left: %q", left)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "cache", "*")); len(left) != 0 {
 		t.Errorf("left: %q", left)
 	}
 }

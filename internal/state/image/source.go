@@ -325,8 +325,8 @@ func explain(ctx context.Context, uri string, err error) error {
 		return context.Cause(ctx)
 	case errors.As(err, &failure) || errors.Is(err, state.ErrFull):
 		return err
-	case errors.Is(err, errInvalid):
-		return invalid(uri, err)
+	case blamed(err) != nil:
+		return invalid(uri, blamed(err))
 	case errors.As(err, &answer):
 		switch answer.StatusCode {
 		case http.StatusNotFound:

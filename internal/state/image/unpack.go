@@ -43,11 +43,19 @@ const (
 	notePrefix   = ".wh..wh."
 )
 
-// errInvalid marks what is wrong with an image itself.
-var errInvalid = errors.New("the image is invalid")
+// invalidError is what is wrong with an image itself.
+type invalidError struct{ error }
 
-func bad(format string, detail ...any) error {
-	return fmt.Errorf("%w: %w", errInvalid, fmt.Errorf(format, detail...))
+func (e *invalidError) Unwrap() error { return e.error }
+
+func bad(format string, detail ...any) error { return &invalidError{fmt.Errorf(format, detail...)} }
+
+// blamed returns what is wrong with the image, or nil when it is not to blame.
+func blamed(err error) error {
+	if e, ok := errors.AsType[*invalidError](err); ok {
+		return e
+	}
+	return nil
 }
 
 // node is a file, folder or link of the tree. What of it a folder holds on the
@@ -142,7 +150,7 @@ type onlyReader struct{ io.Reader }
 
 // readError blames the image for a layer that cannot be read, unless somebody else is to blame.
 func (u *unpacker) readError(err error) error {
-	if u.ctx.Err() != nil || errors.Is(err, errInvalid) || errors.As(err, new(*fs.PathError)) {
+	if u.ctx.Err() != nil || blamed(err) != nil || errors.As(err, new(*fs.PathError)) {
 		return err
 	}
 	return bad("a layer cannot be read: %w", err)
