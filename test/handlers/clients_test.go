@@ -109,7 +109,7 @@ func nodeSubjects(export, streams string, vars ...string) []subject {
 		{name: "init in JSON", handler: "throws.handler", vars: []string{"AWS_LAMBDA_LOG_FORMAT", "JSON"}},
 	}
 	for _, handler := range []string{
-		"index.variables", "index.nested.deep.handler", "index.absent", "index.nested.absent.handler", "index.number", "index.three", "index.request",
+		"index.variables", "index.nested.deep.handler", "index.absent", "index.nested.absent.handler", "index.number", "index.three", "index.request", "index.low",
 		"index", "a.b/index", "../index.handler", "absent.handler", "absent/index.handler", "syntax.handler", "throws.handler", "text.handler", "needs.handler",
 		"exits.handler", "logs.handler", "module.handler", "module.other", "module.default.other", "imports.handler", "waits.handler",
 		"throwing.handler", "common.handler", "typed/app.handler", "folder.handler", "folder/index.handler", "guess.handler", "requires.handler", "bare.handler",

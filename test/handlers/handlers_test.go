@@ -392,6 +392,14 @@ func wrappers(t *testing.T, l language, d *kiln.Daemon) {
 			t.Errorf("the wrapper did not run: %v", env)
 		}
 	})
+	t.Run("not executable", func(t *testing.T) {
+		t.Parallel()
+		if !strings.Contains(d.Log.String(), "(driver linux,") {
+			t.Skip("the code's folder has a name of its own")
+		}
+		l.create(t, d, variables("AWS_LAMBDA_EXEC_WRAPPER", "/var/task/handler."+map[string]string{"nodejs": "js", "python": "py"}[l.name])).fails(event{}, "Runtime.ExitError",
+			"RequestId: <id> Error: Runtime exited with error: exit status 126")
+	})
 	t.Run("missing", func(t *testing.T) {
 		t.Parallel()
 		l.create(t, d, variables("AWS_LAMBDA_EXEC_WRAPPER", "/opt/absent")).fails(event{}, "Runtime.ExitError",

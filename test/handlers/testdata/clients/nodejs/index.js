@@ -145,7 +145,12 @@ const streams = {
   "pipeline fails": (_e, s) => pipeline(async function* () { yield "a"; throw new TypeError("p"); }, s),
   "large": async (_e, s) => { for (let i = 0; i < 20; i++) if (!s.write(Buffer.alloc(100_000, 97))) await require("node:events").once(s, "drain"); s.end(); },
   "finish": async (_e, s) => { const done = require("node:events").once(s, "finish"); s.end("x"); await done; },
-  "properties": async (_e, s) => { const seen = [s.writable, s.writableEnded, s.writableFinished, s.destroyed, typeof s.cork, typeof s.setContentType]; s.end(JSON.stringify(seen)); },
+  "properties": async (_e, s) => { const seen = [s.writable, s.writableEnded, s.writableFinished, s.destroyed, typeof s.cork, typeof s.setContentType, s.writableHighWaterMark, s.writableNeedDrain, s.writableLength, s.writableObjectMode, s.writableCorked]; s.end(JSON.stringify(seen)); },
+  "backpressure": async (_e, s) => { const full = [s.write("a".repeat(10)), s.write("b".repeat(2000)), s.write("c".repeat(20000))]; s.end(JSON.stringify(full)); },
+  "events": async (_e, s) => { const seen = []; for (const e of ["drain", "finish", "close", "error", "pipe"]) s.on(e, () => seen.push(e)); s.write("x".repeat(100000)); s.end(); await later(50); console.log(seen); },
+  "cork": async (_e, s) => { s.cork(); s.write("a"); s.write("b"); s.uncork(); s.end("c"); },
+  "callbacks": async (_e, s) => { await new Promise((done) => s.write("a", done)); await new Promise((done) => s.write("b", "utf8", done)); await new Promise((done) => s.end("c", done)); },
+  "encodings": async (_e, s) => { s.write("61", "hex"); s.end("Yg==", "base64"); },
   "value": async (_e, s) => { s.end("x"); return 1; },
   "never ends": async (_e, s) => { s.write("a"); },
   "context": async (_e, s, context) => s.end(JSON.stringify(Object.keys(context))),
@@ -172,6 +177,7 @@ const old = within({ results, errors, ends, surroundings, logs, callbacks });
 exports.handler = (event, context, callback) => (event.do === undefined ? callback(null, old(event)) : old(event, context, callback));
 const streamed = within({ streams, failures });
 if (globalThis.awslambda) {
+  exports.low = awslambda.streamifyResponse(async (_event, stream) => stream.end(String(stream.writableHighWaterMark)), { highWaterMark: 10 });
   exports.streamed = awslambda.streamifyResponse((event, stream, context) =>
     event.do === undefined ? Promise.resolve(stream.end(JSON.stringify(streamed(event)))) : streamed(event, stream, context));
 }
