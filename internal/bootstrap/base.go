@@ -72,17 +72,14 @@ func (c *Catalog) addImage(ctx context.Context, o Order, say func(string)) error
 		return err
 	}
 	b := &BaseImage{Reference: *o.Image, Resolved: found.Resolved, Digest: found.Digest, Added: c.config.Now().UTC().Truncate(time.Second)}
-	if err := c.config.Additions.Change(o.ID, func(a *Addition) { a.Image = b }); err != nil {
+	if err := c.change(ctx, s, o.ID, func(a *Addition) { a.Image = b }); err != nil {
 		c.config.Images.Unpin(context.WithoutCancel(ctx), b.Digest)
 		return err
 	}
 	if had.Image != nil {
 		c.config.Images.Unpin(context.WithoutCancel(ctx), had.Image.Digest)
 	}
-	if !offered {
-		return nil
-	}
-	return c.replaced(ctx, s, o.ID, nil)
+	return nil
 }
 
 // exclusively lets one change of what was added be under way.

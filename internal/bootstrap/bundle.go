@@ -126,18 +126,27 @@ func (c *Catalog) Add(ctx context.Context, o Order, say func(string)) error {
 	}
 	had := c.config.Additions.Get(o.ID).Bundle
 	if had != nil && had.Folder == b.Folder {
-		say("it was added before, and is complete")
-		return nil
+		if _, err := os.Stat(c.config.Additions.folder(had)); err == nil {
+			say("it was added before, and is complete")
+			return nil
+		}
 	}
 	say(fmt.Sprintf("installing %d packages for %s %s", len(packages), s.Name(), in.Version))
 	if err := c.install(ctx, family, in, b, say); err != nil {
 		return notAdded(o.ID, err)
 	}
-	if err := c.config.Additions.Change(o.ID, func(a *Addition) { a.Bundle = b }); err != nil {
+	if err := c.change(ctx, s, o.ID, func(a *Addition) { a.Bundle = b }); err != nil {
 		return errors.Join(err, os.RemoveAll(c.config.Additions.folder(b)))
 	}
-	say(fmt.Sprintf("installed %.1f MB", float64(b.Bytes)/1e6))
-	return c.replaced(ctx, s, o.ID, had)
+	say(fmt.Sprintf("installed %.1f MB, now making it ready", float64(b.Bytes)/1e6))
+	if err := whileSaying(say, func() error { _, err := c.Resolve(ctx, o.ID); return err }); err != nil {
+		undo := c.change(context.WithoutCancel(ctx), s, o.ID, func(a *Addition) { a.Bundle = had })
+		return errors.Join(notAdded(o.ID, err), undo, os.RemoveAll(c.config.Additions.folder(b)))
+	}
+	if had != nil && had.Folder != b.Folder {
+		return os.RemoveAll(c.config.Additions.folder(had))
+	}
+	return nil
 }
 
 // Remove takes away what was added to an identifier. Environments that run keep it.
@@ -156,30 +165,29 @@ func (c *Catalog) Remove(ctx context.Context, id lambda.RuntimeID) error {
 	if had.empty() {
 		return lambda.NotFound("Nothing was added to %s.", id)
 	}
-	if err := c.config.Additions.Change(id, func(a *Addition) { *a = Addition{ID: id} }); err != nil {
+	if err := c.change(ctx, s, id, func(a *Addition) { *a = Addition{ID: id} }); err != nil {
 		return err
 	}
 	if had.Image != nil {
 		c.config.Images.Unpin(context.WithoutCancel(ctx), had.Image.Digest)
 	}
-	if !ok {
+	if had.Bundle == nil {
 		return nil
 	}
-	return c.replaced(ctx, s, id, had.Bundle)
+	return os.RemoveAll(c.config.Additions.folder(had.Bundle))
 }
 
-// replaced forgets what an identifier was resolved to, and removes a bundle that
-// no identifier has any more.
-func (c *Catalog) replaced(ctx context.Context, s *shelf, id lambda.RuntimeID, had *Bundle) error {
-	if err := c.take(context.WithoutCancel(ctx), s); err != nil {
-		return err
+// change records what was added to an identifier, and forgets what the identifier
+// was resolved to; s is nil for one that no family offers.
+func (c *Catalog) change(ctx context.Context, s *shelf, id lambda.RuntimeID, change func(*Addition)) error {
+	if s != nil {
+		if err := c.take(ctx, s); err != nil {
+			return err
+		}
+		defer s.release()
+		delete(s.resolved, id)
 	}
-	defer s.release()
-	delete(s.resolved, id)
-	if had == nil {
-		return nil
-	}
-	return os.RemoveAll(c.config.Additions.folder(had))
+	return c.config.Additions.Change(id, change)
 }
 
 // interpreter is the one that an identifier's packages are installed for.

@@ -98,7 +98,7 @@ func TestBundleLiesOverTheClient(t *testing.T) {
 	if err := s.add(c, "slang2", "more"); err != nil {
 		t.Fatal(err)
 	}
-	if len(s.said) != 2 || !strings.HasPrefix(s.said[0], "installing 2 packages for slang 2.9.1") {
+	if len(s.said) != 2 || !strings.HasPrefix(s.said[1], "installed 0.0 MB") || !strings.HasPrefix(s.said[0], "installing 2 packages for slang 2.9.1") {
 		t.Errorf("said %q", s.said)
 	}
 	full := s.resolve(c, "slang2")
@@ -120,6 +120,14 @@ func TestBundleLiesOverTheClient(t *testing.T) {
 		t.Errorf("after a restart: %+v", again)
 	}
 	if err := s.add(s.open(), "slang2", "more"); err != nil || s.said[len(s.said)-1] != "it was added before, and is complete" {
+		t.Errorf("%v, %q", err, s.said)
+	}
+	// A folder that somebody deleted is installed again.
+	folders, _ := filepath.Glob(s.dir + "/additions/bundle-*")
+	if err := os.RemoveAll(folders[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.add(s.open(), "slang2", "more"); err != nil || strings.Contains(s.said[len(s.said)-1], "before") {
 		t.Errorf("%v, %q", err, s.said)
 	}
 	// Other packages replace them; the old ones go, and with the next daemon their client.
@@ -162,6 +170,9 @@ func TestFailedInstallationLeavesNothing(t *testing.T) {
 		{"a program fails", func(ctx context.Context, _ []string, dir string) error {
 			return bootstrap.Fetch(ctx, dir, "sh", "-c", "echo noise; echo 'cannot reach it' >&2; exit 3")
 		}, "sh failed (exit status 3):\nnoise\ncannot reach it"},
+		{"it cannot be made ready", func(ctx context.Context, p []string, dir string) error {
+			return errors.Join(writePackages(ctx, p, dir), os.WriteFile(dir+"/unpreparable", nil, 0o644))
+		}, "prepare it for "},
 		{"a program is missing", func(ctx context.Context, _ []string, dir string) error {
 			return bootstrap.Fetch(ctx, dir, "no-such-program")
 		}, "no-such-program is needed for that, and is not on the PATH"},

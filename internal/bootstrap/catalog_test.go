@@ -48,6 +48,9 @@ func (s slang) Prepare(_ context.Context, in bootstrap.Installation, dir string)
 	if s.prepared != nil {
 		*s.prepared++
 	}
+	if _, err := os.Stat(dir + "/unpreparable"); err == nil {
+		return errors.New("this cannot be prepared")
+	}
 	return os.WriteFile(filepath.Join(dir, "compiled"), []byte(in.Version), 0o600)
 }
 

@@ -12,7 +12,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
+
+// prepareTimeout bounds what a Preparer makes of a client: it takes a second or two,
+// many more on a machine that is busy.
+const prepareTimeout = time.Minute
 
 // clientFiles are the files of a runtime client, by slash path.
 type clientFiles map[string][]byte
@@ -144,7 +149,7 @@ func (c *Catalog) place(ctx context.Context, f Family, in Installation, files cl
 		}
 	}
 	if prepares {
-		ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+		ctx, cancel := context.WithTimeoutCause(ctx, prepareTimeout, fmt.Errorf("it took longer than %s", prepareTimeout))
 		defer cancel()
 		if err := preparer.Prepare(ctx, in, tmp); err != nil {
 			return "", fmt.Errorf("prepare it for %s: %w", in.Program, err)
