@@ -1,7 +1,6 @@
 package handlers
 
 import (
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -12,8 +11,7 @@ import (
 // them, which bring none of their own.
 func TestBundles(t *testing.T) {
 	t.Parallel()
-	data := filepath.Join(t.TempDir(), "data")
-	d := kiln.StartIn(t, data, arguments()...)
+	d := kiln.Start(t, arguments()...)
 	list := `f"{boto3.__file__} {[f['FunctionName'] for f in boto3.client('lambda').list_functions()['Functions']]}"`
 	files := map[string]map[string]string{
 		"python": {"app.py": "import boto3\ndef handler(event, context):\n    return " + list},
@@ -34,7 +32,7 @@ func TestBundles(t *testing.T) {
 			continue
 		}
 		t.Run(l.name, func(t *testing.T) {
-			add(t, d, data, l.runtime)
+			add(t, d, l.runtime)
 			if err := d.TryCreate(l.name, l.runtime, "app.handler", kiln.Zip(code), all(memory(512), timeout(60))); err != nil {
 				t.Fatal(err)
 			}

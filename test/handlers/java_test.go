@@ -46,13 +46,13 @@ func javas(t *testing.T) (ids []string) {
 }
 
 // add runs `kiln runtime add` and returns the folder of what was added.
-func add(t *testing.T, d *kiln.Daemon, data, id string) string {
+func add(t *testing.T, d *kiln.Daemon, id string) string {
 	t.Helper()
 	out, err := exec.Command(kiln.Binary(t), "runtime", "add", id, "--endpoint", d.URL).CombinedOutput()
 	if err != nil {
 		t.Fatalf("kiln runtime add %s: %v\n%s", id, err, out)
 	}
-	folders, _ := filepath.Glob(filepath.Join(data, "runtimes", "bundle-"+id+"-*"))
+	folders, _ := filepath.Glob(filepath.Join(d.Data, "runtimes", "bundle-"+id+"-*"))
 	if len(folders) != 1 {
 		t.Fatalf("%s has %d folders", id, len(folders))
 	}
@@ -117,14 +117,13 @@ func document(message, errorType, frame string) string {
 func TestJava(t *testing.T) {
 	t.Parallel()
 	ids := javas(t)
-	data := filepath.Join(t.TempDir(), "data")
-	d := kiln.StartIn(t, data)
+	d := kiln.Start(t)
 	if err := d.TryCreate("early", ids[0], "t.Handlers", kiln.Zip(map[string]string{"x": ""}), nil); err == nil || !strings.Contains(err.Error(), "kiln runtime add "+ids[0]) {
 		t.Errorf("before the client was added: %v", err)
 	}
 	var core string
 	for _, id := range ids {
-		jars, _ := filepath.Glob(filepath.Join(add(t, d, data, id), "lib", "aws-lambda-java-core-*.jar"))
+		jars, _ := filepath.Glob(filepath.Join(add(t, d, id), "lib", "aws-lambda-java-core-*.jar"))
 		if len(jars) != 1 {
 			t.Fatalf("%s has %d jars of aws-lambda-java-core", id, len(jars))
 		}
@@ -212,6 +211,16 @@ func TestJava(t *testing.T) {
 		})
 	}
 
+	t.Run("process driver", func(t *testing.T) {
+		plain := kiln.Start(t, "--driver", "process")
+		add(t, plain, oldest)
+		if err := plain.TryCreate("plain", oldest, "t.Handlers::greet", code, all(memory(512), timeout(60))); err != nil {
+			t.Fatal(err)
+		}
+		if r := (function{t, plain, "plain"}).send(`{"name":"you","age":41}`, ""); r.payload != `{"text":"hello you","next":42}` || strings.Contains(r.tail, "warning") {
+			t.Errorf("got %s\n%s", r.payload, r.tail)
+		}
+	})
 	t.Run("layer", func(t *testing.T) {
 		f := create(t, oldest, "t.Handlers::jar", func(in *lambda.CreateFunctionInput) {
 			delete(files, "lib/library.jar")

@@ -63,6 +63,15 @@ func TestRuby(t *testing.T) {
 	f.fails(event{"do": "sleep"}, "Sandbox.Timedout", "RequestId: <id> Error: Task timed out after 2.00 seconds")
 	f.ok(event{}, &struct{}{})
 
+	plain := kiln.Start(t, "--any-runtime", "--driver", "process")
+	p := function{t, plain, "plain"}
+	if err := plain.TryCreate(p.name, l.runtime, l.handler, l.code, nil); err != nil {
+		t.Fatal(err)
+	}
+	if r := p.ok(event{"do": "log"}, &logged); !strings.Contains(r.tail, "\ntwo\nlines\nW, [") {
+		t.Errorf("logged %s", r.tail)
+	}
+
 	missing := language{"ruby", "ruby3.4", "nope.handler", l.code}
 	g := function{t, d, "missing"}
 	if err := d.TryCreate(g.name, missing.runtime, missing.handler, missing.code, nil); err != nil {
