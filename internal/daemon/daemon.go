@@ -141,6 +141,13 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	if err != nil {
 		return err
 	}
+	deployed := make(chan struct{}, 1)
+	code.added = func() {
+		select {
+		case deployed <- struct{}{}:
+		default: // it is noticed already
+		}
+	}
 	code.bases = newBaseImages(code.images, driver, additions)
 	catalog := Catalog(d.config, driver, additions, code.bases, filepath.Join(dir.Run(), "clients"), d.log)
 	if err := catalog.Sweep(); err != nil {
@@ -163,12 +170,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	environments := scheduler.New(factory, counts, d.log, scheduler.Config{
 		IdleTimeout: time.Duration(d.config.IdleTimeout), MaxEnvironments: d.config.Concurrency,
 	})
-	deployed := make(chan struct{}, 1)
 	functions := registry.New(engine.State(), code, factory, sealer{dir}, func(arn lambda.FunctionARN, now *lambda.Function) {
-		select {
-		case deployed <- struct{}{}:
-		default: // it is noticed already
-		}
 		if now == nil {
 			environments.Retire(arn, "")
 			counts.Forget(arn)

@@ -166,12 +166,18 @@ func int32p(n int32) *int32 { return &n }
 // peakMemory is the most memory that the daemon had, in bytes.
 func peakMemory(t *testing.T, d *kiln.Daemon) int64 {
 	t.Helper()
+	return memory(t, d, "VmHWM")
+}
+
+// memory is one of the kernel's figures of the daemon, in bytes.
+func memory(t *testing.T, d *kiln.Daemon, figure string) int64 {
+	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.Pid()))
 	if err != nil {
 		t.Skip(err)
 	}
 	for line := range strings.Lines(string(status)) {
-		if f := strings.Fields(line); f[0] == "VmHWM:" {
+		if f := strings.Fields(line); f[0] == figure+":" {
 			kib, err := strconv.ParseInt(f[1], 10, 64)
 			if err != nil {
 				t.Fatal(err)
@@ -179,6 +185,6 @@ func peakMemory(t *testing.T, d *kiln.Daemon) int64 {
 			return kib << 10
 		}
 	}
-	t.Skip("the kernel does not tell the peak")
+	t.Skip("the kernel does not tell " + figure)
 	return 0
 }
