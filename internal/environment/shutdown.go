@@ -44,9 +44,16 @@ func (e *Environment) terminate() {
 	}
 	now := time.Now()
 	p.grace, p.deadline = now.Add(share), now.Add(budget)
-	if p.Process != nil {
-		_ = p.Signal(syscall.SIGTERM) // one that is gone is no error, and others end in kill
+	if p.Process == nil {
+		return
 	}
+	signal := syscall.SIGTERM
+	select {
+	case <-p.Done():
+		signal = syscall.SIGKILL // for what it left, which might hold its connections
+	default:
+	}
+	_ = p.Signal(signal) // one that is gone is no error, and others end in kill
 }
 
 // halt ends the runtime. Extensions live on until shutDown.

@@ -104,6 +104,24 @@ func TestExtensions(t *testing.T) {
 			t.Errorf("want %s in\n%s", want, log)
 		}
 	})
+	t.Run("stream", func(t *testing.T) {
+		t.Parallel()
+		if !sealed {
+			t.Skip("only a sandbox knows what a runtime that is gone has left")
+		}
+		layer := publish(t, d, "streams", map[string]string{"extensions/reason!": reasons})
+		l := language{"bash", "provided.al2023", "any", kiln.Bash("begin; chunk one; sleep 0.5; trap '' TERM; sleep 1000 & exit 3")}
+		f := l.create(t, d, all(timeout(60), layers(layer)))
+		begin := time.Now()
+		// The child holds the connection on which the answer has not ended.
+		if s := f.stream(goStreamer, event{}, "", nil); s.complete.ErrorCode != "Runtime.TruncatedResponse" {
+			t.Errorf("got %+v", s)
+		}
+		if took := time.Since(begin); took > 30*time.Second {
+			t.Errorf("the end of the answer came after %s", took)
+		}
+		ended(f, "ends with failure\n")
+	})
 	t.Run("SIGTERM", func(t *testing.T) {
 		t.Parallel()
 		f := golang(t).create(t, d, variables("INIT", "sigterm"))
