@@ -29,7 +29,7 @@ type BaseImage struct {
 type Images interface {
 	// Pin finds an image, brings it here and keeps it until Unpin. Its error is a
 	// *lambda.Failure or a *lambda.Error where the image cannot serve the identifier.
-	Pin(ctx context.Context, id lambda.RuntimeID, reference string, say func(string)) (image.Image, error)
+	Pin(ctx context.Context, id lambda.RuntimeID, reference string) (image.Image, error)
 	Unpin(ctx context.Context, digest string)
 }
 
@@ -63,7 +63,11 @@ func (c *Catalog) addImage(ctx context.Context, o Order, say func(string)) error
 	}
 	defer release()
 	had := c.config.Additions.Get(o.ID)
-	found, err := c.config.Images.Pin(ctx, o.ID, *o.Image, say)
+	say("looking up " + *o.Image + ", copying and unpacking it")
+	limited, cancel := context.WithTimeoutCause(ctx, installTimeout, fmt.Errorf("it took longer than %s", installTimeout))
+	defer cancel()
+	var found image.Image
+	err = whileSaying(say, func() (err error) { found, err = c.config.Images.Pin(limited, o.ID, *o.Image); return err })
 	var failure *lambda.Failure
 	if errors.As(err, &failure) {
 		return failure.Refusal()

@@ -48,7 +48,7 @@ func (b *baseImages) count(digest string, n int) (left int) {
 }
 
 // Pin implements bootstrap.Images.
-func (b *baseImages) Pin(ctx context.Context, id lambda.RuntimeID, reference string, say func(string)) (image.Image, error) {
+func (b *baseImages) Pin(ctx context.Context, id lambda.RuntimeID, reference string) (image.Image, error) {
 	if _, ok := b.driver.(sandbox.Rooter); !ok {
 		return image.Image{}, lambda.InvalidParameter("Base images need the linux driver, and this Kiln runs the %s driver. kiln doctor says what the linux driver lacks here.", b.driver.Name())
 	}
@@ -56,7 +56,6 @@ func (b *baseImages) Pin(ctx context.Context, id lambda.RuntimeID, reference str
 	if err != nil {
 		return i, err
 	}
-	say("it is " + i.Resolved + "; copying and unpacking")
 	b.count(i.Digest, 1)
 	if err := b.store.Pull(ctx, i); err != nil {
 		b.Unpin(context.WithoutCancel(ctx), i.Digest)

@@ -21,6 +21,7 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/google/go-cmp/cmp"
@@ -303,6 +304,21 @@ func TestInside(t *testing.T) {
 	} {
 		if got := invoke(t, d, "inside", event); !regexp.MustCompile(want).MatchString(got) {
 			t.Errorf("%s: %s, want %s", event, got, want)
+		}
+	}
+	// Its own credentials do not make the daemon call a registry.
+	variable := func(name string) string { return strings.Trim(invoke(t, d, "inside", `{"env":"`+name+`"}`), `"`) }
+	own := lambda.New(lambda.Options{
+		Region: "us-east-1", BaseEndpoint: &d.URL, RetryMaxAttempts: 1,
+		Credentials: credentials.NewStaticCredentialsProvider(variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY"), variable("AWS_SESSION_TOKEN")),
+	})
+	_, err := own.UpdateFunctionCode(context.Background(), &lambda.UpdateFunctionCodeInput{FunctionName: aws.String("inside"), ImageUri: &uri})
+	_, err2 := own.CreateFunction(context.Background(), &lambda.CreateFunctionInput{
+		FunctionName: aws.String("more"), Role: aws.String(kiln.Role), PackageType: types.PackageTypeImage, Code: &types.FunctionCode{ImageUri: &uri},
+	})
+	for _, err := range []error{err, err2} {
+		if err == nil || !strings.Contains(err.Error(), "AccessDeniedException") {
+			t.Errorf("a function deploys an image: %v", err)
 		}
 	}
 	if left := d.Living().Mounts; len(left) > 0 {

@@ -24,6 +24,9 @@ func (c *call) CreateFunction(ctx context.Context, in *lambdaapi.CreateFunctionI
 		return nil, err
 	}
 	zip, image, err := code(lambda.PackageType(lambdaapi.Value(in.PackageType)), in.Code)
+	if err == nil {
+		err = c.mayFetch(image)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -59,6 +62,15 @@ func checkBuilt(in *lambdaapi.CreateFunctionInput) error {
 		return lambdaapi.NewFault("CodeSigningConfigNotFoundException", "The code signing configuration cannot be found. Check that the provided configuration is not deleted: "+*in.CodeSigningConfigArn+".")
 	}
 	return nil
+}
+
+// mayFetch keeps functions from reaching, by way of an image's reference, hosts and
+// files that their sandbox keeps from them.
+func (c *call) mayFetch(image string) error {
+	if image == "" || c.caller.Principal.Environment == "" {
+		return nil
+	}
+	return lambda.AccessDenied("User: %s is not authorized to deploy images: a function's own credentials make Kiln fetch nothing", c.caller.Principal.ARN)
 }
 
 // code returns the source of a new function's code, of the kind that its package type has.
@@ -196,6 +208,9 @@ func (c *call) UpdateFunctionCode(ctx context.Context, in *lambdaapi.UpdateFunct
 		if u.Zip, err = inlineCode(in.ZipFile, in.S3Bucket); err != nil {
 			return nil, err
 		}
+	}
+	if err := c.mayFetch(u.Image); err != nil {
+		return nil, err
 	}
 	f, err := c.door.Registry.UpdateCode(ctx, u)
 	if err != nil {
