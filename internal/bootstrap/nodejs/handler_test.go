@@ -26,7 +26,6 @@ func TestHandlerSetting(t *testing.T) {
 		{"type of the nearest package.json", "a/b.handler", files{"package.json": `{"type":"module"}`, "a/package.json": `{}`, "a/b.js": echo}, nil},
 		{"type of a package.json above", "a/b/c.handler", files{"package.json": `{"type":"module"}`, "a/b/c.js": `export const handler = async (e) => e`}, nil},
 		{"package.json that is not JSON", "index.handler", files{"package.json": `{`, "index.cjs": echo}, nil},
-		{"package.json that is not JSON beside .js", "index.handler", files{"package.json": `{`, "index.js": echo}, nil},
 		{"top-level await", "index.handler", files{"index.mjs": `const x = await new Promise((r) => setTimeout(r, 5, 1)); export const handler = async (e) => x && e`}, nil},
 		{"import of a package", "index.handler", files{"index.mjs": `import {f} from "dep"; export const handler = f`, "node_modules/dep/index.mjs": `export const f = async (e) => e`, "node_modules/dep/package.json": `{"main":"index.mjs"}`}, nil},
 		{"folder with an index", "app.handler", files{"app/index.js": echo}, nil},
