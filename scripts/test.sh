@@ -6,6 +6,7 @@ cd "$root"
 
 need_go
 need_aws
+need_aws2
 need_boto3
 need_nodes
 need_js_sdk

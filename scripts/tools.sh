@@ -84,6 +84,15 @@ need_aws() {
 	AWS=$cache/venv/bin/aws
 }
 
+# need_aws2 installs version 2 of the AWS CLI, which alone follows logs.
+need_aws2() {
+	local program
+	for program in aws /usr/bin/aws; do
+		case "$("$program" --version 2>/dev/null)" in aws-cli/2*) return ;; esac
+	done
+	apt awscli
+}
+
 # need_boto3 makes sure that the Python SDK is there, in the same environment.
 need_boto3() { need_pip "boto3==$BOTO3_VERSION"; }
 

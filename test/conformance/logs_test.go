@@ -1,11 +1,16 @@
 package conformance
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"reflect"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -242,4 +247,60 @@ func TestFunctionLogs(t *testing.T) {
 	for !strings.HasPrefix(next(), "REPORT RequestId: ") {
 	}
 	t.Logf("the report was shown %v after the answer", time.Since(began))
+}
+
+// TestTail follows a function with version 2 of the AWS CLI, which alone has logs tail.
+func TestTail(t *testing.T) {
+	t.Parallel()
+	program := secondCLI(t)
+	d := kiln.Start(t, "--any-runtime")
+	lambda := session{goSDK{}, t, anyKey(d)}
+	lambda.create("talks", nil)
+	lambda.invoke(values{"FunctionName": "talks", "Payload": []byte(`{}`)})
+
+	tail := exec.Command(program, "logs", "tail", "/aws/lambda/talks", "--follow", "--format", "short", "--endpoint-url", d.URL)
+	tail.Env = []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "PYTHONUNBUFFERED=1",
+		"AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test", "AWS_DEFAULT_REGION=us-east-1",
+	}
+	out, err := tail.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var failed bytes.Buffer
+	tail.Stderr = &failed
+	if err := tail.Start(); err != nil {
+		t.Fatal(err)
+	}
+	end := sync.OnceFunc(func() {
+		_ = tail.Process.Kill()
+		_ = tail.Wait()
+	})
+	defer end()
+	lines := bufio.NewScanner(out)
+	report := regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d REPORT RequestId: `)
+	for n := range 3 { // one from before, two while it follows
+		if n > 0 {
+			lambda.invoke(values{"FunctionName": "talks", "Payload": []byte(`{}`)})
+		}
+		for found := false; !found; {
+			if !lines.Scan() {
+				end()
+				t.Fatalf("it ended after %d reports: %v: %s", n, lines.Err(), failed.String())
+			}
+			found = report.MatchString(lines.Text())
+		}
+	}
+}
+
+// secondCLI is version 2 of the AWS CLI.
+func secondCLI(t *testing.T) string {
+	t.Helper()
+	for _, program := range []string{"aws", "/usr/bin/aws"} {
+		if out, err := exec.Command(program, "--version").CombinedOutput(); err == nil && strings.HasPrefix(string(out), "aws-cli/2") {
+			return program
+		}
+	}
+	t.Skip("version 2 of the AWS CLI is not installed")
+	return ""
 }
