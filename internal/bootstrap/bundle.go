@@ -252,7 +252,7 @@ func whileSaying(say func(string), do func() error) error {
 		case err := <-done:
 			return err
 		case <-tick.C:
-			say(fmt.Sprintf("still installing after %d s", int(time.Since(began).Seconds())))
+			say(fmt.Sprintf("still at it after %d s", int(time.Since(began).Seconds())))
 		}
 	}
 }

@@ -33,8 +33,8 @@ func Examine(ctx context.Context, c config.Config, dir string) (Findings, error)
 	description := driver.Describe()
 	f := Findings{Driver: driver.Name(), Isolates: description.Isolates, Summary: description.Summary, Reason: reason, Missing: description.Missing}
 	additions, err := bootstrap.OpenAdditions(datadir.Runtimes(c.Data))
-	if err != nil {
-		return f, err
+	if err != nil { // another user's, perhaps
+		f.Problems = append(f.Problems, err.Error())
 	}
 	list, err := Catalog(c, driver, additions, nil, filepath.Join(dir, "clients"), log).List(ctx)
 	if err != nil {

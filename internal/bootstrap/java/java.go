@@ -188,7 +188,7 @@ func (Family) Adjust(l bootstrap.Launch, vars map[string]string) bootstrap.Launc
 	}
 	for _, arg := range l.Args[1:] {
 		switch {
-		case arg == collector && has("GC"), arg == compiler && has("Tiered"),
+		case arg == collector && has("SerialGC", "ParallelGC", "G1GC", "ZGC", "ShenandoahGC", "EpsilonGC"), arg == compiler && has("Tiered"),
 			strings.HasPrefix(arg, sharedArchive) && has("SharedArchiveFile"),
 			strings.HasPrefix(arg, "-Xshare") && has("-Xshare"):
 			continue

@@ -57,7 +57,8 @@ func TestLaunch(t *testing.T) {
 	}{
 		{"plain", "17.0.1", "", sealed, "-XX:MaxHeapSize=445644k -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData " + archive + native + end},
 		{"new", "25", "", sealed, "-XX:MaxHeapSize=445644k -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData " + archive + native + "--sun-misc-unsafe-memory-access=allow " + end},
-		{"own heap and collector", "17.0.1", "-Xmx100m -XX:+UseG1GC", sealed, "-XX:TieredStopAtLevel=1 -XX:-UsePerfData " + archive + native + end},
+		{"own heap and collector", "17.0.1", "-Xmx100m -XX:+UseG1GC -XX:MaxGCPauseMillis=9", sealed, "-XX:TieredStopAtLevel=1 -XX:-UsePerfData " + archive + native + end},
+		{"a collector's setting", "17.0.1", "-XX:MaxGCPauseMillis=9", sealed, "-XX:MaxHeapSize=445644k -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData " + archive + native + end},
 		{"own compiler and archive", "17.0.1", "-XX:+TieredCompilation -Xshare:off -XX:SharedArchiveFile=/opt/x", sealed, "-XX:MaxHeapSize=445644k -XX:+UseSerialGC -XX:-UsePerfData -Xlog:cds=off -Xlog:cds+dynamic=off " + native + end},
 		{"host paths", "17.0.1", "", host, "-XX:MaxHeapSize=445644k -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData " + strings.Replace(native, "/var/runtime", "/d/client", 1) + "-jar /d/client/runtime.jar a.B::c"},
 	}

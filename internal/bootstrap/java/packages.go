@@ -38,6 +38,9 @@ type dependency struct {
 // Install runs Maven for the packages and what they depend on, and unpacks the
 // client's native part for this machine.
 func (Family) Install(ctx context.Context, _ bootstrap.Installation, packages []string, dir string) error {
+	if runtime.GOOS != "linux" {
+		return errors.New("AWS's runtime interface client for Java has a native part for Linux only")
+	}
 	project := struct {
 		XMLName      xml.Name     `xml:"project"`
 		Model        string       `xml:"modelVersion"`

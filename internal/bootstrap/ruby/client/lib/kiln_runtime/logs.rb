@@ -47,11 +47,13 @@ module KilnRuntime
 
   # Takes the place of standard output and error in loggers, and of Kernel#puts.
   module Logging
-    # A device for Logger.
-    class Device < Logger::LogDevice
-      def initialize(sink) = @sink = sink # rubocop:disable Lint/MissingSuper
+    # What Logger writes to, and may close.
+    class Device
+      def initialize(sink)
+        @sink = sink
+      end
+
       def write(message) = @sink.write(message)
-      def reopen(*) = self
       def close = nil
     end
 
@@ -71,7 +73,11 @@ module KilnRuntime
         @device = Device.new(sink)
         Logger.prepend(Redirected)
         Kernel.module_eval do
-          define_method(:puts) { |*args| sink.write(args.flatten.map(&:to_s).join("\n")) }
+          define_method(:puts) do |*args|
+            sink.write(args.flatten.map(&:to_s).join("\n"))
+            nil
+          end
+          private :puts
         end
       end
     end
