@@ -225,7 +225,7 @@ func TestCallbackSignature(t *testing.T) {
 			{name: "two", handler: `async (e, c) => 1`},
 			{name: "default", handler: `async (e, c, cb = null) => 1`},
 			{name: "quiet", handler: `(e, c, cb) => cb()`, vars: map[string]string{"AWS_LAMBDA_NODEJS_DISABLE_CALLBACK_WARNING": ""}, refused: true},
-			{name: "streaming", handler: `awslambda.streamifyResponse(async (e, s, c) => s.end())`},
+			{name: "streaming", handler: `awslambda.streamifyResponse(async (e, s, c) => { s.end() })`},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				p := start(t, function{node: node, code: files{"index.js": `exports.handler = ` + c.handler}, vars: c.vars})
