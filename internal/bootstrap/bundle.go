@@ -30,8 +30,9 @@ const (
 	stillInterval = 5 * time.Second
 	// maxPackages bounds what may be asked for at once; AWS's SDKs have some 400 clients.
 	maxPackages = 1000
-	// maxSaid bounds what of a package client's complaint is passed on, in bytes.
-	maxSaid = 4 << 10
+	// maxSaid bounds what of a package client's complaint is passed on, in bytes, of
+	// its beginning and of its end: the one or the other says what is wrong.
+	maxSaid = 1 << 10
 )
 
 // Bundler is an optional capability of a Family: it installs the packages that AWS
@@ -343,27 +344,23 @@ func Fetch(ctx context.Context, dir, program string, args ...string) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
-	var said tail
+	var said limited
 	cmd.Stdout, cmd.Stderr = &said, &said
 	err = cmd.Run()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
-		return fmt.Errorf("%s failed (%w):\n%s", filepath.Base(program), err, bytes.TrimSpace(said.Bytes()))
+		return fmt.Errorf("%s failed (%w):\n%s", filepath.Base(program), err, abridged(said.kept.Bytes()))
 	}
 	return nil
 }
 
-// tail keeps the last maxSaid bytes.
-type tail struct{ bytes.Buffer }
-
-func (t *tail) Write(p []byte) (int, error) {
-	n := len(p)
-	p = p[max(0, n-maxSaid):]
-	if over := t.Len() + len(p) - maxSaid; over > 0 {
-		t.Next(over)
+// abridged is a complaint without its middle.
+func abridged(text []byte) []byte {
+	text = bytes.TrimSpace(text)
+	if len(text) <= 2*maxSaid {
+		return text
 	}
-	t.Buffer.Write(p)
-	return n, nil
+	return slices.Concat(text[:maxSaid], []byte(" …\n… "), text[len(text)-maxSaid:])
 }

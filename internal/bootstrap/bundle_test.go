@@ -3,6 +3,7 @@ package bootstrap_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -170,6 +171,13 @@ func TestFailedInstallationLeavesNothing(t *testing.T) {
 		{"a program fails", func(ctx context.Context, _ []string, dir string) error {
 			return bootstrap.Fetch(ctx, dir, "sh", "-c", "echo noise; echo 'cannot reach it' >&2; exit 3")
 		}, "sh failed (exit status 3):\nnoise\ncannot reach it"},
+		{"a program fails with many words", func(ctx context.Context, _ []string, dir string) error {
+			err := bootstrap.Fetch(ctx, dir, "sh", "-c", "echo first; yes and so on | head -c 1000000; exit 3")
+			if n := len(err.Error()); n > 3000 {
+				return fmt.Errorf("an error of %d bytes", n)
+			}
+			return err
+		}, "sh failed (exit status 3):\nfirst\nand so on\n"},
 		{"it cannot be made ready", func(ctx context.Context, p []string, dir string) error {
 			return errors.Join(writePackages(ctx, p, dir), os.WriteFile(dir+"/unpreparable", nil, 0o644))
 		}, "prepare it for "},

@@ -401,3 +401,11 @@ func TestVariables(t *testing.T) {
 		t.Errorf("host: %v", r)
 	}
 }
+
+func TestAnAnswerIsBounded(t *testing.T) {
+	t.Parallel()
+	out, err := bootstrap.Ask(t.Context(), "/bin/sh", "-c", "yes | head -c 1000000")
+	if err != nil || len(out) != 64<<10 {
+		t.Errorf("%d bytes, %v", len(out), err)
+	}
+}

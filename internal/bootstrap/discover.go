@@ -234,7 +234,7 @@ func Ask(ctx context.Context, program string, args ...string) ([]byte, error) {
 	case errors.Is(err, exec.ErrWaitDelay): // it answered, and left a child with our pipe
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	case err != nil:
-		said := strings.TrimSpace(errOut.String())
+		said := strings.TrimSpace(errOut.kept.String())
 		if line, _, more := strings.Cut(said, "\n"); more {
 			said = line + " …"
 		}
@@ -243,15 +243,16 @@ func Ask(ctx context.Context, program string, args ...string) ([]byte, error) {
 		}
 		return nil, fmt.Errorf("does not run: %w", err)
 	}
-	return out.Bytes(), nil
+	return out.kept.Bytes(), nil
 }
 
-// limited keeps the first maxAnswer bytes and drops the rest.
-type limited struct{ bytes.Buffer }
+// limited keeps the first maxAnswer bytes and drops the rest. It is no bytes.Buffer,
+// whose ReadFrom io.Copy would prefer to Write.
+type limited struct{ kept bytes.Buffer }
 
 func (l *limited) Write(p []byte) (int, error) {
-	if room := maxAnswer - l.Len(); room > 0 {
-		l.Buffer.Write(p[:min(room, len(p))])
+	if room := maxAnswer - l.kept.Len(); room > 0 {
+		l.kept.Write(p[:min(room, len(p))])
 	}
 	return len(p), nil
 }
