@@ -141,8 +141,8 @@ need_js_sdk() {
 # need_node_clients installs AWS's runtime clients for Node.js. They share a native
 # part, which is built here, with libraries that the package brings.
 need_node_clients() {
-	local to=$cache/clients tool headers tmp
-	[ -f "$to/nodejs24.x/rapid-client.node" ] && [ -f "$to/nodejs22.x/rapid-client.node" ] && return
+	local to=$cache/clients versions="$NODE_CLIENT_22_VERSION $NODE_CLIENT_VERSION" tool headers tmp
+	[ "$(cat "$to/nodejs.versions" 2>/dev/null)" != "$versions" ] || return 0
 	need_npm
 	for tool in cmake make g++ xz; do
 		command -v $tool >/dev/null || apt "$(sed 's/^xz$/xz-utils/' <<<$tool)"
@@ -161,7 +161,8 @@ need_node_clients() {
 	cp "$tmp/24/node_modules/aws-lambda-ric/index.mjs" "$to/nodejs24.x/"
 	cp "$tmp/22/node_modules/aws-lambda-ric/dist/index.mjs" "$to/nodejs22.x/"
 	cp "$tmp/24/node_modules/aws-lambda-ric/rapid-client.node" "$to/nodejs24.x/"
-	cp "$tmp/24/node_modules/aws-lambda-ric/rapid-client.node" "$to/nodejs22.x/" # last: all is there
+	cp "$tmp/24/node_modules/aws-lambda-ric/rapid-client.node" "$to/nodejs22.x/"
+	echo "$versions" >"$to/nodejs.versions"
 	rm -rf "$tmp"
 }
 
@@ -192,7 +193,7 @@ need_ruby() { command -v ruby >/dev/null || apt ruby; }
 # need_powertools installs what the tests put into functions.
 need_powertools() {
 	local to=$cache/powertools
-	if [ ! -f "$to/nodejs/node_modules/@aws-lambda-powertools/batch/package.json" ]; then
+	if ! grep -qs "\"version\": \"$POWERTOOLS_NODE_VERSION\"" "$to/nodejs/node_modules/@aws-lambda-powertools/batch/package.json"; then
 		need_npm
 		installing "Powertools for Node.js"
 		npm install --silent --no-audit --no-fund --no-save --prefix "$to/nodejs" \

@@ -60,6 +60,7 @@ func TestClients(t *testing.T) {
 		}
 		t.Run(runtime, func(t *testing.T) {
 			t.Parallel()
+			need(t, runtime)
 			code := both(t, runtime)
 			found := map[string]bool{}
 			var mu sync.Mutex // of found
@@ -146,14 +147,14 @@ func both(t *testing.T, runtime string) []byte {
 	family := strings.TrimRight(runtime, "0123456789.x")
 	files := map[string]string{"wrapper-kiln!": unwrapped + "exec \"$@\"\n"}
 	addTree(t, files, "", filepath.Join("testdata", "clients", family))
-	installed := filepath.Join(kiln.Root(), ".cache", "clients", runtime)
-	if _, err := os.Stat(installed); err != nil {
+	client := filepath.Join(kiln.Root(), ".cache", "clients", runtime)
+	if _, err := os.Stat(client); err != nil {
 		t.Skipf("AWS's client for %s is not installed: scripts/test.sh does that", runtime)
 	}
 	switch family {
 	case "nodejs":
 		for _, name := range []string{"index.mjs", "rapid-client.node"} {
-			b, err := os.ReadFile(filepath.Join(installed, name))
+			b, err := os.ReadFile(filepath.Join(client, name))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -162,7 +163,7 @@ func both(t *testing.T, runtime string) []byte {
 		files["aws/main.mjs"] = "import * as client from './index.mjs'\nawait client.run?.(process.env.LAMBDA_TASK_ROOT, process.env._HANDLER)\n" // from 4.0 on it runs by itself
 		files["wrapper-aws!"] = unwrapped + lastArgument + "exec \"$@\" /var/task/aws/main.mjs\n"
 	case "python":
-		addTree(t, files, "aws/", installed)
+		addTree(t, files, "aws/", client)
 		files["aws-client.py"] = "import os, sys\nsys.path[0] = '/var/task/aws'\nfrom awslambdaric.__main__ import main\nsys.path[0:1] = ['/var/task', '/var/task/aws']\nmain(['', os.environ['_HANDLER']])\n"
 		files["wrapper-aws!"] = unwrapped + lastArgument + "exec \"$@\" /var/task/aws-client.py\n"
 	}

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -88,8 +89,8 @@ func arguments(more ...string) []string {
 	return more
 }
 
-// languages are all that this machine has; newest only one version of each.
-func languages(t *testing.T, newest bool) (list []language) {
+// installed are the runtimes that an interpreter of their own version serves here, the newest first.
+func installed(t *testing.T) (ids []string) {
 	t.Helper()
 	cmd := exec.Command(kiln.Binary(t), append([]string{"doctor", "--json"}, arguments()...)...)
 	out, err := cmd.Output()
@@ -102,18 +103,37 @@ func languages(t *testing.T, newest bool) (list []language) {
 	if err := json.Unmarshal(out, &found); err != nil {
 		t.Fatal(err)
 	}
+	for _, r := range found.Runtimes {
+		if r.Program != "" && r.Substitute == "" {
+			ids = append(ids, r.ID)
+		}
+	}
+	return ids
+}
+
+// need skips the test where that runtime is not installed.
+func need(t *testing.T, runtime string) {
+	t.Helper()
+	if !slices.Contains(installed(t), runtime) {
+		t.Skipf("there is no %s on this machine", runtime)
+	}
+}
+
+// languages are all that this machine has; newest only one version of each.
+func languages(t *testing.T, newest bool) (list []language) {
+	t.Helper()
 	have := map[string]bool{}
-	for _, r := range found.Runtimes { // the newest first
-		family := strings.TrimRight(r.ID, "0123456789.x")
-		if r.Program == "" || r.Substitute != "" || newest && have[family] {
+	for _, id := range installed(t) {
+		family := strings.TrimRight(id, "0123456789.x")
+		if newest && have[family] {
 			continue
 		}
 		have[family] = true
 		switch family {
 		case "python":
-			list = append(list, python(t, r.ID))
+			list = append(list, python(t, id))
 		case "nodejs":
-			list = append(list, nodejs(t, r.ID))
+			list = append(list, nodejs(t, id))
 		}
 	}
 	return append(list, golang(t))

@@ -30,12 +30,12 @@ func TestPowertools(t *testing.T) {
 		t.Run(c.runtime, func(t *testing.T) {
 			t.Parallel()
 			family := strings.TrimRight(c.runtime, "0123456789.x")
-			installed := filepath.Join(kiln.Root(), ".cache", "powertools", family, c.prefix)
-			if _, err := os.Stat(installed); err != nil {
+			from := filepath.Join(kiln.Root(), ".cache", "powertools", family, c.prefix)
+			if _, err := os.Stat(from); err != nil {
 				t.Skip("Powertools is not installed: scripts/test.sh does that")
 			}
 			files := map[string]string{c.main: source(t, "powertools/"+c.main)}
-			addTree(t, files, c.prefix, installed)
+			addTree(t, files, c.prefix, from)
 			l := language{family, c.runtime, c.handler, kiln.Zip(files)}
 			f := l.create(t, d, all(timeout(30), memory(512)))
 
