@@ -7,5 +7,6 @@ cd "$root"
 need_go
 need_python
 need_node
+(need_java) || say "Java is left out"
 CGO_ENABLED=0 go build -trimpath -o bin/kiln ./cmd/kiln
 CGO_ENABLED=0 go run ./test/bench "$@"

@@ -1,6 +1,6 @@
 // Command bench measures Kiln beside what it is compared with, in the same run and
 // in turn: a bare HTTP server of the same language, and that server behind a bare
-// Go reverse proxy. It prints Markdown tables of times and ratios; times vary from
+// Go reverse proxy. Java is among the languages where there is a JDK, and Maven. It prints Markdown tables of times and ratios; times vary from
 // machine to machine, ratios less. It talks to loopback addresses only.
 package main
 
@@ -117,6 +117,11 @@ func run() error {
 	started := time.Since(began)
 	time.Sleep(time.Second) // the discovery of interpreters is over
 	idle := rss(pid)
+	if java, err := b.java(endpoint); err != nil {
+		return err
+	} else if java != nil {
+		languages = append(languages, java)
+	}
 	for _, l := range languages {
 		if l.bare, _, err = b.serve(l.server[0], l.server[1:]...); err != nil {
 			return err
