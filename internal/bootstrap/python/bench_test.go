@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"kiln/internal/bootstrap"
+	"kiln/internal/environment/clienttest"
 	"kiln/internal/lambda"
 )
 
@@ -28,16 +29,16 @@ func BenchmarkBareStart(b *testing.B) {
 func BenchmarkColdStart(b *testing.B) {
 	everyVersion(b, func(b *testing.B, rt *bootstrap.Runtime) {
 		for b.Loop() {
-			r := start(b, rt, code(echo))
+			r := clienttest.Start(b, rt, code(echo))
 			select {
-			case <-r.server.Ready():
-			case <-r.exited:
-				b.Fatal(r.output.String())
-			case <-time.After(patience):
+			case <-r.Server.Ready():
+			case <-r.Exited:
+				b.Fatal(r.Output.String())
+			case <-time.After(clienttest.Patience):
 				b.Fatal("not ready")
 			}
 			b.StopTimer()
-			<-r.stop()
+			<-r.Stop()
 			b.StartTimer()
 		}
 	})
@@ -51,16 +52,16 @@ func BenchmarkWarm(b *testing.B) {
 			bytes int
 		}{{"1KB", 1000}, {"6MB", lambda.MaxRequestPayload - 100}} {
 			b.Run(size.name, func(b *testing.B) {
-				r := start(b, rt, code(echo))
+				r := clienttest.Start(b, rt, code(echo))
 				payload := make([]byte, size.bytes)
 				for i := range payload {
 					payload[i] = 'x'
 				}
 				payload[0], payload[len(payload)-1] = '"', '"'
-				inv := event(string(payload))
+				inv := clienttest.Event(string(payload))
 				b.SetBytes(int64(size.bytes))
 				for b.Loop() {
-					if _, err := r.try(inv); err != nil {
+					if _, err := r.Try(inv); err != nil {
 						b.Fatal(err)
 					}
 				}

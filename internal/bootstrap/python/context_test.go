@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"kiln/internal/bootstrap"
+	"kiln/internal/environment/clienttest"
 )
 
 func TestContext(t *testing.T) {
@@ -24,7 +25,7 @@ def handler(event, context):
     }
 `
 	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
-		r := start(t, rt, code(app))
+		r := clienttest.Start(t, rt, code(app))
 		check := func(what, payload string, want map[string]any) {
 			t.Helper()
 			var got map[string]any
@@ -37,19 +38,19 @@ def handler(event, context):
 				}
 			}
 		}
-		check("bare", r.answer(`{}`), map[string]any{
-			"repr": "LambdaContext([aws_request_id=" + requestID + ",log_group_name=/aws/lambda/f,log_stream_name=stream,function_name=f," +
+		check("bare", r.Answer(`{}`), map[string]any{
+			"repr": "LambdaContext([aws_request_id=" + clienttest.RequestID + ",log_group_name=/aws/lambda/f,log_stream_name=stream,function_name=f," +
 				"memory_limit_in_mb=128,function_version=$LATEST,invoked_function_arn=arn:aws:lambda:us-east-1:000000000000:function:f," +
 				"client_context=None,identity=CognitoIdentity([cognito_identity_id=None,cognito_identity_pool_id=None]),tenant_id=None])",
 			"typed": true, "client": nil, "identity": []any{nil, nil}, "memory": "128", "remaining": true,
 			"trace": "Root=1-2-3;Parent=4;Sampled=1", "tenant": nil, "w3c": map[string]any{},
 		})
 
-		full := event(`{}`)
+		full := clienttest.Event(`{}`)
 		full.ClientContext = `{"custom":{"a":"é"},"env":{"e":1},"client":{"installation_id":"i","app_title":"t"},"w3c":{"traceparent":"00-1-2-01","baggage":5,"other":"x"}}`
 		full.CognitoIdentity = `{"cognitoIdentityId":"id","cognitoIdentityPoolId":"pool"}`
 		full.TraceHeader = ""
-		a, err := r.try(full)
+		a, err := r.Try(full)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -58,15 +59,15 @@ def handler(event, context):
 			"identity": []any{"id", "pool"}, "trace": nil, "w3c": map[string]any{"traceparent": "00-1-2-01"},
 		})
 
-		bad := event(`{}`)
+		bad := clienttest.Event(`{}`)
 		bad.ClientContext = `{bad`
-		if a, err := r.try(bad); err != nil || a.ErrorType != "Runtime.LambdaContextUnmarshalError" ||
+		if a, err := r.Try(bad); err != nil || a.ErrorType != "Runtime.LambdaContextUnmarshalError" ||
 			!strings.Contains(string(a.Payload), "Unable to parse Client Context JSON: ") {
 			t.Errorf("bad client context: %s, %v", a.Payload, err)
 		}
-		past := event(`{}`)
+		past := clienttest.Event(`{}`)
 		past.Deadline = past.Deadline.AddDate(-1, 0, 0)
-		if a, err := r.try(past); err != nil || !strings.Contains(string(a.Payload), `"remaining": false`) {
+		if a, err := r.Try(past); err != nil || !strings.Contains(string(a.Payload), `"remaining": false`) {
 			t.Errorf("after the deadline: %s, %v", a.Payload, err)
 		}
 	})
@@ -76,19 +77,19 @@ func TestModulesAreFoundInOrder(t *testing.T) {
 	show := func(where string) string { return "where = '" + where + "'\n" }
 	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
 		site := fmt.Sprintf("python/lib/python3.%d/site-packages/", minor(rt))
-		r := start(t, rt, function{
-			handler: "pkg/sub/app.handler",
-			files: map[string]string{
+		r := clienttest.Start(t, rt, function{
+			Handler: "pkg/sub/app.handler",
+			Files: map[string]string{
 				"pkg/sub/app.py": "import one, two, three, logging, json, sys\nfrom os.path import dirname\ndef handler(event, context):\n" +
 					"    return [one.where, two.where, three.where, hasattr(logging, 'where'), hasattr(json, 'where'), __name__, sys.path[0] == dirname(dirname(dirname(__file__)))]",
 				"one.py": show("task"), "logging.py": show("task"), "json.py": show("task"),
 			},
-			layer: map[string]string{
+			Layer: map[string]string{
 				site + "one.py": show("site"), site + "two.py": show("site"),
 				"python/one.py": show("python"), "python/two.py": show("python"), "python/three.py": show("python"),
 			},
 		})
-		if got := r.answer(`{}`); got != `["task", "site", "python", false, false, "pkg.sub.app", true]` {
+		if got := r.Answer(`{}`); got != `["task", "site", "python", false, false, "pkg.sub.app", true]` {
 			t.Errorf("got %s", got)
 		}
 	})
@@ -97,11 +98,11 @@ func TestModulesAreFoundInOrder(t *testing.T) {
 // Path files extend the path from the code and from layers.
 func TestPathFiles(t *testing.T) {
 	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
-		r := start(t, rt, function{
-			files: map[string]string{"app.py": "import one, two\ndef handler(event, context):\n    return [one.x, two.x]", "own.pth": "vendor\n", "vendor/one.py": "x = 1"},
-			layer: map[string]string{"python/layer.pth": "deeper\n", "python/deeper/two.py": "x = 2"},
+		r := clienttest.Start(t, rt, function{
+			Files: map[string]string{"app.py": "import one, two\ndef handler(event, context):\n    return [one.x, two.x]", "own.pth": "vendor\n", "vendor/one.py": "x = 1"},
+			Layer: map[string]string{"python/layer.pth": "deeper\n", "python/deeper/two.py": "x = 2"},
 		})
-		if got := r.answer(`{}`); got != `[1, 2]` {
+		if got := r.Answer(`{}`); got != `[1, 2]` {
 			t.Errorf("got %s", got)
 		}
 	})
@@ -111,12 +112,12 @@ func TestPathFiles(t *testing.T) {
 func TestFunctionsOwnPythonPath(t *testing.T) {
 	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
 		extra := t.TempDir()
-		write(t, extra, map[string]string{"elsewhere.py": "x = 1", "both.py": "x = 1"})
+		clienttest.Write(t, extra, map[string]string{"elsewhere.py": "x = 1", "both.py": "x = 1"})
 		f := code("import elsewhere, both, sys, os\nassert both.x == 1\ndef handler(event, context):\n    return [elsewhere.x, os.environ['AWS_EXECUTION_ENV'], os.environ['TZ'], os.getcwd() == os.environ['LAMBDA_TASK_ROOT']]")
-		f.env = map[string]string{"PYTHONPATH": extra}
-		f.layer = map[string]string{"python/both.py": "x = 2"}
+		f.Env = map[string]string{"PYTHONPATH": extra}
+		f.Layer = map[string]string{"python/both.py": "x = 2"}
 		want := `[1, "AWS_Lambda_` + string(rt.ID) + `", ":UTC", true]`
-		if got := start(t, rt, f).answer(`{}`); got != want {
+		if got := clienttest.Start(t, rt, f).Answer(`{}`); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	})

@@ -9,11 +9,12 @@ import (
 	"testing"
 
 	"kiln/internal/bootstrap"
+	"kiln/internal/environment/clienttest"
 )
 
 func TestExceptions(t *testing.T) {
 	document := func(message, kind, stack string) string {
-		return `{"errorMessage": "` + message + `", "errorType": "` + kind + `", "requestId": "` + requestID + `", "stackTrace": [` + stack + `]}`
+		return `{"errorMessage": "` + message + `", "errorType": "` + kind + `", "requestId": "` + clienttest.RequestID + `", "stackTrace": [` + stack + `]}`
 	}
 	cases := []struct{ name, app, want string }{
 		{"own", "def handler(event, context):\n    f(event)\n\ndef f(e):\n    raise ValueError('bad ' + e['k'])",
@@ -31,9 +32,9 @@ func TestExceptions(t *testing.T) {
 	}
 	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
 		for _, c := range cases {
-			r := start(t, rt, code(c.app))
+			r := clienttest.Start(t, rt, code(c.app))
 			for range 2 { // an error ends an invocation, not the process
-				if got := r.answer(`{"k": "v"}`); got != c.want {
+				if got := r.Answer(`{"k": "v"}`); got != c.want {
 					t.Errorf("%s\n got %s\nwant %s", c.name, got, c.want)
 				}
 			}
@@ -52,15 +53,15 @@ func TestCause(t *testing.T) {
 				w.WriteHeader(http.StatusAccepted)
 				return
 			}
-			w.Header().Set("Lambda-Runtime-Aws-Request-Id", requestID)
+			w.Header().Set("Lambda-Runtime-Aws-Request-Id", clienttest.RequestID)
 			w.Header().Set("Lambda-Runtime-Invoked-Function-Arn", "arn")
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = io.WriteString(w, []string{`"é"`, `1`, `{bad`, `"wait"`}[asked.Add(1)-1])
 		}))
 		t.Cleanup(api.Close)
 		f := code("import time\ndef handler(event, context):\n    if event == 'wait': time.sleep(60)\n    raise ValueError(event if event != 1 else 'x' * 1100000)")
-		f.env = map[string]string{"AWS_LAMBDA_RUNTIME_API": strings.TrimPrefix(api.URL, "http://")}
-		r := start(t, rt, f)
+		f.Env = map[string]string{"AWS_LAMBDA_RUNTIME_API": strings.TrimPrefix(api.URL, "http://")}
+		r := clienttest.Start(t, rt, f)
 		for _, want := range []string{
 			`{"working_directory": "/var/task", "exceptions": [{"message": "\u00e9", "type": "ValueError", "stack": [{"label": "handler", "path": "/var/task/app.py", "line": 4}]}], "paths": ["/var/task/app.py"]}`,
 			"",
@@ -68,11 +69,11 @@ func TestCause(t *testing.T) {
 		} {
 			select {
 			case got := <-causes:
-				if got = r.aws(got); got != want && (want == "" || !strings.HasPrefix(got, want)) {
+				if got = r.AWS(got); got != want && (want == "" || !strings.HasPrefix(got, want)) {
 					t.Errorf("got %.400s\nwant %s", got, want)
 				}
-			case <-r.exited:
-				t.Fatalf("ended: %s", r.output.String())
+			case <-r.Exited:
+				t.Fatalf("ended: %s", r.Output.String())
 			}
 		}
 	})
@@ -86,17 +87,17 @@ func TestUnusualExceptionsLeaveTheRuntimeAlive(t *testing.T) {
 	}
 	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
 		for _, c := range cases {
-			r := start(t, rt, code("def handler(event, context):\n    if event == 1: return 1\n    "+c.body))
-			if got := r.answer(`0`); !strings.Contains(got, c.contains) {
+			r := clienttest.Start(t, rt, code("def handler(event, context):\n    if event == 1: return 1\n    "+c.body))
+			if got := r.Answer(`0`); !strings.Contains(got, c.contains) {
 				t.Errorf("%s: got %.300s", c.name, got)
 			}
-			if got := r.answer(`1`); got != `1` {
+			if got := r.Answer(`1`); got != `1` {
 				t.Errorf("%s: then %s", c.name, got)
 			}
 		}
 		if minor(rt) >= 11 {
-			r := start(t, rt, code("def handler(event, context):\n    raise ExceptionGroup('g', [ValueError(1)])"))
-			if got := r.answer(`0`); !strings.Contains(got, `"errorMessage": "g (1 sub-exception)", "errorType": "ExceptionGroup"`) {
+			r := clienttest.Start(t, rt, code("def handler(event, context):\n    raise ExceptionGroup('g', [ValueError(1)])"))
+			if got := r.Answer(`0`); !strings.Contains(got, `"errorMessage": "g (1 sub-exception)", "errorType": "ExceptionGroup"`) {
 				t.Errorf("group: got %s", got)
 			}
 		}
@@ -115,16 +116,16 @@ func TestExit(t *testing.T) {
 	}
 	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
 		for _, c := range cases {
-			r := start(t, rt, code("def handler(event, context):\n    print('printed')\n    "+c.body))
-			if a, err := r.try(event(`{}`)); err == nil {
+			r := clienttest.Start(t, rt, code("def handler(event, context):\n    print('printed')\n    "+c.body))
+			if a, err := r.Try(clienttest.Event(`{}`)); err == nil {
 				t.Fatalf("%s: answered %s", c.body, a.Payload)
 			}
-			<-r.exited
-			if got := r.cmd.ProcessState.ExitCode(); got != c.status {
+			<-r.Exited
+			if got := r.Cmd.ProcessState.ExitCode(); got != c.status {
 				t.Errorf("%s: exit status %d, want %d", c.body, got, c.status)
 			}
-			if !strings.Contains(r.output.String(), "printed\n") {
-				t.Errorf("%s: output is %q", c.body, r.output.String())
+			if !strings.Contains(r.Output.String(), "printed\n") {
+				t.Errorf("%s: output is %q", c.body, r.Output.String())
 			}
 		}
 	})
@@ -148,9 +149,9 @@ func TestInitErrors(t *testing.T) {
 	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
 		for _, c := range cases {
 			f := code(c.app)
-			f.handler = c.handler
-			r := start(t, rt, f)
-			report := r.initError()
+			f.Handler = c.handler
+			r := clienttest.Start(t, rt, f)
+			report := r.InitError(1)
 			want := `{"errorMessage": "` + c.message + `", "errorType": "` + c.kind + `", "requestId": "", "stackTrace": [`
 			if c.stack == "" {
 				want += "]}"
@@ -161,9 +162,9 @@ func TestInitErrors(t *testing.T) {
 			if strings.Contains(string(report.Payload), "kiln_runtime") {
 				t.Errorf("%s: the client's own frames are in %s", c.name, report.Payload)
 			}
-			_, frames := r.logged()
-			if len(frames) != 2 || !strings.HasPrefix(frames[0].text, "[WARNING]\t") || !strings.Contains(frames[0].text, "\t\tLAMBDA_WARNING: Unhandled exception.") ||
-				!strings.HasPrefix(frames[1].text, "[ERROR] "+c.kind+": "+c.message+"\nTraceback (most recent call last):") {
+			_, frames := logged(r)
+			if len(frames) != 2 || !strings.HasPrefix(frames[0].Text, "[WARNING]\t") || !strings.Contains(frames[0].Text, "\t\tLAMBDA_WARNING: Unhandled exception.") ||
+				!strings.HasPrefix(frames[1].Text, "[ERROR] "+c.kind+": "+c.message+"\nTraceback (most recent call last):") {
 				t.Errorf("%s: logged %+v", c.name, frames)
 			}
 		}
@@ -172,10 +173,10 @@ func TestInitErrors(t *testing.T) {
 
 func TestExitAtImport(t *testing.T) {
 	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
-		r := start(t, rt, code("import sys\nprint('bye')\nsys.exit(4)"))
-		<-r.exited
-		if got := r.cmd.ProcessState.ExitCode(); got != 4 || r.output.String() != "bye\n" {
-			t.Errorf("exit status %d, output %q", got, r.output.String())
+		r := clienttest.Start(t, rt, code("import sys\nprint('bye')\nsys.exit(4)"))
+		<-r.Exited
+		if got := r.Cmd.ProcessState.ExitCode(); got != 4 || r.Output.String() != "bye\n" {
+			t.Errorf("exit status %d, output %q", got, r.Output.String())
 		}
 	})
 }

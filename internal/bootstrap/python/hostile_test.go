@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"kiln/internal/bootstrap"
+	"kiln/internal/environment/clienttest"
 )
 
 // What a handler does to its process must not reach the next invocation.
@@ -34,13 +35,13 @@ func TestHostileHandlers(t *testing.T) {
 	}
 	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
 		for _, c := range cases {
-			r := start(t, rt, code("n = 0\ndef handler(event, context):\n    global n\n    n += 1\n    if event == 1:\n        "+c.body+"\n    return [n, event]"))
+			r := clienttest.Start(t, rt, code("n = 0\ndef handler(event, context):\n    global n\n    n += 1\n    if event == 1:\n        "+c.body+"\n    return [n, event]"))
 			for i, want := range []string{`[1, 1]`, `[2, {"k": "v"}]`, `[3, [2.5]]`} {
 				payload := []string{`1`, `{"k": "v"}`, `[2.5]`}[i]
-				a, err := r.try(event(payload))
+				a, err := r.Try(clienttest.Event(payload))
 				if err != nil || string(a.Payload) != want {
-					<-r.stop()
-					t.Errorf("%s: event %d: got %s, %v; output: %s", c.name, i+1, a.Payload, err, r.output.String())
+					<-r.Stop()
+					t.Errorf("%s: event %d: got %s, %v; output: %s", c.name, i+1, a.Payload, err, r.Output.String())
 					break
 				}
 			}
@@ -56,9 +57,9 @@ func TestErrorsAfterHostileHandlers(t *testing.T) {
 			"import os; os.closerange(0, 64)",
 			"import sys; sys.path[:] = []",
 		} {
-			r := start(t, rt, code("def handler(event, context):\n    if event == 1:\n        "+body+"\n    raise ValueError('v')"))
+			r := clienttest.Start(t, rt, code("def handler(event, context):\n    if event == 1:\n        "+body+"\n    raise ValueError('v')"))
 			for range 2 {
-				if got := r.answer(`1`); !strings.HasPrefix(got, `{"errorMessage": "v", "errorType": "ValueError"`) {
+				if got := r.Answer(`1`); !strings.HasPrefix(got, `{"errorMessage": "v", "errorType": "ValueError"`) {
 					t.Errorf("%s: got %s", body, got)
 				}
 			}
@@ -68,9 +69,9 @@ func TestErrorsAfterHostileHandlers(t *testing.T) {
 
 func TestLargeOutputDoesNotBlock(t *testing.T) {
 	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
-		r := start(t, rt, code("import logging\ndef handler(event, context):\n    print('x' * 3000000)\n    logging.error('y' * 3000000)\n    return 1"))
-		r.invoke(`{}`)
-		if output, frames := r.logged(); len(output) != 3000001 || len(frames) != 1 || len(frames[0].text) < 3000000 {
+		r := clienttest.Start(t, rt, code("import logging\ndef handler(event, context):\n    print('x' * 3000000)\n    logging.error('y' * 3000000)\n    return 1"))
+		r.Invoke(`{}`)
+		if output, frames := logged(r); len(output) != 3000001 || len(frames) != 1 || len(frames[0].Text) < 3000000 {
 			t.Errorf("%d bytes printed, %d frames", len(output), len(frames))
 		}
 	})
@@ -81,20 +82,20 @@ func TestMemoryStaysLevel(t *testing.T) {
 		t.Skip("10,000 invocations")
 	}
 	t.Parallel()
-	r := start(t, resolve(t, "python3.12"), code("def handler(event, context):\n    if event.get('fail'): raise ValueError('x')\n    return event"))
+	r := clienttest.Start(t, resolve(t, "python3.12"), code("def handler(event, context):\n    if event.get('fail'): raise ValueError('x')\n    return event"))
 	invoke := func(n int) {
 		for i := range n {
 			payload := `{"k": [1, 2, 3]}`
 			if i%10 == 0 {
 				payload = `{"fail": true}`
 			}
-			r.invoke(payload)
+			r.Invoke(payload)
 		}
 	}
 	invoke(2000)
-	before := resident(t, r.cmd.Process.Pid)
+	before := resident(t, r.Cmd.Process.Pid)
 	invoke(10000)
-	if grown := resident(t, r.cmd.Process.Pid) - before; grown > 1<<20 {
+	if grown := resident(t, r.Cmd.Process.Pid) - before; grown > 1<<20 {
 		t.Errorf("grew by %d bytes in 10,000 invocations", grown)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"kiln/internal/bootstrap"
+	"kiln/internal/environment/clienttest"
 )
 
 const logging = `
@@ -30,7 +31,7 @@ func TestLogging(t *testing.T) {
 		text = 0xa55a0003
 		json = 0xa55a0002
 	)
-	id := requestID
+	id := clienttest.RequestID
 	cases := []struct {
 		name   string
 		env    map[string]string
@@ -63,12 +64,12 @@ func TestLogging(t *testing.T) {
 	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
 		for _, c := range cases {
 			f := code(logging)
-			f.env = c.env
-			r := start(t, rt, f)
-			if got := r.answer(`{}`); got != c.answer {
+			f.Env = c.env
+			r := clienttest.Start(t, rt, f)
+			if got := r.Answer(`{}`); got != c.answer {
 				t.Errorf("%s: answered %s, want %s", c.name, got, c.answer)
 			}
-			output, frames := r.logged()
+			output, frames := logged(r)
 			if output != "printed\nlines\n" {
 				t.Errorf("%s: printed %q", c.name, output)
 			}
@@ -78,20 +79,20 @@ func TestLogging(t *testing.T) {
 			}
 			for i, want := range c.frames {
 				got := frames[i]
-				got.text = scrub(got.text)
+				got.Text = scrub(got.Text)
 				marks := ""
 				if minor(rt) >= 11 {
 					marks = "         ~^~\n"
 				}
-				if want.kind&^0x1c == json {
+				if want.Kind&^0x1c == json {
 					marks = strings.ReplaceAll(marks, "\n", `\n`)
 				}
-				want.text = strings.ReplaceAll(want.text, "{MARKS}", marks)
-				if want.kind&^0x1c == json { // written with \n for legibility, above
-					want.text = strings.ReplaceAll(strings.TrimSuffix(want.text, "\n"), "\n", `\n`) + "\n"
+				want.Text = strings.ReplaceAll(want.Text, "{MARKS}", marks)
+				if want.Kind&^0x1c == json { // written with \n for legibility, above
+					want.Text = strings.ReplaceAll(strings.TrimSuffix(want.Text, "\n"), "\n", `\n`) + "\n"
 				}
 				if got != want {
-					t.Errorf("%s:\n got %#x %q\nwant %#x %q", c.name, got.kind, got.text, want.kind, want.text)
+					t.Errorf("%s:\n got %#x %q\nwant %#x %q", c.name, got.Kind, got.Text, want.Kind, want.Text)
 				}
 			}
 		}
@@ -105,31 +106,31 @@ func TestUnhandledErrorIsOneLogEvent(t *testing.T) {
 		lines := []string{"[ERROR] ValueError: é", "Traceback (most recent call last):",
 			nbsp + nbsp + `File "/var/task/app.py", line 2, in handler`, nbsp + nbsp + nbsp + nbsp + `raise ValueError('é')`}
 
-		r := start(t, rt, code(app))
-		r.invoke(`{}`)
-		if _, frames := r.logged(); len(frames) != 1 || frames[0] != (frame{0xa55a0017, strings.Join(lines, "\n")}) {
+		r := clienttest.Start(t, rt, code(app))
+		r.Invoke(`{}`)
+		if _, frames := logged(r); len(frames) != 1 || frames[0] != (frame{0xa55a0017, strings.Join(lines, "\n")}) {
 			t.Errorf("framed: %+v", frames)
 		}
 
 		f := code(app)
-		f.plain = true
-		r = start(t, rt, f)
-		r.invoke(`{}`)
-		if output, _ := r.logged(); output != strings.Join(lines, "\r")+"\n" {
+		f.Plain = true
+		r = clienttest.Start(t, rt, f)
+		r.Invoke(`{}`)
+		if output, _ := logged(r); output != strings.Join(lines, "\r")+"\n" {
 			t.Errorf("printed: %q", output)
 		}
 
 		f = code(app)
-		f.env = map[string]string{"AWS_LAMBDA_LOG_FORMAT": "JSON"}
-		r = start(t, rt, f)
-		r.invoke(`{}`)
+		f.Env = map[string]string{"AWS_LAMBDA_LOG_FORMAT": "JSON"}
+		r = clienttest.Start(t, rt, f)
+		r.Invoke(`{}`)
 		message := "é"
 		if minor(rt) <= 11 {
 			message = `\u00e9`
 		}
-		want := `{"timestamp": "TIME", "level": "ERROR", "errorMessage": "` + message + `", "errorType": "ValueError", "requestId": "` + requestID +
+		want := `{"timestamp": "TIME", "level": "ERROR", "errorMessage": "` + message + `", "errorType": "ValueError", "requestId": "` + clienttest.RequestID +
 			`", "stackTrace": ["  File \"/var/task/app.py\", line 2, in handler\n    raise ValueError('` + message + `')\n"]}`
-		if _, frames := r.logged(); len(frames) != 1 || frames[0].kind != 0xa55a0016 || scrub(frames[0].text) != want {
+		if _, frames := logged(r); len(frames) != 1 || frames[0].Kind != 0xa55a0016 || scrub(frames[0].Text) != want {
 			t.Errorf("JSON: %+v\nwant %s", frames, want)
 		}
 	})
@@ -137,13 +138,13 @@ func TestUnhandledErrorIsOneLogEvent(t *testing.T) {
 
 func TestLogOfTheInit(t *testing.T) {
 	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
-		r := start(t, rt, code("import logging, os\nlogging.getLogger().error('early')\nprint('loaded')\n"+
+		r := clienttest.Start(t, rt, code("import logging, os\nlogging.getLogger().error('early')\nprint('loaded')\n"+
 			"def handler(event, context):\n    context.log('a\\nb'); context.log(5)\n    return '_LAMBDA_TELEMETRY_LOG_FD' in os.environ"))
-		if got := r.answer(`{}`); got != `false` {
+		if got := r.Answer(`{}`); got != `false` {
 			t.Errorf("the descriptor's variable is seen by the function: %s", got)
 		}
-		output, frames := r.logged()
-		if output != "loaded\n" || len(frames) != 3 || scrub(frames[0].text) != "[ERROR]\tTIME\t\tearly\n" ||
+		output, frames := logged(r)
+		if output != "loaded\n" || len(frames) != 3 || scrub(frames[0].Text) != "[ERROR]\tTIME\t\tearly\n" ||
 			frames[1] != (frame{0xa55a0003, "a\nb"}) || frames[2] != (frame{0xa55a0003, "5"}) {
 			t.Errorf("printed %q, logged %+v", output, frames)
 		}
@@ -153,12 +154,12 @@ func TestLogOfTheInit(t *testing.T) {
 // What is printed must be there when the answer is: the environment may be frozen then.
 func TestOutputComesBeforeTheAnswer(t *testing.T) {
 	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
-		r := start(t, rt, code("import sys\nn = 0\ndef handler(event, context):\n    global n\n    n += 1\n"+
+		r := clienttest.Start(t, rt, code("import sys\nn = 0\ndef handler(event, context):\n    global n\n    n += 1\n"+
 			"    sys.stdout.write('part %d ' % n)\n    if n == 2: sys.stdout.close()"))
 		for range 3 {
-			r.invoke(`{}`)
+			r.Invoke(`{}`)
 		}
-		if output, _ := r.logged(); output != "part 1 part 2 " {
+		if output, _ := logged(r); output != "part 1 part 2 " {
 			t.Errorf("printed %q", output)
 		}
 	})

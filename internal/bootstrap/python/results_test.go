@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"kiln/internal/bootstrap"
+	"kiln/internal/environment/clienttest"
 	"kiln/internal/lambda"
 )
 
@@ -75,12 +76,12 @@ func TestResults(t *testing.T) {
 		app.WriteString("    if n == " + strconv.Itoa(i) + ":\n        event = event['event']\n        return " + c.expression + "\n")
 	}
 	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
-		r := start(t, rt, code(app.String()))
+		r := clienttest.Start(t, rt, code(app.String()))
 		for i, c := range cases {
-			a := r.invoke(`{"n": ` + strconv.Itoa(i) + `, "event": {"k": [1, 2.5, null, true]}}`)
+			a := r.Invoke(`{"n": ` + strconv.Itoa(i) + `, "event": {"k": [1, 2.5, null, true]}}`)
 			want, wantType := c.want, ""
 			if c.fails != "" {
-				want = `{"errorMessage": "` + c.fails + `", "errorType": "Runtime.MarshalError", "requestId": "` + requestID + `", "stackTrace": []}`
+				want = `{"errorMessage": "` + c.fails + `", "errorType": "Runtime.MarshalError", "requestId": "` + clienttest.RequestID + `", "stackTrace": []}`
 				wantType = "Runtime.MarshalError"
 			}
 			if string(a.Payload) != want || a.ErrorType != wantType || a.ContentType != "application/json" {
@@ -92,12 +93,12 @@ func TestResults(t *testing.T) {
 
 func TestNonASCIIResultFollowsTheRuntimeIdentifier(t *testing.T) {
 	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
-		r := start(t, rt, code("def handler(event, context):\n    return event"))
+		r := clienttest.Start(t, rt, code("def handler(event, context):\n    return event"))
 		want := "\"é\u2028😀\""
 		if minor(rt) <= 11 {
 			want = `"\u00e9\u2028\ud83d\ude00"`
 		}
-		if got := r.answer("\"é\u2028😀\""); got != want {
+		if got := r.Answer("\"é\u2028😀\""); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	})
@@ -105,11 +106,11 @@ func TestNonASCIIResultFollowsTheRuntimeIdentifier(t *testing.T) {
 
 func TestLoneSurrogateIsAnErrorAndNotTheEnd(t *testing.T) {
 	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
-		r := start(t, rt, code("def handler(event, context):\n    if event: raise ValueError(event)\n    return 'a\\ud800'"))
-		if got := r.answer(`"b\ud800"`); !strings.Contains(got, `b\ud800`) {
+		r := clienttest.Start(t, rt, code("def handler(event, context):\n    if event: raise ValueError(event)\n    return 'a\\ud800'"))
+		if got := r.Answer(`"b\ud800"`); !strings.Contains(got, `b\ud800`) {
 			t.Errorf("the error document: %s", got)
 		}
-		a := r.invoke(`null`)
+		a := r.Invoke(`null`)
 		if minor(rt) <= 11 {
 			if string(a.Payload) != `"a\ud800"` {
 				t.Errorf("got %s", a.Payload)
@@ -122,18 +123,18 @@ func TestLoneSurrogateIsAnErrorAndNotTheEnd(t *testing.T) {
 
 func TestBytesAreRawAndOtherEventsTooWhenNotJSON(t *testing.T) {
 	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
-		r := start(t, rt, code("def handler(event, context):\n    return event if isinstance(event, bytes) else b'\\x00\\xff'"))
-		a := r.invoke(`{}`)
+		r := clienttest.Start(t, rt, code("def handler(event, context):\n    return event if isinstance(event, bytes) else b'\\x00\\xff'"))
+		a := r.Invoke(`{}`)
 		if string(a.Payload) != "\x00\xff" || a.ContentType != "application/unknown" {
 			t.Errorf("got %q %s", a.Payload, a.ContentType)
 		}
-		inv := event("hello")
+		inv := clienttest.Event("hello")
 		inv.ContentType = "text/plain"
-		if a, err := r.try(inv); err != nil || string(a.Payload) != "hello" {
+		if a, err := r.Try(inv); err != nil || string(a.Payload) != "hello" {
 			t.Errorf("got %q, %v", a.Payload, err)
 		}
 		// A connection's answer to one event is not mistaken for another's.
-		a = r.invoke(`{bad`)
+		a = r.Invoke(`{bad`)
 		if !strings.Contains(string(a.Payload), `"errorMessage": "Unable to unmarshal input: `) || a.ErrorType != "Runtime.UnmarshalError" {
 			t.Errorf("got %s", a.Payload)
 		}
@@ -142,9 +143,9 @@ func TestBytesAreRawAndOtherEventsTooWhenNotJSON(t *testing.T) {
 
 func TestCoroutineIsNotAwaited(t *testing.T) {
 	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
-		r := start(t, rt, code("async def handler(event, context):\n    return 1"))
+		r := clienttest.Start(t, rt, code("async def handler(event, context):\n    return 1"))
 		want := "Unable to marshal response: Object of type coroutine is not JSON serializable"
-		if got := r.answer(`{}`); !strings.Contains(got, want) {
+		if got := r.Answer(`{}`); !strings.Contains(got, want) {
 			t.Errorf("got %s", got)
 		}
 	})
@@ -152,14 +153,14 @@ func TestCoroutineIsNotAwaited(t *testing.T) {
 
 func TestLargeEventComesBackWhole(t *testing.T) {
 	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
-		r := start(t, rt, code("def handler(event, context):\n    return event"))
+		r := clienttest.Start(t, rt, code("def handler(event, context):\n    return event"))
 		big := `"` + strings.Repeat("x", lambda.MaxRequestPayload-2) + `"`
 		for range 3 {
-			if got := r.invoke(big); string(got.Payload) != big {
+			if got := r.Invoke(big); string(got.Payload) != big {
 				t.Fatalf("%d bytes came back as %d", len(big), len(got.Payload))
 			}
 		}
-		if got := r.answer(`{"a": 1}`); got != `{"a": 1}` {
+		if got := r.Answer(`{"a": 1}`); got != `{"a": 1}` {
 			t.Errorf("afterwards: %s", got)
 		}
 	})
@@ -167,11 +168,11 @@ func TestLargeEventComesBackWhole(t *testing.T) {
 
 func TestTooLargeResultIsTold(t *testing.T) {
 	everyPython(t, func(t *testing.T, rt *bootstrap.Runtime) {
-		r := start(t, rt, code("def handler(event, context):\n    return 'x' * event"))
-		if a := r.invoke(`7000000`); a.ErrorType != "Function.ResponseSizeTooLarge" {
+		r := clienttest.Start(t, rt, code("def handler(event, context):\n    return 'x' * event"))
+		if a := r.Invoke(`7000000`); a.ErrorType != "Function.ResponseSizeTooLarge" {
 			t.Errorf("got %s %.100s", a.ErrorType, a.Payload)
 		}
-		if got := r.answer(`1`); got != `"x"` {
+		if got := r.Answer(`1`); got != `"x"` {
 			t.Errorf("afterwards: %s", got)
 		}
 	})

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"kiln/internal/bootstrap/ruby"
+	"kiln/internal/environment/clienttest"
 )
 
 // TestInstall fetches a gem that this test made, from a registry of its own.
@@ -24,7 +25,7 @@ func TestInstall(t *testing.T) {
 		}
 	}
 	source, repository, into := t.TempDir(), t.TempDir(), t.TempDir()
-	write(t, source, map[string]string{
+	clienttest.Write(t, source, map[string]string{
 		"aws-sdk-test.gemspec": "Gem::Specification.new { |s| s.name = 'aws-sdk-test'; s.version = '1.2.3'; s.summary = 'x'; s.authors = ['x']; s.files = ['lib/aws-sdk-test.rb'] }",
 		"lib/aws-sdk-test.rb":  "FOUND = __FILE__",
 	})
@@ -36,7 +37,7 @@ func TestInstall(t *testing.T) {
 	server := httptest.NewServer(http.FileServer(http.Dir(repository)))
 	defer server.Close()
 	rc := filepath.Join(t.TempDir(), "gemrc")
-	write(t, filepath.Dir(rc), map[string]string{"gemrc": ":sources:\n- " + server.URL + "/\n"})
+	clienttest.Write(t, filepath.Dir(rc), map[string]string{"gemrc": ":sources:\n- " + server.URL + "/\n"})
 	t.Setenv("GEMRC", rc)
 
 	if err := ruby.New().Install(t.Context(), rt.Installation, []string{"aws-sdk-test:~>1"}, into); err != nil {

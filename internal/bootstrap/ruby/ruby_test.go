@@ -10,6 +10,7 @@ import (
 
 	"kiln/internal/bootstrap"
 	"kiln/internal/bootstrap/ruby"
+	"kiln/internal/environment/clienttest"
 )
 
 func TestResults(t *testing.T) {
@@ -28,13 +29,13 @@ func TestResults(t *testing.T) {
 		{"state is kept", "$n = 0\ndef handler(event:, context:) = $n += 1", `1`, `1`, "application/json"},
 	}
 	for _, c := range cases {
-		r := start(t, rt, code(c.app))
-		a := r.invoke(c.event)
+		r := clienttest.Start(t, rt, code(c.app))
+		a := r.Invoke(c.event)
 		if got := string(a.Payload); got != c.want || a.ContentType != c.contentType {
 			t.Errorf("%s: got %s %.200s, want %s %.200s", c.name, a.ContentType, got, c.contentType, c.want)
 		}
 		if c.name == "state is kept" {
-			if got := r.answer(`1`); got != `2` {
+			if got := r.Answer(`1`); got != `2` {
 				t.Errorf("second: %s", got)
 			}
 		}
@@ -43,10 +44,10 @@ func TestResults(t *testing.T) {
 
 func TestEventThatIsNotJSON(t *testing.T) {
 	t.Parallel()
-	r := start(t, newest(t), code("def handler(event:, context:) = event.class.to_s + event"))
-	inv := event("{half")
+	r := clienttest.Start(t, newest(t), code("def handler(event:, context:) = event.class.to_s + event"))
+	inv := clienttest.Event("{half")
 	inv.ContentType = "text/plain"
-	if a, err := r.try(inv); err != nil || string(a.Payload) != `"String{half"` {
+	if a, err := r.Try(inv); err != nil || string(a.Payload) != `"String{half"` {
 		t.Errorf("got %s, %v", a.Payload, err)
 	}
 }
@@ -61,7 +62,7 @@ func TestHandlerSettings(t *testing.T) {
 		"lib/inner.rb": "Inner = 1",
 	}
 	for handler, want := range map[string]string{"app.handler": `"top"`, "app.A::B.run": `"class 1"`, "dir/in.go": `"helped"`} {
-		if got := start(t, rt, function{files: files, handler: handler}).answer(`1`); got != want {
+		if got := clienttest.Start(t, rt, function{Files: files, Handler: handler}).Answer(`1`); got != want {
 			t.Errorf("%s: got %s", handler, got)
 		}
 	}
@@ -69,7 +70,7 @@ func TestHandlerSettings(t *testing.T) {
 
 func TestContext(t *testing.T) {
 	t.Parallel()
-	r := start(t, newest(t), code(`
+	r := clienttest.Start(t, newest(t), code(`
 def handler(event:, context:)
   left = context.get_remaining_time_in_millis
   { id: context.aws_request_id, arn: context.invoked_function_arn, name: context.function_name, version: context.function_version,
@@ -77,14 +78,14 @@ def handler(event:, context:)
     deadline: context.deadline_ms.class, identity: context.identity, client: context.client_context, tenant: context.tenant_id,
     trace: ENV['_X_AMZN_TRACE_ID'], fd: ENV['_LAMBDA_TELEMETRY_LOG_FD'], env: ENV['AWS_EXECUTION_ENV'], cwd: Dir.pwd }
 end`))
-	inv := event(`{}`)
+	inv := clienttest.Event(`{}`)
 	inv.ClientContext = `{"custom":{"k":"v"}}`
-	a, err := r.try(inv)
+	a, err := r.Try(inv)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `{"id":"` + requestID + `","arn":"arn:aws:lambda:us-east-1:000000000000:function:f","name":"f","version":"$LATEST","memory":"128","group":"/aws/lambda/f","stream":"stream","left":true,"deadline":"Integer","identity":null,"client":{"custom":{"k":"v"}},"tenant":null,"trace":"Root=1-2-3;Parent=4;Sampled=1","fd":null,"env":"AWS_Lambda_ruby3.4","cwd":"/var/task"}`
-	if got := r.aws(string(a.Payload)); got != want {
+	want := `{"id":"` + clienttest.RequestID + `","arn":"arn:aws:lambda:us-east-1:000000000000:function:f","name":"f","version":"$LATEST","memory":"128","group":"/aws/lambda/f","stream":"stream","left":true,"deadline":"Integer","identity":null,"client":{"custom":{"k":"v"}},"tenant":null,"trace":"Root=1-2-3;Parent=4;Sampled=1","fd":null,"env":"AWS_Lambda_ruby3.4","cwd":"/var/task"}`
+	if got := r.AWS(string(a.Payload)); got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
 	}
 }
@@ -116,8 +117,8 @@ func TestErrors(t *testing.T) {
 		{"not UTF-8", `raise "\xff"`, "Function<RuntimeError>", "\uFFFD", -1, "Error raised from handler method"},
 	}
 	for _, c := range cases {
-		r := start(t, rt, code("def handler(event:, context:)\n  return 'well' if event == 2\n  "+c.body+"\nend"))
-		a, err := r.try(event(`1`))
+		r := clienttest.Start(t, rt, code("def handler(event:, context:)\n  return 'well' if event == 2\n  "+c.body+"\nend"))
+		a, err := r.Try(clienttest.Event(`1`))
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)
 			continue
@@ -129,22 +130,22 @@ func TestErrors(t *testing.T) {
 		if d.ErrorType != c.kind || !regexp.MustCompile(`(?s)\A`+c.message+`\z`).MatchString(d.ErrorMessage) || a.ErrorType != "Runtime.Unknown" { // which the platform makes of every name of Ruby's
 			t.Errorf("%s: got %s %s, want %s %s", c.name, a.ErrorType, a.Payload, c.kind, c.message)
 		}
-		if len(d.StackTrace) == 0 && c.name != "result" || len(d.StackTrace) > 100 || len(d.StackTrace) > 0 && !strings.HasPrefix(r.aws(d.StackTrace[0]), "/var/task/app.rb:") && c.name != "result" ||
+		if len(d.StackTrace) == 0 && c.name != "result" || len(d.StackTrace) > 100 || len(d.StackTrace) > 0 && !strings.HasPrefix(r.AWS(d.StackTrace[0]), "/var/task/app.rb:") && c.name != "result" ||
 			strings.Contains(strings.Join(d.StackTrace, " "), "kiln_runtime") {
 			t.Errorf("%s: stack %q", c.name, d.StackTrace)
 		}
 		if c.status < 0 {
-			if got := r.answer(`2`); got != `"well"` {
+			if got := r.Answer(`2`); got != `"well"` {
 				t.Errorf("%s: then %s", c.name, got)
 			}
 		} else {
-			<-r.exited
-			if got := r.cmd.ProcessState.ExitCode(); got != c.status {
+			<-r.Exited
+			if got := r.Cmd.ProcessState.ExitCode(); got != c.status {
 				t.Errorf("%s: exit status %d, want %d", c.name, got, c.status)
 			}
 		}
-		_, frames := r.logged()
-		if len(frames) != 2 || frames[0].text != c.log || !strings.HasPrefix(frames[1].text, "{\n  \"errorMessage\": ") {
+		_, frames := r.Logged()
+		if len(frames) != 2 || frames[0].Text != c.log || !strings.HasPrefix(frames[1].Text, "{\n  \"errorMessage\": ") {
 			t.Errorf("%s: logged %+v", c.name, frames)
 		}
 	}
@@ -152,12 +153,12 @@ func TestErrors(t *testing.T) {
 
 func TestExitWithoutAnswer(t *testing.T) {
 	t.Parallel()
-	r := start(t, newest(t), code("def handler(event:, context:)\n  puts 'last'\n  exit!(7)\nend"))
-	if a, err := r.try(event(`1`)); err == nil {
+	r := clienttest.Start(t, newest(t), code("def handler(event:, context:)\n  puts 'last'\n  exit!(7)\nend"))
+	if a, err := r.Try(clienttest.Event(`1`)); err == nil {
 		t.Fatalf("answered %s", a.Payload)
 	}
-	<-r.exited
-	if got := r.cmd.ProcessState.ExitCode(); got != 7 {
+	<-r.Exited
+	if got := r.Cmd.ProcessState.ExitCode(); got != 7 {
 		t.Errorf("exit status %d", got)
 	}
 }
@@ -174,9 +175,9 @@ func TestInitErrors(t *testing.T) {
 	}
 	for _, c := range cases {
 		f := code(c.app)
-		f.handler = c.handler
-		r := start(t, rt, f)
-		report := r.initError()
+		f.Handler = c.handler
+		r := clienttest.Start(t, rt, f)
+		report := r.InitError(252)
 		var d document
 		if err := json.Unmarshal(report.Payload, &d); err != nil {
 			t.Errorf("%s: %v in %s", c.name, err, report.Payload)
@@ -184,7 +185,7 @@ func TestInitErrors(t *testing.T) {
 		if d.ErrorType != c.kind || !regexp.MustCompile(`(?s)\A`+c.message+`\z`).MatchString(d.ErrorMessage) {
 			t.Errorf("%s: got %s", c.name, report.Payload)
 		}
-		if _, frames := r.logged(); len(frames) != 2 || frames[0].text != "Init error when loading handler " || !strings.HasPrefix(frames[1].text, "{\n  \"errorMessage\": ") {
+		if _, frames := r.Logged(); len(frames) != 2 || frames[0].Text != "Init error when loading handler " || !strings.HasPrefix(frames[1].Text, "{\n  \"errorMessage\": ") {
 			t.Errorf("%s: logged %+v", c.name, frames)
 		}
 	}
@@ -207,11 +208,11 @@ def handler(event:, context:)
   LOG.info('not this')
 end`
 	line := func(initial, severity, rest string) string {
-		return `\A` + initial + `, \[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6} #\d+\] +` + severity + ` ` + requestID + ` -- ` + rest + `\n\z`
+		return `\A` + initial + `, \[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6} #\d+\] +` + severity + ` ` + clienttest.RequestID + ` -- ` + rest + `\n\z`
 	}
-	r := start(t, newest(t), code(app))
-	r.invoke(`{}`)
-	output, frames := r.logged()
+	r := clienttest.Start(t, newest(t), code(app))
+	r.Invoke(`{}`)
+	output, frames := r.Logged()
 	if output != "raw\nalso raw\n" {
 		t.Errorf("printed %q", output)
 	}
@@ -220,17 +221,17 @@ end`
 		t.Fatalf("framed %+v", frames)
 	}
 	for i, f := range frames {
-		if f.kind != 0xa55a0003 || !regexp.MustCompile(want[i]).MatchString(f.text) {
-			t.Errorf("frame %x %q, want %s", f.kind, f.text, want[i])
+		if f.Kind != 0xa55a0003 || !regexp.MustCompile(want[i]).MatchString(f.Text) {
+			t.Errorf("frame %x %q, want %s", f.Kind, f.Text, want[i])
 		}
 	}
 
 	// Without the descriptor all of it is standard output.
 	f := code(app)
-	f.plain = true
-	r = start(t, newest(t), f)
-	r.invoke(`{}`)
-	output, _ = r.logged()
+	f.Plain = true
+	r = clienttest.Start(t, newest(t), f)
+	r.Invoke(`{}`)
+	output, _ = r.Logged()
 	if !strings.HasPrefix(output, "one\ntwo\n3\nraw\nalso raw\nI, [") {
 		t.Errorf("printed %q", output)
 	}
@@ -249,24 +250,24 @@ func TestGemsAndLayers(t *testing.T) {
 			root + "gems/" + name + "-1.0/lib/" + name + ".rb": "$from = '" + root + "'",
 		}
 	}
-	f := function{files: gem("vendor/bundle/ruby/"+abi+"/", "mine"), layer: gem("ruby/gems/"+abi+"/", "layered")}
-	f.files["app.rb"] = "require 'mine'\nA = $from\nrequire 'layered'\nB = $from\nrequire 'plain'\nrequire 'shared'\nrequire 'rexml/document' rescue nil\ndef handler(event:, context:) = [A, B, PLAIN, SHARED, ENV['GEM_HOME'] == ENV['LAMBDA_RUNTIME_DIR']]"
-	f.layer["ruby/lib/plain.rb"] = "PLAIN = 'of the layer'"
-	f.layer["ruby/lib/shared.rb"] = "SHARED = 'of the layer'"
-	f.files["shared.rb"] = "SHARED = 'of the function'"
+	f := function{Files: gem("vendor/bundle/ruby/"+abi+"/", "mine"), Layer: gem("ruby/gems/"+abi+"/", "layered")}
+	f.Files["app.rb"] = "require 'mine'\nA = $from\nrequire 'layered'\nB = $from\nrequire 'plain'\nrequire 'shared'\nrequire 'rexml/document' rescue nil\ndef handler(event:, context:) = [A, B, PLAIN, SHARED, ENV['GEM_HOME'] == ENV['LAMBDA_RUNTIME_DIR']]"
+	f.Layer["ruby/lib/plain.rb"] = "PLAIN = 'of the layer'"
+	f.Layer["ruby/lib/shared.rb"] = "SHARED = 'of the layer'"
+	f.Files["shared.rb"] = "SHARED = 'of the function'"
 	want := `["vendor/bundle/ruby/` + abi + `/","ruby/gems/` + abi + `/","of the layer","of the function",true]`
-	if got := start(t, rt, f).answer(`1`); got != want {
+	if got := clienttest.Start(t, rt, f).Answer(`1`); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
 func TestResponseThatIsTooLarge(t *testing.T) {
 	t.Parallel()
-	r := start(t, newest(t), code("def handler(event:, context:) = 'x' * event"))
-	if a := r.invoke(`7000000`); a.ErrorType != "Function.ResponseSizeTooLarge" {
+	r := clienttest.Start(t, newest(t), code("def handler(event:, context:) = 'x' * event"))
+	if a := r.Invoke(`7000000`); a.ErrorType != "Function.ResponseSizeTooLarge" {
 		t.Errorf("got %s %.200s", a.ErrorType, a.Payload)
 	}
-	if got := r.answer(`1`); got != `"x"` {
+	if got := r.Answer(`1`); got != `"x"` {
 		t.Errorf("then %s", got)
 	}
 }
