@@ -250,17 +250,6 @@ func (s *Store) unpack(ctx context.Context, rec *record, root *os.Root) ([]artif
 	return u.finish()
 }
 
-// Process is how an image starts. It fails with state.ErrNotFound when there is no such image.
-func (s *Store) Process(digest string) (Process, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	rec := s.images[digest]
-	if rec == nil {
-		return Process{}, fmt.Errorf("the image %s: %w", digest, state.ErrNotFound)
-	}
-	return rec.Process, nil
-}
-
 // Images lists the images that are here.
 func (s *Store) Images() (list []Image) {
 	s.mu.Lock()

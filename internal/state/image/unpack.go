@@ -97,7 +97,7 @@ func newUnpacker(ctx context.Context, root *os.Root, cfg Config) *unpacker {
 	}
 }
 
-// Read counts what is read of a layer, and stops it at the bound: much can be
+// counted counts what is read of a layer, and ends it at the bound: much can be
 // packed into little that never becomes a file.
 type counted struct {
 	io.Reader
