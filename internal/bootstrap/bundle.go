@@ -64,9 +64,10 @@ type Order struct {
 	Image *string
 }
 
-// packagePattern is what package clients call packages; nothing of it can be taken
-// for an option.
-var packagePattern = regexp.MustCompile(`^[A-Za-z0-9@][A-Za-z0-9@/._:=~^<>!+-]*$`)
+// packagePattern is what package clients call packages of their registry, with a
+// version or without. Nothing of it can be taken for an option, a path or an address:
+// from those, clients build and run what they find, with the daemon's rights.
+var packagePattern = regexp.MustCompile(`^(@[\w.-]+/)?\w[\w.-]*([@:]?[<>=~^!]{0,3}[\w.+-]+)?$|^\w[\w.-]*:[\w.-]+:[\w.-]+$`)
 
 // ErrNotAdded is the code of a package client's failure.
 const ErrNotAdded = "RuntimeNotAddedException"

@@ -241,6 +241,23 @@ func TestWhatCannotBeAdded(t *testing.T) {
 	}
 }
 
+func TestNamesOfPackages(t *testing.T) {
+	s := newShop(t)
+	s.family.install = func(context.Context, []string, string) error { return errors.New("as far as the package client") }
+	c := s.open()
+	for name, good := range map[string]bool{
+		"boto3": true, "boto3==1.44.5": true, "typing_extensions>=4": true, "@aws-sdk/client-acm": true, "@aws-sdk/client-acm@<=3.1164.0": true, "left-pad@^1.3.0": true,
+		"aws-sdk-s3:~>1": true, "aws-sdk-s3:1.2.3": true, "com.amazonaws:aws-lambda-java-events:3.16.1": true,
+		"": false, "-r": false, "--index-url=x": false, "/etc": false, "./x": false, "..": false, "x/y": false, "user/repository": false,
+		"x@file:/etc": false, "x@file:..": false, "x@npm:y": false, "x@git+ssh://h/x": false, "https://h/x.whl": false, "x@https://h/x.whl": false, "x @ y": false, "x\n--y": false,
+	} {
+		err := s.add(c, "slang2", name)
+		if reached := err != nil && strings.Contains(err.Error(), "as far as the package client"); reached != good {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
 func TestOneAtATime(t *testing.T) {
 	s := newShop(t)
 	var c *bootstrap.Catalog

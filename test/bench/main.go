@@ -1,7 +1,8 @@
 // Command bench measures Kiln beside what it is compared with, in the same run and
 // in turn: a bare HTTP server of the same language, and that server behind a bare
-// Go reverse proxy. Java is among the languages where there is a JDK, and Maven. It prints Markdown tables of times and ratios; times vary from
-// machine to machine, ratios less. It talks to loopback addresses only.
+// Go reverse proxy. Java is among the languages where there is a JDK, and Maven. It
+// prints Markdown tables of times and ratios; times vary from machine to machine,
+// ratios less. It talks to loopback addresses only.
 package main
 
 import (

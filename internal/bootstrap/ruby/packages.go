@@ -3,9 +3,11 @@ package ruby
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"kiln/internal/bootstrap"
 	"kiln/internal/lambda"
@@ -29,8 +31,14 @@ func (Family) Bundle(lambda.RuntimeID) []string {
 	return list
 }
 
-// Install runs the interpreter's own gem command.
+// Install runs the interpreter's own gem command. Others than AWS's gems are refused:
+// a gem may build and run what it likes when it is installed, with the daemon's rights.
 func (Family) Install(ctx context.Context, in bootstrap.Installation, packages []string, dir string) error {
+	for _, p := range packages {
+		if !strings.HasPrefix(p, "aws-") {
+			return fmt.Errorf("%s is none of AWS's gems; put it into the function's package, or into a layer", p)
+		}
+	}
 	args := []string{
 		"-rrubygems/gem_runner", "-e", "Gem::GemRunner.new.run(ARGV)", "--",
 		"install", "--quiet", "--no-document", "--no-user-install", "--install-dir", dir,

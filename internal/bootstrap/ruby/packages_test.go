@@ -48,6 +48,9 @@ func TestInstall(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	if err := ruby.New().Install(t.Context(), rt.Installation, []string{"rake"}, t.TempDir()); err == nil || !strings.Contains(err.Error(), "none of AWS's gems") {
+		t.Errorf("a gem of another's: %v", err)
+	}
 	if err := ruby.New().Install(t.Context(), rt.Installation, []string{"aws-sdk-missing:~>1"}, t.TempDir()); err == nil || !strings.Contains(err.Error(), "aws-sdk-missing") {
 		t.Errorf("a gem that is not there: %v", err)
 	}
