@@ -62,6 +62,19 @@ func (s *Store) hold(rec *record, n int) {
 	}
 }
 
+// holdImage is hold for an image that is here; nil when it is not.
+func (s *Store) holdImage(digest string) *record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rec := s.images[digest]
+	if rec != nil {
+		for _, l := range rec.Layers {
+			s.held[l.Blob]++
+		}
+	}
+	return rec
+}
+
 // letGo ends hold; blobs of a pull that failed go, unless another has use for them.
 func (s *Store) letGo(rec *record) {
 	s.hold(rec, -1)
@@ -194,7 +207,21 @@ func decompress(f *os.File) (_ io.Reader, done func(), err error) {
 	return f, func() {}, nil
 }
 
-// write makes an image's record durable: from then on the image is here.
+// keep makes an image's record durable: from then on the image is here. The
+// record on the disk and the one in memory change together.
+func (s *Store) keep(rec *record) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.images[rec.Digest] != nil {
+		return nil // another pull was faster
+	}
+	if err := s.write(rec); err != nil {
+		return err
+	}
+	s.images[rec.Digest] = rec
+	return nil
+}
+
 func (s *Store) write(rec *record) error {
 	b, err := json.Marshal(rec)
 	if err != nil {

@@ -34,6 +34,8 @@ const (
 	// maxPulls bounds the images copied at once, maxCopies the layers of one.
 	maxPulls  = 3
 	maxCopies = 3
+	// maxAttempts bounds how often a pull begins again because the image was removed meanwhile.
+	maxAttempts = 5
 	// lookTimeout bounds a look-up, for which somebody waits.
 	lookTimeout = 30 * time.Second
 	// DefaultMaxEntries is above the largest images in use, which have some 300,000
@@ -156,18 +158,22 @@ func (s *Store) Resolve(ctx context.Context, uri string) (Image, error) {
 // returns, the image is on disk for good. It fails with a *lambda.Failure where the
 // image or its registry is at fault, and leaves nothing behind then.
 func (s *Store) Pull(ctx context.Context, i Image) error {
-	if err := s.copy(ctx, i); err != nil {
+	for attempt := 1; ; attempt++ {
+		if err := s.copy(ctx, i); err != nil {
+			return err
+		}
+		_, _, release, err := s.Root(ctx, i.Digest)
+		switch {
+		case err == nil:
+			release()
+			return nil
+		case errors.Is(err, state.ErrNotFound) && attempt < maxAttempts:
+			continue // whoever had it before has just given it up
+		case blamed(err) != nil:
+			return errors.Join(explain(ctx, i.Resolved, err), s.Remove(context.WithoutCancel(ctx), i.Digest))
+		}
 		return err
 	}
-	_, _, release, err := s.Root(ctx, i.Digest)
-	if err == nil {
-		release()
-		return nil
-	}
-	if blamed(err) != nil {
-		err = errors.Join(explain(ctx, i.Resolved, err), s.Remove(context.WithoutCancel(ctx), i.Digest))
-	}
-	return err
 }
 
 // copy brings an image's layers into the store.
@@ -206,12 +212,9 @@ func (s *Store) copy(ctx context.Context, i Image) error {
 	if err := g.Wait(); err != nil {
 		return explain(ctx, i.Resolved, fmt.Errorf("copy its layers: %w", err))
 	}
-	if err := s.write(rec); err != nil {
+	if err := s.keep(rec); err != nil {
 		return fmt.Errorf("keep the image %s: %w", i.Digest, diskError(err))
 	}
-	s.mu.Lock()
-	s.images[i.Digest] = rec
-	s.mu.Unlock()
 	return nil
 }
 
@@ -219,15 +222,18 @@ func (s *Store) copy(ctx context.Context, i Image) error {
 // and how the image starts. It stays where it is until release, which may be called
 // more than once. It fails with state.ErrNotFound when there is no such image.
 func (s *Store) Root(ctx context.Context, digest string) (path string, p Process, release func(), err error) {
-	s.mu.Lock()
-	rec := s.images[digest]
-	s.mu.Unlock()
+	rec := s.holdImage(digest)
 	if rec == nil {
 		return "", p, nil, fmt.Errorf("unpack the image %s: %w", digest, state.ErrNotFound)
 	}
+	defer s.letGo(rec)
 	path, release, err = s.cfg.Trees.Filled(ctx, s.treeName(digest), func(ctx context.Context, root *os.Root) ([]artifact.Entry, error) {
 		return s.unpack(ctx, rec, root)
 	})
+	if err == nil && !s.has(digest) { // it was removed meanwhile, and its root before this one
+		release()
+		err = errors.Join(state.ErrNotFound, s.cfg.Trees.RemoveFilled(context.WithoutCancel(ctx), s.treeName(digest)))
+	}
 	if err != nil {
 		return "", p, nil, fmt.Errorf("unpack the image %s: %w", digest, err)
 	}

@@ -732,7 +732,7 @@ func TestCrowd(t *testing.T) {
 				if err == nil {
 					err = s.Pull(t.Context(), i)
 				}
-				if err != nil && !errors.Is(err, state.ErrNotFound) { // removed between its two steps
+				if err != nil && !errors.Is(err, state.ErrNotFound) { // removed again and again
 					t.Error(err)
 				}
 				if n%4 == round%4 {
