@@ -114,7 +114,7 @@ func (f *Factory) New(ctx context.Context, fn *lambda.Function) (_ *Environment,
 			e.log.Warn("the AWS endpoint of an environment ended early", "error", err)
 		}
 	})
-	e.out = &output{sink: f.Logs(fn.ARN.Scope, fn.Settings.Logging.Group, e.stream), structured: e.json()}
+	e.out = &output{sink: f.Logs(fn.ARN.Scope, fn.Settings.Logging.Group, e.stream), structured: e.json(), least: leastLevel(fn.Settings.Logging)}
 	return e, nil
 }
 

@@ -38,6 +38,7 @@ type Sink interface {
 type output struct {
 	sink       Sink
 	structured bool // lines that are JSON are telemetry as such
+	least      applicationLevel
 
 	mu   sync.Mutex
 	tail *tail          // guarded by mu; of the running invocation, when its caller wants it
@@ -51,11 +52,19 @@ type source struct {
 	kind delivery.Kind
 }
 
+// print is line for what was printed: below the function's level, only those who
+// follow get it.
+func (s source) print(message []byte) {
+	s.line(time.Now(), message, s.kind != delivery.Function || s.least == anyLevel || levelOf(message) >= s.least)
+}
+
 // line logs what a process wrote, and hands it to those who follow.
-func (s source) line(at time.Time, message []byte) {
+func (s source) line(at time.Time, message []byte, logged bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at = s.logLocked(at, message)
+	if logged {
+		at = s.logLocked(at, message)
+	}
 	if s.feed != nil {
 		s.feed.Publish(delivery.Line(at, s.kind, message, s.structured))
 	}
@@ -267,11 +276,11 @@ func splitLines(s source, data []byte, flush bool) []byte {
 		if i < 0 {
 			break
 		}
-		s.line(time.Now(), text(data[:i]))
+		s.print(text(data[:i]))
 		data = data[i+1:]
 	}
 	if len(data) > 0 && (flush || len(data) >= lambda.MaxLogEvent) {
-		s.line(time.Now(), text(data))
+		s.print(text(data))
 		data = nil
 	}
 	return data
@@ -291,7 +300,7 @@ func splitFrames(s source, data []byte) []byte {
 		if d := time.Since(at); d < -time.Minute || d > time.Hour {
 			at = time.Now() // a clock set by the function is not ours
 		}
-		s.line(at, text(bytes.TrimSuffix(data[frameHeader:frameHeader+size], []byte{'\n'})))
+		s.line(at, text(bytes.TrimSuffix(data[frameHeader:frameHeader+size], []byte{'\n'})), true)
 		data = data[frameHeader+size:]
 	}
 	return data
