@@ -3,16 +3,31 @@ package cli
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"text/tabwriter"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	awslambda "github.com/aws/aws-sdk-go-v2/service/lambda"
-	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+	"kiln/internal/aws/lambdaapi"
+	"kiln/internal/lambda"
 )
+
+// functionsPath is where the Lambda API has functions.
+const functionsPath = "/2015-03-31/functions/"
+
+// read reads what the Lambda API has at a path.
+func (c *client) read(ctx context.Context, path string, query url.Values, into any) error {
+	response, err := c.lambda(ctx, http.MethodGet, path, query, nil, nil)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	return json.NewDecoder(response.Body).Decode(into)
+}
 
 type functions struct{ remote }
 
@@ -21,8 +36,8 @@ type functionLine struct {
 	Name     string `json:"name"`
 	Runtime  string `json:"runtime"`
 	Handler  string `json:"handler"`
-	MemoryMB int32  `json:"memory_mb"`
-	Timeout  int32  `json:"timeout_seconds"`
+	MemoryMB int    `json:"memory_mb"`
+	Timeout  int    `json:"timeout_seconds"`
 	CodeSize int64  `json:"code_bytes"`
 	Modified string `json:"last_modified"`
 }
@@ -33,22 +48,24 @@ func (f functions) Run(ctx context.Context, s *streams) error {
 		return err
 	}
 	list := []functionLine{}
-	pages := awslambda.NewListFunctionsPaginator(c.lambda, &awslambda.ListFunctionsInput{})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
+	query := url.Values{}
+	for more := true; more; {
+		var page lambdaapi.ListFunctionsOutput
+		if err := c.read(ctx, functionsPath, query, &page); err != nil {
 			return c.explain(err)
 		}
 		for _, fn := range page.Functions {
-			runtime := string(fn.Runtime)
-			if fn.PackageType == types.PackageTypeImage {
+			runtime := lambdaapi.Value(fn.Runtime)
+			if lambdaapi.Value(fn.PackageType) == string(lambda.Image) {
 				runtime = "(image)"
 			}
 			list = append(list, functionLine{
-				Name: aws.ToString(fn.FunctionName), Runtime: runtime, Handler: aws.ToString(fn.Handler),
-				MemoryMB: aws.ToInt32(fn.MemorySize), Timeout: aws.ToInt32(fn.Timeout), CodeSize: fn.CodeSize, Modified: aws.ToString(fn.LastModified),
+				Name: lambdaapi.Value(fn.FunctionName), Runtime: runtime, Handler: lambdaapi.Value(fn.Handler),
+				MemoryMB: lambdaapi.Value(fn.MemorySize), Timeout: lambdaapi.Value(fn.Timeout), CodeSize: lambdaapi.Value(fn.CodeSize), Modified: lambdaapi.Value(fn.LastModified),
 			})
 		}
+		query.Set("Marker", lambdaapi.Value(page.NextMarker))
+		more = page.NextMarker != nil
 	}
 	if f.JSON {
 		return writeJSON(s.out, list)
@@ -83,43 +100,49 @@ func (i invoke) Run(ctx context.Context, s *streams) error {
 	if err != nil {
 		return err
 	}
-	in := &awslambda.InvokeInput{FunctionName: &i.Name, Payload: payload}
+	query, header := url.Values{}, http.Header{}
 	if i.Qualifier != "" {
-		in.Qualifier = &i.Qualifier
+		query.Set("Qualifier", i.Qualifier)
 	}
 	if i.Tail {
-		in.LogType = types.LogTypeTail
+		header.Set("X-Amz-Log-Type", "Tail")
 	}
-	out, err := c.lambda.Invoke(ctx, in)
+	out, err := c.lambda(ctx, http.MethodPost, functionsPath+url.PathEscape(i.Name)+"/invocations", query, header, payload)
 	if err != nil {
 		return c.explain(err)
 	}
-	log, err := base64.StdEncoding.DecodeString(aws.ToString(out.LogResult))
+	defer out.Body.Close()
+	answer, err := io.ReadAll(out.Body)
+	if err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	problem := out.Header.Get("X-Amz-Function-Error")
+	log, err := base64.StdEncoding.DecodeString(out.Header.Get("X-Amz-Log-Result"))
 	if err != nil {
 		return fmt.Errorf("the log in the answer is not base64: %w", err)
 	}
 	if i.JSON {
 		err = writeJSON(s.out, struct {
-			Status   int32  `json:"status"`
+			Status   int    `json:"status"`
 			Version  string `json:"executed_version"`
 			Error    string `json:"function_error,omitempty"`
 			Payload  string `json:"payload"`
 			LogLines string `json:"log,omitempty"`
-		}{out.StatusCode, aws.ToString(out.ExecutedVersion), aws.ToString(out.FunctionError), string(out.Payload), string(log)})
+		}{out.StatusCode, out.Header.Get("X-Amz-Executed-Version"), problem, string(answer), string(log)})
 	} else {
 		if len(log) > 0 {
 			_, err = s.err.Write(log)
 		}
 		if err == nil {
-			_, err = fmt.Fprintf(s.out, "%s\n", out.Payload)
+			_, err = fmt.Fprintf(s.out, "%s\n", answer)
 		}
 	}
 	if err != nil {
 		return err
 	}
-	if out.FunctionError != nil {
+	if problem != "" {
 		if !i.JSON {
-			fmt.Fprintf(s.err, "%s\n", s.red("the function failed: "+aws.ToString(out.FunctionError)))
+			fmt.Fprintf(s.err, "%s\n", s.red("the function failed: "+problem))
 		}
 		return exitStatus(failed)
 	}

@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	awslambda "github.com/aws/aws-sdk-go-v2/service/lambda"
-	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
-
+	"kiln/internal/aws/lambdaapi"
 	"kiln/internal/aws/logsapi"
 	frontlogs "kiln/internal/front/logs"
 	"kiln/internal/lambda"
@@ -56,8 +54,7 @@ func (l logs) show(ctx context.Context, s *streams, c *client) error {
 	header := http.Header{}
 	for {
 		page, follow, err := c.filterLogEvents(ctx, in, header)
-		var refused *refusal
-		if errors.As(err, &refused) && refused.Type == "ResourceNotFoundException" {
+		if missing(err) {
 			if !exists {
 				return fmt.Errorf("there is no function %s, and no log that it left", l.Name)
 			}
@@ -88,16 +85,16 @@ func (l logs) show(ctx context.Context, s *streams, c *client) error {
 
 // group is where the function logs. One that was deleted may have left its log.
 func (l logs) group(ctx context.Context, c *client) (group string, exists bool, err error) {
-	out, err := c.lambda.GetFunctionConfiguration(ctx, &awslambda.GetFunctionConfigurationInput{FunctionName: &l.Name})
-	var missing *types.ResourceNotFoundException
+	var out lambdaapi.GetFunctionConfigurationOutput
+	err = c.read(ctx, functionsPath+url.PathEscape(l.Name)+"/configuration", nil, &out)
 	switch {
-	case errors.As(err, &missing):
+	case missing(err):
 		arn, err := lambda.ParseFunction(l.Name, "", lambda.Scope{Region: lambda.Region(c.aws.Region)})
 		return lambda.DefaultLogGroup(arn.Name), false, err
 	case err != nil:
 		return "", false, err
 	}
-	return aws.ToString(out.LoggingConfig.LogGroup), true, nil
+	return lambdaapi.Value(out.LoggingConfig.LogGroup), true, nil
 }
 
 // filterLogEvents asks as AWS's clients do. Beside the page it returns the token of
