@@ -142,6 +142,10 @@ func (e *Environment) Invoke(ctx context.Context, inv *lambda.Invocation, delive
 	} else {
 		outcome.Error = f.kind
 	}
+	if f != nil && e.process != nil && !e.process.lingers() {
+		// Ended before the caller knows, so that its next invocation finds the environment free.
+		e.shutDown(f.shutdownReason())
+	}
 	ran.done = f.time()
 	produced := r.produced()
 	if f != nil && f.document != nil {

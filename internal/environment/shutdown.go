@@ -67,6 +67,9 @@ func (e *Environment) halt() {
 	waitDone(p, time.Now().Add(killTimeout))
 }
 
+// lingers tells whether the processes get time to end.
+func (p *process) lingers() bool { budget, _ := p.budget(); return budget > 0 }
+
 // budget is how long the processes get to end, and the runtime first.
 func (p *process) budget() (all, runtime time.Duration) {
 	switch {

@@ -259,8 +259,8 @@ func observe(t *testing.T, d *kiln.Daemon, runtime string, code []byte, s subjec
 	}
 	for i := range list {
 		list[i].log = normal(logs[i], name)
-		if s.cases == "" || strings.HasPrefix(list[i].event, "ends: ") {
-			// Node.js or Python print how they end, beside what the client logs, in any order.
+		if s.cases == "" || strings.HasPrefix(list[i].event, "ends: ") || strings.Contains(list[i].log, "RuntimeWarning: ") {
+			// Node.js or Python print how they end, and warnings, beside what the client logs, in any order.
 			lines := strings.Split(list[i].log, "\n")
 			if s.cases == "" && runtime == "nodejs24.x" {
 				// It may be ended in the middle of that, when it has reported its init's failure.
