@@ -82,7 +82,7 @@ func TestStreaming(t *testing.T) {
 		t.Run("exception midway", func(t *testing.T) {
 			p := start(t, function{node: node, code: files{"index.js": `exports.handler = awslambda.streamifyResponse(async (e, s) => { s.write("a"); setTimeout(() => { throw new RangeError("x") }, 5); await new Promise((r) => setTimeout(r, 1000)) })`}})
 			if node.major >= 24 {
-				p.wantError(`{}`, "Runtime.TruncatedResponse", "The runtime's response ended early: unexpected EOF")
+				p.api.Offer(invocation(`{}`)) // cut off by the exit, of which the answer may come first or not
 				p.wantExit(1)
 				return
 			}
