@@ -86,7 +86,7 @@ func TestGo(t *testing.T) {
 // folder. Their crates are compiled once a machine.
 var rustPrograms = sync.OnceValues(func() (string, error) {
 	target := filepath.Join(kiln.Root(), ".cache", "rust")
-	cmd := exec.Command("cargo", "build", "--quiet", "--locked", "--target-dir", target)
+	cmd := exec.Command("cargo", "build", "--quiet", "--target-dir", target)
 	cmd.Dir = filepath.Join("testdata", "rusthandler")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w\n%s", err, out)
