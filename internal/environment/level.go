@@ -3,6 +3,7 @@ package environment
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"strings"
 	"time"
 
@@ -44,7 +45,7 @@ func leastLevel(l lambda.Logging) applicationLevel {
 // nobody means to lose (unverified).
 // https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
 func levelOf(line []byte) applicationLevel {
-	if line = bytes.TrimSpace(line); len(line) == 0 || line[0] != '{' || !json.Valid(line) {
+	if line = bytes.TrimSpace(line); len(line) == 0 || line[0] != '{' {
 		return fatalLevel
 	}
 	var record struct {
@@ -53,7 +54,7 @@ func levelOf(line []byte) applicationLevel {
 		Metrics   json.RawMessage `json:"_aws"`
 	}
 	err := json.Unmarshal(line, &record)
-	if record.Metrics != nil {
+	if _, broken := errors.AsType[*json.SyntaxError](err); broken || record.Metrics != nil {
 		return fatalLevel
 	}
 	level, known := applicationLevels[strings.ToUpper(record.Level)]
