@@ -35,6 +35,7 @@ import (
 	"kiln/internal/invoke"
 	"kiln/internal/lambda"
 	"kiln/internal/registry"
+	"kiln/internal/registry/mapping"
 	"kiln/internal/sandbox"
 	"kiln/internal/scheduler"
 	"kiln/internal/state/artifact"
@@ -184,10 +185,15 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	}
 	open.add("the registry", func() error { functions.Close(); return nil })
 
+	mappings := mapping.New(engine.State(), functions, func(lambda.MappingARN, *lambda.EventSourceMapping) {}) // no poller listens yet
+	if err := mappings.Open(ctx); err != nil {
+		return err
+	}
+
 	invocations := invoke.New(functions, environments, access, throttles{counts}, invoke.Config{Concurrency: d.config.Concurrency})
 	requests := d.room()
 	door := api.New(api.Config{
-		Access: access, Registry: functions, Invoke: invocations, Runtimes: runtimes{catalog}, Log: d.log,
+		Access: access, Registry: functions, Mappings: mappings, Invoke: invocations, Runtimes: runtimes{catalog}, Log: d.log,
 		Admit: requests,
 	})
 	stopping, stop := context.WithCancel(context.Background())

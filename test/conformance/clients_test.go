@@ -432,6 +432,9 @@ func (c cli) call(to target, operation string, in values) (values, *failure) {
 		case string:
 			args = append(args, flag+"="+v)
 		case bool:
+			if !v {
+				flag = "--no-" + kebab(name)
+			}
 			args = append(args, flag)
 		case int:
 			args = append(args, flag, fmt.Sprint(v))

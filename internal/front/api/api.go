@@ -15,6 +15,7 @@ import (
 	"kiln/internal/invoke"
 	"kiln/internal/lambda"
 	"kiln/internal/registry"
+	"kiln/internal/registry/mapping"
 	"kiln/internal/scheduler"
 	"kiln/internal/state"
 )
@@ -31,6 +32,7 @@ type Runtimes interface {
 type Config struct {
 	Access   *front.Access
 	Registry *registry.Registry
+	Mappings *mapping.Registry
 	Invoke   *invoke.Service
 	Runtimes Runtimes
 	// Admit bounds the bytes of requests in flight.
@@ -107,6 +109,11 @@ func (d *Door) fault(r *http.Request, op *lambdaapi.Operation, err error) *lambd
 	return lambdaapi.NewFault("ServiceException", "Kiln failed to carry out "+op.Name+"; its log says why.")
 }
 
+// may checks that the caller may do this to the resource.
+func (c *call) may(resource lambda.ARN) error {
+	return c.door.Access.Authorise(c.caller.Principal, c.operation.Action, resource)
+}
+
 // function resolves the function that a request is about, and checks that the
 // caller may do this to it.
 func (c *call) function(name, qualifier *string) (lambda.FunctionARN, error) {
@@ -114,5 +121,5 @@ func (c *call) function(name, qualifier *string) (lambda.FunctionARN, error) {
 	if err != nil {
 		return arn, err
 	}
-	return arn, c.door.Access.Authorise(c.caller.Principal, c.operation.Action, arn)
+	return arn, c.may(arn)
 }

@@ -1,5 +1,6 @@
 """Carries out the requests of the test, a line of JSON each, with boto3."""
 import base64
+import datetime
 import json
 import sys
 
@@ -39,6 +40,8 @@ def encode(value):
         return {k: encode(v) for k, v in value.items() if k != "ResponseMetadata"}
     if isinstance(value, list):
         return [encode(v) for v in value]
+    if isinstance(value, datetime.datetime):
+        return value.isoformat()
     return value
 
 
@@ -49,6 +52,9 @@ def carry_out(request):
     if request["do"] == "wait":
         c.get_waiter(xform_name(request["name"])).wait(FunctionName=request["in"]["FunctionName"], WaiterConfig={"Delay": 1})
         return {}
+    if request["do"] == "paginate":
+        pages = c.get_paginator(xform_name(request["name"])).paginate(PaginationConfig={"PageSize": request["in"]["PageSize"]})
+        return {"Sizes": [len(page[request["in"]["List"]]) for page in pages]}
     pages = c.get_paginator("list_functions").paginate(PaginationConfig={"PageSize": request["in"]["PageSize"]})
     return {"Pages": [[f["FunctionName"] for f in page["Functions"]] for page in pages]}
 
