@@ -106,6 +106,18 @@ func (t *Table[V]) Page(scope lambda.Scope, after string, limit int, match func(
 	return page, false
 }
 
+// All returns the values of every scope, in no order.
+func (t *Table[V]) All() (list []*V) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, s := range t.scopes {
+		for _, r := range s.byID {
+			list = append(list, r.value)
+		}
+	}
+	return list
+}
+
 // Find returns one of a scope's values that match, or nil.
 func (t *Table[V]) Find(scope lambda.Scope, match func(*V) bool) *V {
 	if page, _ := t.Page(scope, "", 1, match); len(page) > 0 {
