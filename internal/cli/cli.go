@@ -31,6 +31,7 @@ type commands struct {
 	Functions functions `cmd:"" help:"List the functions."`
 	Invoke    invoke    `cmd:"" help:"Invoke a function and print its answer."`
 	Logs      logs      `cmd:"" help:"Show what a function logged."`
+	Keys      keys      `cmd:"" help:"Make, list and revoke access keys."`
 	Runtime   runtime   `cmd:"" help:"Show runtimes, and add to them what AWS bundles with them."`
 	Doctor    doctor    `cmd:"" help:"Say which driver and runtimes will be used here, and why."`
 	Config    show      `cmd:"" help:"Print the effective configuration of kiln up."`
@@ -127,7 +128,7 @@ type settings struct {
 	Account            string `placeholder:"ID" help:"Account id that functions belong to."`
 	Region             string `placeholder:"REGION" help:"Region of requests that name none."`
 	Hosts              string `placeholder:"NAMES" help:"Further host names that requests may be for."`
-	AccessKey          string `placeholder:"ID" help:"Root access key; every request must then be signed with it."`
+	AccessKey          string `placeholder:"ID" help:"Root access key; every request must then be signed with a key."`
 	SecretKeyFile      string `placeholder:"FILE" help:"File with the root key's secret."`
 	Driver             string `placeholder:"NAME" help:"Where functions run: auto, linux or process."`
 	Network            string `placeholder:"NAME" help:"Network of linux sandboxes: none or host."`
@@ -145,6 +146,7 @@ type settings struct {
 	PassCredentials    bool   `help:"Give functions Kiln's own AWS credentials, and AWS itself as their endpoint."`
 	LogLevel           string `placeholder:"LEVEL" help:"Least level of Kiln's own log."`
 	LogFormat          string `placeholder:"FORMAT" help:"Format of Kiln's own log: text or json."`
+	AuditLog           string `placeholder:"FILE" help:"File of its own for the audit log."`
 }
 
 // load returns the effective configuration, checked.

@@ -36,6 +36,7 @@ func TestMain(m *testing.M) {
 //
 //	up [FLAG…]          a daemon, which AWS_ENDPOINT_URL then names
 //	create NAME ANSWER  a function whose bash script runs ANSWER
+//	use FILE            the key that kiln keys create showed in FILE
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -47,7 +48,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"up": up, "create": create, "python": findPython, "wheel": wheel, "pycreate": pycreate,
+			"up": up, "create": create, "python": findPython, "wheel": wheel, "pycreate": pycreate, "use": use,
 		},
 	})
 }
@@ -94,6 +95,17 @@ func up(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("kiln up ended:\n%s", log.String())
+}
+
+var keyLine = regexp.MustCompile(`(?m)^  export (\w+)=(\S+)$`)
+
+func use(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: use FILE")
+	}
+	for _, m := range keyLine.FindAllStringSubmatch(ts.ReadFile(args[0]), -1) {
+		ts.Setenv(m[1], m[2])
+	}
 }
 
 func create(ts *testscript.TestScript, neg bool, args []string) {

@@ -58,12 +58,17 @@ func (r remote) connect(ctx context.Context, getenv func(string) string) (*clien
 
 // get sends a signed GET to one of Kiln's own paths and reads the JSON answer.
 func (c *client) get(ctx context.Context, path string, query url.Values, answer any) error {
-	body, err := c.call(ctx, http.MethodGet, path+"?"+query.Encode(), nil)
+	return c.ask(ctx, http.MethodGet, path+"?"+query.Encode(), nil, answer)
+}
+
+// ask sends a signed request to one of Kiln's own paths and reads the JSON answer.
+func (c *client) ask(ctx context.Context, method, path string, body []byte, answer any) error {
+	answered, err := c.call(ctx, method, path, body)
 	if err != nil {
 		return err
 	}
-	defer body.Close()
-	return json.NewDecoder(body).Decode(answer)
+	defer answered.Close()
+	return json.NewDecoder(answered).Decode(answer)
 }
 
 // lambda sends a request of the Lambda API.
@@ -122,7 +127,7 @@ func (c *client) send(ctx context.Context, method, path, service string, header 
 	refused := new(refusal)
 	said, _ := io.ReadAll(io.LimitReader(response.Body, 1<<20)) // what there is of it
 	if json.Unmarshal(said, refused) == nil && refused.Message != "" {
-		if service == "lambda" {
+		if service != "logs" {
 			refused.Type = response.Header.Get("X-Amzn-Errortype")
 		}
 		return nil, refused

@@ -17,13 +17,13 @@ import (
 // its toml tag, its variable KILN_ and the key in capitals; its help tag is what
 // Write prints above it.
 type Config struct {
-	Listen  string   `toml:"listen" help:"Address of the one port. localhost means 127.0.0.1 and [::1], an empty host every address. An address that is not a loopback one needs access_key."`
+	Listen  string   `toml:"listen" help:"Address of the one port. localhost means 127.0.0.1 and [::1], an empty host every address. An address that is not a loopback one needs access_key, or a key made by kiln keys create."`
 	Data    string   `toml:"data" help:"Folder for everything that Kiln keeps; relative to where it is started."`
 	Account string   `toml:"account" help:"Account id that functions belong to: twelve digits."`
 	Region  string   `toml:"region" help:"Region of requests that name none."`
 	Hosts   []string `toml:"hosts" help:"Host names besides loopback ones that requests may be for, without port; *.name allows everything below name. Others are refused, so that no web page can reach Kiln through a name of its own."`
 
-	AccessKey     string `toml:"access_key" help:"Id of the one access key that requests must be signed with. Empty: any key is taken, which only a loopback address allows."`
+	AccessKey     string `toml:"access_key" help:"Id of the root key: it may do anything in the account, and manage the keys of all. Empty: there is none; until kiln keys create makes the first key, any key is taken, which only a loopback address allows."`
 	SecretKeyFile string `toml:"secret_key_file" help:"File with the secret of access_key, readable by its owner only. The secret itself is never part of this configuration."`
 
 	Driver       string   `toml:"driver" help:"Where functions run: linux (sealed sandboxes), process (plain processes that isolate nothing), or auto (linux where the machine can)."`
@@ -46,6 +46,7 @@ type Config struct {
 
 	LogLevel  string `toml:"log_level" help:"Least level of Kiln's own log: debug, info, warn or error."`
 	LogFormat string `toml:"log_format" help:"Format of Kiln's own log: text, or json."`
+	AuditLog  string `toml:"audit_log" help:"File for the audit log, a line of JSON for each call that changes something or is refused; reopened at SIGHUP. Empty: such lines are part of Kiln's own log, at level info."`
 
 	Endpoints map[string]string `toml:"endpoints" help:"Where functions find services that Kiln does not serve, as service = \"URL\", such as sqs = \"http://127.0.0.1:9324\": their SDKs get it as AWS_ENDPOINT_URL_SQS. The service is named as in signatures. Functions must be able to reach it, see network."`
 

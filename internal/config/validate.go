@@ -88,8 +88,6 @@ func (c Config) Validate() error {
 
 	if _, err := c.Addresses(); err != nil {
 		bad("listen", "%v", err)
-	} else if !c.Loopback() && c.AccessKey == "" {
-		bad("listen", "%s can be reached from other machines, and without keys everybody there could run code here: set access_key and secret_key_file, or listen on localhost", c.Listen)
 	}
 	if c.Data == "" {
 		bad("data", "it is empty; name a folder, such as kiln-data")

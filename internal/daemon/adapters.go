@@ -11,6 +11,7 @@ import (
 	"kiln/internal/bootstrap"
 	"kiln/internal/environment"
 	"kiln/internal/lambda"
+	"kiln/internal/registry"
 	"kiln/internal/state/artifact"
 	"kiln/internal/state/datadir"
 	"kiln/internal/state/image"
@@ -133,4 +134,13 @@ func (p packages) Keys(ctx context.Context) (list []lambda.Code, err error) {
 		list = append(list, lambda.Code{SHA256: base64.StdEncoding.EncodeToString(sum)})
 	}
 	return list, err
+}
+
+// policyOf is the resource-based policy of what an ARN names.
+func policyOf(functions *registry.Registry, arn lambda.ARN) lambda.Policy {
+	if layer, ok := arn.(lambda.LayerVersionARN); ok {
+		p, _ := functions.LayerPolicy(layer) // none of a layer that is not there
+		return p
+	}
+	return lambda.Policy{}
 }

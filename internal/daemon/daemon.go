@@ -32,6 +32,7 @@ import (
 	"kiln/internal/front/gateway"
 	frontlogs "kiln/internal/front/logs"
 	"kiln/internal/front/operator"
+	"kiln/internal/identity"
 	"kiln/internal/invoke"
 	"kiln/internal/lambda"
 	"kiln/internal/registry"
@@ -133,6 +134,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	}
 	open.add("the logs", store.Close)
 
+	var functions *registry.Registry // made last of those that ask each other
 	counts := metrics.New(metrics.Config{Version: d.version})
 	code, err := d.packages(ctx, dir, engine, driver)
 	if err != nil {
@@ -154,10 +156,22 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	if err := catalog.Sweep(); err != nil {
 		d.log.Warn("what an earlier kiln left of runtimes could not be removed", "error", err)
 	}
+	identities := identity.New(engine.State(), sealer{dir})
+	if err := identities.Open(ctx); err != nil {
+		return fmt.Errorf("open the identities: %w", err)
+	}
 	access := front.NewAccess(front.Config{
 		Account: lambda.AccountID(d.config.Account), Region: lambda.Region(d.config.Region),
-		AccessKey: d.config.AccessKey, Secret: secret, Hosts: d.config.Hosts,
+		AccessKey: d.config.AccessKey, Secret: secret, Hosts: d.config.Hosts, Identities: identities,
+		Policy: func(arn lambda.ARN) lambda.Policy { return policyOf(functions, arn) },
 	})
+	if !d.config.Loopback() && !access.Keyed() {
+		return fmt.Errorf("listen: %s can be reached from other machines, and without keys everybody there could run code here: set access_key and secret_key_file, or listen on localhost, where kiln keys create makes a first key", d.config.Listen)
+	}
+	audit, reopen, err := d.audit(&open)
+	if err != nil {
+		return err
+	}
 
 	// Environments call back into the gateway, which is built last.
 	var inside http.Server
@@ -171,7 +185,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	environments := scheduler.New(factory, counts, d.log, scheduler.Config{
 		IdleTimeout: time.Duration(d.config.IdleTimeout), MaxEnvironments: d.config.Concurrency,
 	})
-	functions := registry.New(engine.State(), code, factory, sealer{dir}, func(arn lambda.FunctionARN, now *lambda.Function) {
+	functions = registry.New(engine.State(), code, factory, sealer{dir}, func(arn lambda.FunctionARN, now *lambda.Function) {
 		if now == nil {
 			environments.Retire(arn, "")
 			counts.Forget(arn)
@@ -194,13 +208,13 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	requests := d.room()
 	door := api.New(api.Config{
 		Access: access, Registry: functions, Mappings: mappings, Invoke: invocations, Runtimes: runtimes{catalog}, Log: d.log,
-		Admit: requests,
+		Audit: audit, Admit: requests,
 	})
 	stopping, stop := context.WithCancel(context.Background())
 	defer stop()
-	cloudWatch := frontlogs.New(frontlogs.Config{Access: access, Store: store, Admit: requests, Stopping: stopping, Log: d.log})
+	cloudWatch := frontlogs.New(frontlogs.Config{Access: access, Store: store, Audit: audit, Admit: requests, Stopping: stopping, Log: d.log})
 	gate := gateway.New(access, gateway.Doors{"lambda": door.Handler, "logs": cloudWatch.Handler}, operator.New(operator.Config{
-		Access: access, Functions: functions, Packages: code, Runtimes: catalog, Metrics: counts.Handler(), Stopping: stopping, Log: d.log,
+		Access: access, Functions: functions, Packages: code, Runtimes: catalog, Keys: identities, Audit: audit, Metrics: counts.Handler(), Stopping: stopping, Log: d.log,
 		Health: func() any { return d.health(dir, driver, functions) },
 	}))
 	outside := http.Server{Handler: gate.Outside(), ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug)}
@@ -223,6 +237,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	}
 	work.Go(func() error { environments.Run(background); return nil })
 	work.Go(func() error { returnMemory(background, deployed); return nil })
+	work.Go(func() error { reopen(background); return nil })
 	work.Go(func() error {
 		select {
 		case <-background.Done():

@@ -6,16 +6,20 @@ package front
 
 import (
 	"crypto/rand"
+	"crypto/subtle"
 	"encoding/base32"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
 	"time"
 
+	"kiln/internal/aws/policy"
 	"kiln/internal/aws/sigv4"
 	"kiln/internal/environment"
+	"kiln/internal/identity"
 	"kiln/internal/lambda"
 )
 
@@ -32,37 +36,64 @@ type Caller struct {
 type Config struct {
 	Account lambda.AccountID
 	Region  lambda.Region
-	// AccessKey and Secret of the root key; "" lets every well-formed signature in.
+	// AccessKey and Secret of the root key, which is the account's; "" for none.
 	AccessKey, Secret string
 	// Hosts are names, beyond the loopback ones, by which clients may call Kiln.
 	Hosts []string
+	// Identities have the other keys, and the roles. While there is no key at all,
+	// every well-formed signature is the root's. nil: there are none.
+	Identities Identities
+	// Policy is the resource-based policy of what the ARN names, and Tags are its
+	// tags; nil where nothing has any.
+	Policy func(lambda.ARN) lambda.Policy
+	Tags   func(lambda.ARN) map[string]string
 }
 
-// Access decides which requests come in. It is safe for concurrent use.
+// Identities is what an Access asks of the identity package.
+type Identities interface {
+	Keyed() bool
+	Credential(accessKey string) (identity.Credential, bool)
+	Rights(accessKey string) (identity.Rights, bool)
+	RolePolicies(account lambda.AccountID, name string) ([]policy.Document, bool)
+}
+
+// Access decides which requests come in, and what their callers may do. It is safe
+// for concurrent use.
 type Access struct {
 	config Config
 	local  string // secret of the links that Kiln makes
 
 	mu           sync.RWMutex
-	environments map[string]identity // guarded by mu; by access key
+	environments map[string]identity.Credential // guarded by mu; by access key
 }
 
-type identity struct {
-	principal lambda.Principal
-	secret    string
-	token     string
+// nobody has no identities.
+type nobody struct{}
+
+func (nobody) Keyed() bool                                   { return false }
+func (nobody) Credential(string) (identity.Credential, bool) { return identity.Credential{}, false }
+func (nobody) Rights(string) (identity.Rights, bool)         { return identity.Rights{}, false }
+func (nobody) RolePolicies(lambda.AccountID, string) ([]policy.Document, bool) {
+	return nil, false
 }
 
-// linkKey signs the links that Kiln makes, such as Code.Location.
+// linkKey begins the keys that sign the links which Kiln makes, such as
+// Code.Location. The account whose link it is follows.
 const linkKey = "KILNLINK"
 
 // NewAccess returns an Access without environments.
 func NewAccess(config Config) *Access {
-	return &Access{config: config, local: random(40), environments: map[string]identity{}}
+	if config.Identities == nil {
+		config.Identities = nobody{}
+	}
+	return &Access{config: config, local: random(40), environments: map[string]identity.Credential{}}
 }
 
-// Keyed reports whether a key is required.
-func (a *Access) Keyed() bool { return a.config.AccessKey != "" }
+// Keyed reports whether a key is required: one is configured, or was made.
+func (a *Access) Keyed() bool { return a.config.AccessKey != "" || a.config.Identities.Keyed() }
+
+// Operator is the account that Kiln is run by: the configured one.
+func (a *Access) Operator() lambda.AccountID { return a.config.Account }
 
 // CheckBrowser refuses what a web page could send: a page must never reach an
 // operation, even of a Kiln without keys. A page cannot set Host; a browser sets
@@ -107,62 +138,90 @@ func (a *Access) allowedHost(host string) bool {
 }
 
 // Authenticate finds out who signed the request. inside says that it came from
-// within an execution environment: only that environment's credentials, or the
-// root key's, count there, and both are always verified.
+// within an execution environment: only credentials that Kiln knows count there,
+// and they are always verified. Of a refused request the caller has what the
+// request says of itself.
 func (a *Access) Authenticate(r *http.Request, inside bool) (Caller, error) {
 	s, err := sigv4.Parse(r)
 	if err != nil {
-		return Caller{}, err
+		return Caller{Principal: cameFrom(lambda.Principal{}, r)}, err
 	}
-	caller := Caller{Service: s.Service, Scope: lambda.Scope{Account: a.config.Account, Region: lambda.Region(s.Region)}}
-	var secret string
-	a.mu.RLock()
-	environment, ours := a.environments[s.AccessKey]
-	a.mu.RUnlock()
+	unproven := Caller{Principal: cameFrom(lambda.Principal{AccessKey: s.AccessKey}, r)}
+	if !validRegion(s.Region) {
+		return unproven, sigv4.BadRegion()
+	}
+	credential, known := a.credential(s.AccessKey)
 	switch {
-	case ours:
-		if s.SessionToken != environment.token {
-			return Caller{}, sigv4.UnknownKey()
-		}
-		caller.Principal, caller.Scope.Account, secret = environment.principal, environment.principal.Account, environment.secret
-	case s.AccessKey == linkKey:
-		caller.Principal, secret = lambda.Principal{Account: a.config.Account, AccessKey: linkKey, ARN: "arn:aws:iam::" + string(a.config.Account) + ":root"}, a.local
-	case a.Keyed() && s.AccessKey == a.config.AccessKey:
-		caller.Principal, secret = a.root(s.AccessKey), a.config.Secret
-	case a.Keyed() || inside:
-		return Caller{}, sigv4.UnknownKey()
-	default:
-		caller.Principal = a.root(s.AccessKey)
+	case known && subtle.ConstantTimeCompare([]byte(s.SessionToken), []byte(credential.Token)) != 1:
+		return unproven, sigv4.UnknownKey()
+	case known && !credential.Expires.IsZero() && !time.Now().Before(credential.Expires):
+		return unproven, sigv4.ExpiredToken()
+	case !known && (a.Keyed() || inside):
+		return unproven, sigv4.UnknownKey()
+	case !known: // anybody is the root
+		credential.Principal = a.root(s.AccessKey)
+	}
+	caller := Caller{
+		Principal: cameFrom(credential.Principal, r), Service: s.Service,
+		Scope: lambda.Scope{Account: credential.Principal.Account, Region: lambda.Region(s.Region)},
+	}
+	if !known {
 		return caller, nil
 	}
 	if err := s.CheckTime(time.Now()); err != nil {
-		return Caller{}, err
+		return unproven, err
 	}
 	caller.Verify = func(body []byte) error {
-		return sigv4.Verify(r, s, secret, sigv4.BodyHash(body), time.Now())
+		return sigv4.Verify(r, s, credential.Secret, sigv4.BodyHash(body), time.Now())
 	}
 	return caller, nil
 }
 
-func (a *Access) root(key string) lambda.Principal {
-	return lambda.Principal{Account: a.config.Account, AccessKey: key, ARN: "arn:aws:iam::" + string(a.config.Account) + ":root"}
-}
-
-// Authorise decides whether a caller may do the action on the resource: anything
-// in its own account, nothing in another.
-func (a *Access) Authorise(who lambda.Principal, action string, resource lambda.ARN) error {
-	if who.Account == resource.Owner() {
-		return nil
+// credential finds what an access key id stands for.
+func (a *Access) credential(accessKey string) (identity.Credential, bool) {
+	if accessKey == a.config.AccessKey && a.config.AccessKey != "" {
+		return identity.Credential{Principal: a.root(accessKey), Secret: a.config.Secret}, true
 	}
-	return lambda.AccessDenied("User: %s is not authorized to perform: %s on resource: %s because no identity-based policy allows the %s action", who.ARN, action, resource, action)
+	if account, found := strings.CutPrefix(accessKey, linkKey); found {
+		return identity.Credential{Principal: lambda.Principal{Account: lambda.AccountID(account), AccessKey: accessKey, ARN: lambda.RootARN(lambda.AccountID(account))}, Secret: a.local}, true
+	}
+	a.mu.RLock()
+	c, ok := a.environments[accessKey]
+	a.mu.RUnlock()
+	if ok {
+		return c, true
+	}
+	return a.config.Identities.Credential(accessKey)
 }
 
-// Link returns a URL that lets anyone GET the path for a while.
-func (a *Access) Link(base, path string, region lambda.Region, valid time.Duration) (string, error) {
-	return sigv4.Presign(base+path, linkKey, a.local, string(region), "kiln", valid, time.Now())
+func (a *Access) root(key string) lambda.Principal {
+	return lambda.Principal{Account: a.config.Account, AccessKey: key, ARN: lambda.RootARN(a.config.Account), UserID: string(a.config.Account)}
 }
 
-// Issue makes an environment's credentials.
+// cameFrom adds where a request came from.
+func cameFrom(who lambda.Principal, r *http.Request) lambda.Principal {
+	if from, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		who.From = from.Addr().Unmap().WithZone("")
+	}
+	who.Secure = r.TLS != nil
+	return who
+}
+
+// maxRegion bounds a region's name, in characters.
+const maxRegion = 32
+
+// validRegion tells whether a region can be part of names.
+func validRegion(s string) bool {
+	return len(s) <= maxRegion && !strings.ContainsFunc(s, func(c rune) bool { return c != '-' && (c < '0' || c > '9') && (c < 'a' || c > 'z') })
+}
+
+// Link returns a URL that lets anyone GET the path for a while, as the root of the
+// account whose it is.
+func (a *Access) Link(base, path string, scope lambda.Scope, valid time.Duration) (string, error) {
+	return sigv4.Presign(base+path, linkKey+string(scope.Account), a.local, string(scope.Region), "kiln", valid, time.Now())
+}
+
+// Issue makes an environment's credentials: a session of the function's role.
 func (a *Access) Issue(fn *lambda.Function, id string) environment.Credentials {
 	c := environment.Credentials{
 		AccessKeyID:     "ASIA" + random(16),
@@ -170,19 +229,19 @@ func (a *Access) Issue(fn *lambda.Function, id string) environment.Credentials {
 		SessionToken:    random(64),
 	}
 	role := fn.Settings.Role
-	if i := strings.LastIndexByte(role, '/'); i >= 0 {
-		role = role[i+1:]
-	}
+	name := role[strings.LastIndexByte(role, '/')+1:]
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.environments[c.AccessKeyID] = identity{
-		principal: lambda.Principal{
+	a.environments[c.AccessKeyID] = identity.Credential{
+		Principal: lambda.Principal{
 			Account:     fn.ARN.Account,
 			AccessKey:   c.AccessKeyID,
-			ARN:         "arn:aws:sts::" + string(fn.ARN.Account) + ":assumed-role/" + role + "/" + string(fn.ARN.Name),
+			ARN:         "arn:aws:sts::" + string(fn.ARN.Account) + ":assumed-role/" + name + "/" + string(fn.ARN.Name),
+			UserID:      "AROA" + strings.TrimPrefix(c.AccessKeyID, "ASIA") + ":" + string(fn.ARN.Name),
+			Role:        role,
 			Environment: id,
 		},
-		secret: c.SecretAccessKey, token: c.SessionToken,
+		Secret: c.SecretAccessKey, Token: c.SessionToken,
 	}
 	return c
 }

@@ -162,23 +162,11 @@ func TestAuthenticate(t *testing.T) {
 	}
 }
 
-func TestAuthorise(t *testing.T) {
-	t.Parallel()
-	a := access("")
-	arn := lambda.FunctionARN{Scope: lambda.Scope{Account: "123456789012", Region: "us-east-1"}, Name: "f"}
-	if err := a.Authorise(lambda.Principal{Account: "123456789012"}, "lambda:InvokeFunction", arn); err != nil {
-		t.Error(err)
-	}
-	err := a.Authorise(lambda.Principal{Account: "210987654321", ARN: "me"}, "lambda:InvokeFunction", arn)
-	if e := lambda.AsError(err); e == nil || e.Code != "AccessDeniedException" || e.Message != "User: me is not authorized to perform: lambda:InvokeFunction on resource: "+arn.String()+" because no identity-based policy allows the lambda:InvokeFunction action" {
-		t.Error(err)
-	}
-}
-
 func TestLink(t *testing.T) {
 	t.Parallel()
 	a := access("ROOT")
-	link, err := a.Link("http://localhost:4566", "/_kiln/code/x", "us-east-1", time.Minute)
+	theirs := lambda.Scope{Account: "210987654321", Region: "us-east-1"}
+	link, err := a.Link("http://localhost:4566", "/_kiln/code/x", theirs, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,6 +175,9 @@ func TestLink(t *testing.T) {
 		caller, err := a.Authenticate(r, false)
 		if err == nil {
 			err = caller.Verify(nil)
+		}
+		if err == nil && caller.Scope != theirs {
+			t.Errorf("a link of %s counts for %s", theirs, caller.Scope)
 		}
 		return err
 	}
@@ -199,7 +190,10 @@ func TestLink(t *testing.T) {
 	if err := check("DELETE", link); err == nil {
 		t.Error("a link does other things too")
 	}
-	old, err := a.Link("http://localhost:4566", "/_kiln/code/x", "us-east-1", -time.Minute)
+	if err := check("GET", strings.Replace(link, "KILNLINK210987654321", "KILNLINK123456789012", 1)); err == nil {
+		t.Error("a link counts for another account")
+	}
+	old, err := a.Link("http://localhost:4566", "/_kiln/code/x", theirs, -time.Minute)
 	if err == nil && check("GET", old) == nil {
 		t.Error("a link that has run out is let in")
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"kiln/internal/aws/policy"
@@ -39,9 +40,10 @@ type keys struct {
 	table    *table.Table[Key]
 	changing sync.Mutex // held from before a change is written until it counts; taken before mu
 
+	any atomic.Bool // there is one, or was
+
 	mu   sync.RWMutex
 	byID map[string]*credential // guarded by mu; those that are not revoked
-	any  bool                   // guarded by mu; there is one, or was
 }
 
 // credential is a key that is ready for use. It is replaced, never changed.
@@ -83,7 +85,7 @@ func (k *Key) place() []byte { return []byte("key." + string(k.Account) + "." + 
 // admit makes a key count, or end.
 func (s *Store) admit(k *Key, secret string) error {
 	c := &credential{
-		Credential: Credential{Principal: lambda.Principal{Account: k.Account, AccessKey: k.ID, ARN: k.ARN()}, Secret: secret},
+		Credential: Credential{Principal: lambda.Principal{Account: k.Account, AccessKey: k.ID, ARN: k.ARN(), UserID: "AIDA" + strings.TrimPrefix(k.ID, idPrefix)}, Secret: secret},
 		rights:     Rights{All: k.Policy == ""},
 	}
 	if k.Policy != "" {
@@ -93,9 +95,9 @@ func (s *Store) admit(k *Key, secret string) error {
 		}
 		c.rights.Policies = []policy.Document{document}
 	}
+	s.keys.any.Store(true)
 	s.keys.mu.Lock()
 	defer s.keys.mu.Unlock()
-	s.keys.any = true
 	if k.Revoked.IsZero() {
 		s.keys.byID[k.ID] = c
 	} else {
@@ -105,11 +107,7 @@ func (s *Store) admit(k *Key, secret string) error {
 }
 
 // Keyed reports whether there is a key, or ever was: requests need one from then on.
-func (s *Store) Keyed() bool {
-	s.keys.mu.RLock()
-	defer s.keys.mu.RUnlock()
-	return s.keys.any
-}
+func (s *Store) Keyed() bool { return s.keys.any.Load() }
 
 // idPrefix begins the ids of keys, as on AWS.
 const idPrefix = "AKIA"

@@ -12,6 +12,11 @@ type ARN interface {
 	String() string
 }
 
+// Anything is what an action is about that is about no one thing, such as a list.
+type Anything struct{ Scope }
+
+func (Anything) String() string { return "*" }
+
 // FunctionARN is the full name of a function, with the qualifier that its user
 // wrote, if any.
 type FunctionARN struct {

@@ -1,15 +1,30 @@
 package lambda
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
-// Principal is who makes a call. Every call has one.
+// Principal is who makes a call, and from where. Every call has one.
 type Principal struct {
-	Account   AccountID
-	AccessKey string // empty where no key is required
-	ARN       string // such as arn:aws:iam::000000000000:root
+	Account   AccountID // "" of an AWS service, and of somebody unknown
+	AccessKey string    // that the call is signed with
+	ARN       string    // such as arn:aws:iam::000000000000:root
+	UserID    string    // such as AIDACKCEVSQ6C2EXAMPLE, as conditions and GetCallerIdentity know it
+	// Role is the ARN of the role whose session this is, or "".
+	Role string
 	// Environment is the id of the execution environment the call came from, or "".
 	Environment string
+	// Service is the AWS service in whose name Kiln itself calls, such as
+	// s3.amazonaws.com, or "". Only a policy of the resource can allow it anything.
+	Service string
+	// From is where the call came from; the zero Addr for calls of Kiln itself.
+	From   netip.Addr
+	Secure bool // it came over TLS
 }
+
+// RootARN is the ARN of an account's root.
+func RootARN(account AccountID) string { return "arn:aws:iam::" + string(account) + ":root" }
 
 // InvocationType says how an invocation is carried out.
 type InvocationType string

@@ -20,14 +20,12 @@ type Statement struct {
 // of no organisations, so that nobody belongs to one.
 func (p Policy) Allows(account AccountID, action string) bool {
 	for _, s := range p.Statements {
-		if s.Action == action && s.Organization == "" && (s.Principal == "*" || s.Principal == string(account) || s.Principal == rootARN(string(account))) {
+		if s.Action == action && s.Organization == "" && (s.Principal == "*" || s.Principal == string(account) || s.Principal == RootARN(account)) {
 			return true
 		}
 	}
 	return false
 }
-
-func rootARN(account string) string { return "arn:aws:iam::" + account + ":root" }
 
 // document is a statement as AWS writes it, for the resource of that ARN.
 type document struct {
@@ -45,7 +43,7 @@ func (s Statement) document(resource string) document {
 	case s.Principal == "*":
 		d.Principal = s.Principal
 	case len(s.Principal) == 12:
-		d.Principal = map[string]string{"AWS": rootARN(s.Principal)}
+		d.Principal = map[string]string{"AWS": RootARN(AccountID(s.Principal))}
 	default:
 		d.Principal = map[string]string{"AWS": s.Principal}
 	}

@@ -126,11 +126,11 @@ func TestOwnIdentity(t *testing.T) {
 	const unknown = "UnrecognizedClientException: The security token included in the request is invalid."
 	want(t, "functions", got["functions"], "[identity]")
 	want(t, "a function of another account", got["foreign"],
-		"AccessDeniedException: User: arn:aws:sts::000000000000:assumed-role/test/identity is not authorized to perform: lambda:GetFunction on resource: arn:aws:lambda:us-east-1:111122223333:function:x because no identity-based policy allows the lambda:GetFunction action")
+		"AccessDeniedException: User: arn:aws:sts::000000000000:assumed-role/test/identity is not authorized to perform: lambda:GetFunction on resource: arn:aws:lambda:us-east-1:111122223333:function:x because no resource-based policy allows the lambda:GetFunction action")
 	want(t, "a wrong secret", got["wrong secret"], "InvalidSignatureException: "+invalid)
 	want(t, "a wrong token", got["wrong token"], unknown)
 	want(t, "a key of nobody", got["other key"], unknown)
-	want(t, "its own log", got["logs"], "[AccessDeniedException: User: arn:aws:sts::000000000000:assumed-role/test/identity is not authorized to perform: logs:ListTagsForResource on resource: arn:aws:logs:us-east-1:111122223333:log-group:/own because no identity-based policy allows the logs:ListTagsForResource action put by the function]")
+	want(t, "its own log", got["logs"], "[AccessDeniedException: User: arn:aws:sts::000000000000:assumed-role/test/identity is not authorized to perform: logs:ListTagsForResource on resource: arn:aws:logs:us-east-1:111122223333:log-group:/own because no resource-based policy allows the logs:ListTagsForResource action put by the function]")
 	logs := session{awsLogs(t), t, logsOf(d)}
 	if found := logs.must("FilterLogEvents", values{"logGroupName": "/aws/lambda/identity", "filterPattern": `"put by the function"`})["events"].([]any); len(found) != 1 {
 		t.Errorf("in the function's own stream: %v", found)

@@ -274,7 +274,7 @@ func TestInvoke(t *testing.T) {
 		s.refused("Invoke", values{"FunctionName": "arn:aws:lambda:eu-west-1:000000000000:function:" + fn}, 404,
 			"ResourceNotFoundException", "Functions from 'eu-west-1' are not reachable in this region ('us-east-1')")
 		s.refused("Invoke", values{"FunctionName": "arn:aws:lambda:us-east-1:111122223333:function:" + fn}, 403, "AccessDeniedException",
-			"User: arn:aws:iam::000000000000:root is not authorized to perform: lambda:InvokeFunction on resource: arn:aws:lambda:us-east-1:111122223333:function:"+fn+" because no identity-based policy allows the lambda:InvokeFunction action")
+			"User: arn:aws:iam::000000000000:root is not authorized to perform: lambda:InvokeFunction on resource: arn:aws:lambda:us-east-1:111122223333:function:"+fn+" because no resource-based policy allows the lambda:InvokeFunction action")
 		s.refusedIf("Invoke", values{"FunctionName": fn, "Payload": []byte(`{"a":`)}, 400, "InvalidRequestContentException", "Could not parse …",
 			func(got string) bool {
 				return strings.HasPrefix(got, "Could not parse request body into json: Could not parse payload into json: ")

@@ -192,7 +192,7 @@ func TestLayerRefusals(t *testing.T) {
 		s.refused("GetLayerVersionByArn", values{"Arn": theirs + ":1"}, 403, "AccessDeniedException", denied)
 		s.refused("GetLayerVersion", values{"LayerName": theirs, "VersionNumber": 1}, 403, "AccessDeniedException", denied)
 		s.refused("PublishLayerVersion", publication(theirs, "x", nil), 403, "AccessDeniedException",
-			notAllowed+"lambda:PublishLayerVersion on resource: "+theirs+" because no identity-based policy allows the lambda:PublishLayerVersion action")
+			notAllowed+"lambda:PublishLayerVersion on resource: "+theirs+" because no resource-based policy allows the lambda:PublishLayerVersion action")
 		s.refused("GetLayerVersion", values{"LayerName": "arn:aws:lambda:eu-west-1:000000000000:layer:" + layer, "VersionNumber": 1}, 404, "ResourceNotFoundException",
 			"Layers from 'eu-west-1' are not reachable in this region ('us-east-1')")
 

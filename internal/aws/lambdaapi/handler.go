@@ -26,7 +26,7 @@ type Call struct {
 
 // Handler serves the Lambda API over HTTP. For each request it finds the
 // operation, lets Open decide, reads the body within the operation's limit, reads
-// and checks the input, and calls the service. All fields are required; none may
+// and checks the input, and calls the service. All fields but Over are required; none may
 // change once it serves. The hooks run concurrently.
 type Handler struct {
 	// Open authenticates a request, whose body has not been read, and returns the
@@ -40,6 +40,10 @@ type Handler struct {
 
 	// Admit bounds the bodies in memory.
 	Admit wire.Admit
+
+	// Over, if not nil, is told what came of each request once it is answered:
+	// the Service that Open returned, and the fault, or nil.
+	Over func(r *http.Request, op *Operation, service Service, fault *Fault)
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -50,21 +54,25 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		WriteFault(w, NewFault("UnknownOperationException", "No operation of the Lambda API is "+r.Method+" "+r.URL.Path))
 		return
 	}
-	if err := h.serve(w, r, op, params, id); err != nil {
-		var fault *Fault
+	call, err := h.Open(r, op, id)
+	if err == nil {
+		err = h.serve(w, r, op, params, call)
+	} else {
+		wire.Drain(r, op.Limit)
+	}
+	var fault *Fault
+	if err != nil {
 		if !errors.As(err, &fault) {
 			fault = h.Fault(r, op, err)
 		}
 		WriteFault(w, fault)
 	}
+	if h.Over != nil {
+		h.Over(r, op, call.Service, fault)
+	}
 }
 
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request, op *Operation, params []string, id string) error {
-	call, err := h.Open(r, op, id)
-	if err != nil {
-		wire.Drain(r, op.Limit)
-		return err
-	}
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, op *Operation, params []string, call Call) error {
 	if call.Done != nil {
 		defer call.Done()
 	}

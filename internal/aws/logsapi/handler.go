@@ -42,7 +42,7 @@ type Call struct {
 	Header http.Header
 }
 
-// Handler serves the API over HTTP. All fields are required; none may change once
+// Handler serves the API over HTTP. All fields but Over are required; none may change once
 // it serves. The hooks run concurrently.
 type Handler struct {
 	// Open authenticates a request, whose body has not been read, and returns the
@@ -56,10 +56,15 @@ type Handler struct {
 
 	// Admit bounds the bodies in memory.
 	Admit wire.Admit
+
+	// Over, if not nil, is told what came of each request once it is answered:
+	// the Service that Open returned, and the fault, or nil.
+	Over func(op *Operation, requestID string, service Service, fault *wire.Fault)
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("X-Amzn-Requestid", uuid.NewString())
+	id := uuid.NewString()
+	w.Header().Set("X-Amzn-Requestid", id)
 	name, _ := strings.CutPrefix(r.Header.Get(targetHeader), targetPrefix)
 	op := operations[name]
 	if op == nil {
@@ -67,19 +72,28 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		WriteFault(w, unknown(name))
 		return
 	}
-	out, header, err := h.serve(r, op)
-	if err != nil {
-		var fault *wire.Fault
+	call, err := h.Open(r, op)
+	var out []byte
+	if err == nil {
+		out, err = h.serve(r, op, call)
+	} else {
+		wire.Drain(r, op.Limit)
+	}
+	var fault *wire.Fault
+	if err == nil {
+		for name, values := range call.Header {
+			w.Header()[name] = values
+		}
+		write(w, http.StatusOK, out)
+	} else {
 		if !errors.As(err, &fault) {
 			fault = h.Fault(r, op, err)
 		}
 		WriteFault(w, fault)
-		return
 	}
-	for name, values := range header {
-		w.Header()[name] = values
+	if h.Over != nil {
+		h.Over(op, id, call.Service, fault)
 	}
-	write(w, http.StatusOK, out)
 }
 
 // defaultLimit is how much is read of a request that no operation takes, in bytes.
@@ -93,33 +107,27 @@ func unknown(name string) *wire.Fault {
 }
 
 // serve returns the body of the answer.
-func (h *Handler) serve(r *http.Request, op *Operation) ([]byte, http.Header, error) {
-	call, err := h.Open(r, op)
-	if err != nil {
-		wire.Drain(r, op.Limit)
-		return nil, nil, err
-	}
+func (h *Handler) serve(r *http.Request, op *Operation, call Call) ([]byte, error) {
 	body, release, err := wire.ReadBody(r, op.Limit, h.Admit, &wire.Fault{
 		Code: "RequestEntityTooLargeException", Status: http.StatusRequestEntityTooLarge, Message: fmt.Sprintf("Request must be smaller than %d bytes for the %s operation", op.Limit, op.Name)})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer release()
 	if call.Verify != nil {
 		if err := call.Verify(body); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	out, err := op.serve(r.Context(), call.Service, body)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	// Nothing is answered where the model has no output.
 	if v := reflect.ValueOf(out); v.IsNil() || v.Elem().NumField() == 0 {
-		return nil, call.Header, nil
+		return nil, nil
 	}
-	b, err := wire.Marshal(out)
-	return b, call.Header, err
+	return wire.Marshal(out)
 }
 
 // WriteFault answers a request with an error.

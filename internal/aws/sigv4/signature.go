@@ -64,6 +64,9 @@ func ExpiredToken() *Error {
 	return &Error{"ExpiredTokenException", http.StatusForbidden, "The security token included in the request is expired"}
 }
 
+// BadRegion is what a request signed for something that is no region gets.
+func BadRegion() *Error { return invalid("Credential should be scoped to a valid region.") }
+
 func incomplete(message string) *Error {
 	return &Error{"IncompleteSignatureException", http.StatusForbidden, message}
 }

@@ -35,6 +35,7 @@ type Config struct {
 	Mappings *mapping.Registry
 	Invoke   *invoke.Service
 	Runtimes Runtimes
+	Audit    *front.Audit
 	// Admit bounds the bytes of requests in flight.
 	Admit func(ctx context.Context, bytes int64) (release func(), err error)
 	Log   *slog.Logger
@@ -51,16 +52,17 @@ func (d *Door) Handler(inside bool) http.Handler {
 	return &lambdaapi.Handler{
 		Open: func(r *http.Request, op *lambdaapi.Operation, requestID string) (lambdaapi.Call, error) {
 			caller, err := d.Access.Authenticate(r, inside)
-			if err != nil {
-				return lambdaapi.Call{}, err
-			}
 			c := &call{door: d, caller: caller, operation: op, id: lambda.RequestID(requestID), header: http.Header{}}
+			if err != nil {
+				return lambdaapi.Call{Service: c}, err
+			}
 			c.base = "http://" + r.Host
 			c.trace = r.Header.Get("X-Amzn-Trace-Id")
 			return lambdaapi.Call{Service: c, Verify: caller.Verify, Header: c.header, Done: c.finish}, nil
 		},
 		Fault: d.fault,
 		Admit: d.Admit,
+		Over:  d.over,
 	}
 }
 
@@ -71,6 +73,7 @@ type call struct {
 	door      *Door
 	caller    front.Caller
 	operation *lambdaapi.Operation
+	resource  lambda.ARN // that the caller must be allowed this for; nil before it is known
 	id        lambda.RequestID
 	base      string // of the URLs that lead back here
 	trace     string
@@ -82,6 +85,15 @@ func (c *call) finish() {
 	if c.done != nil {
 		c.done()
 	}
+}
+
+// over records what came of a call.
+func (d *Door) over(_ *http.Request, op *lambdaapi.Operation, served lambdaapi.Service, fault *lambdaapi.Fault) {
+	c := served.(*call)
+	d.Audit.Record(front.Act{
+		Who: c.caller.Principal, Action: op.Action, Operation: op.Name, Resource: c.resource, RequestID: string(c.id),
+		Changes: !op.ReadOnly && op.Action != "lambda:InvokeFunction" && op.Action != "lambda:InvokeAsync", Fault: fault,
+	})
 }
 
 // fault is how an error looks to the caller. What the caller did not cause is
@@ -107,19 +119,4 @@ func (d *Door) fault(r *http.Request, op *lambdaapi.Operation, err error) *lambd
 		d.Log.Error("operation failed", "operation", op.Name, "path", r.URL.Path, "error", err)
 	}
 	return lambdaapi.NewFault("ServiceException", "Kiln failed to carry out "+op.Name+"; its log says why.")
-}
-
-// may checks that the caller may do this to the resource.
-func (c *call) may(resource lambda.ARN) error {
-	return c.door.Access.Authorise(c.caller.Principal, c.operation.Action, resource)
-}
-
-// function resolves the function that a request is about, and checks that the
-// caller may do this to it.
-func (c *call) function(name, qualifier *string) (lambda.FunctionARN, error) {
-	arn, err := lambda.ParseFunction(lambdaapi.Value(name), lambda.Qualifier(lambdaapi.Value(qualifier)), c.caller.Scope)
-	if err != nil {
-		return arn, err
-	}
-	return arn, c.may(arn)
 }

@@ -13,7 +13,10 @@ import (
 
 // CreateFunction makes a function from a zip or an image.
 func (c *call) CreateFunction(ctx context.Context, in *lambdaapi.CreateFunctionInput) (*lambdaapi.CreateFunctionOutput, error) {
-	arn, err := c.function(in.FunctionName, nil)
+	arn, err := c.functionWith(in.FunctionName, nil, configurationKeys(in.Layers, in.CodeSigningConfigArn, in.Tags))
+	if err == nil {
+		err = c.mayUse(in.Role, in.Layers)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -122,8 +125,8 @@ func (c *call) location(f *lambda.Function) (*lambdaapi.FunctionCodeLocation, er
 	if f.Code.IsImage() {
 		return &lambdaapi.FunctionCodeLocation{RepositoryType: new("ECR"), ImageUri: &f.Code.ImageURI, ResolvedImageUri: &f.Code.ResolvedImageURI}, nil
 	}
-	path := "/_kiln/code/" + url.PathEscape(string(f.ARN.Region)) + "/" + url.PathEscape(string(f.ARN.Name)) + "/" + url.PathEscape(base64.RawURLEncoding.EncodeToString([]byte(f.Code.SHA256)))
-	link, err := c.door.Access.Link(c.base, path, f.ARN.Region, linkLife)
+	path := "/_kiln/code/" + url.PathEscape(string(f.ARN.Account)) + "/" + url.PathEscape(string(f.ARN.Region)) + "/" + url.PathEscape(string(f.ARN.Name)) + "/" + url.PathEscape(base64.RawURLEncoding.EncodeToString([]byte(f.Code.SHA256)))
+	link, err := c.door.Access.Link(c.base, path, f.ARN.Scope, linkLife)
 	return &lambdaapi.FunctionCodeLocation{RepositoryType: new("S3"), Location: &link}, err
 }
 
@@ -147,7 +150,7 @@ func (c *call) get(name, qualifier *string) (lambda.FunctionARN, *lambda.Functio
 
 // ListFunctions shows a page of functions.
 func (c *call) ListFunctions(_ context.Context, in *lambdaapi.ListFunctionsInput) (*lambdaapi.ListFunctionsOutput, error) {
-	if err := c.door.Access.Authorise(c.caller.Principal, c.operation.Action, lambda.FunctionARN{Scope: c.caller.Scope, Name: "*"}); err != nil {
+	if err := c.may(lambda.Anything{Scope: c.caller.Scope}); err != nil {
 		return nil, err
 	}
 	after, err := readMarker(in.Marker)
@@ -221,7 +224,10 @@ func (c *call) UpdateFunctionCode(ctx context.Context, in *lambdaapi.UpdateFunct
 
 // UpdateFunctionConfiguration changes a function's settings.
 func (c *call) UpdateFunctionConfiguration(ctx context.Context, in *lambdaapi.UpdateFunctionConfigurationInput) (*lambdaapi.UpdateFunctionConfigurationOutput, error) {
-	arn, err := c.function(in.FunctionName, nil)
+	arn, err := c.functionWith(in.FunctionName, nil, configurationKeys(in.Layers, nil, nil))
+	if err == nil {
+		err = c.mayUse(in.Role, in.Layers)
+	}
 	if err != nil {
 		return nil, err
 	}

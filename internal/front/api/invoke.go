@@ -57,6 +57,7 @@ func (c *call) invoke(ctx context.Context, name, qualifier, tenant *string, r in
 	if tenant != nil {
 		return lambda.Result{}, lambda.InvalidParameter("The function is not tenant-isolated; remove the tenant id from the request.")
 	}
+	c.resource = arn
 	r.Principal, r.ID, r.ARN, r.TraceHeader = c.caller.Principal, c.id, arn, traceHeader(c.trace, time.Now())
 	result, err := c.door.Invoke.Invoke(ctx, r)
 	if err != nil {

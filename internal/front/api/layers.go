@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"kiln/internal/aws/lambdaapi"
+	"kiln/internal/front"
 	"kiln/internal/lambda"
 	"kiln/internal/registry"
 )
@@ -60,10 +61,12 @@ func (c *call) GetLayerVersionByArn(_ context.Context, in *lambdaapi.GetLayerVer
 	return c.getLayerVersion(arn)
 }
 
-// getLayerVersion asks the registry alone who may read: layers are shared by their policies.
 func (c *call) getLayerVersion(arn lambda.LayerVersionARN) (*lambdaapi.GetLayerVersionOutput, error) {
 	if arn.Region != c.caller.Scope.Region {
 		return nil, lambda.NotFound("Layers from '%s' are not reachable in this region ('%s')", arn.Region, c.caller.Scope.Region)
+	}
+	if err := c.may(arn); err != nil {
+		return nil, foreignLayer(c.caller, arn, err)
 	}
 	v, err := c.door.Registry.LayerVersion(c.caller.Principal, arn)
 	if err != nil {
@@ -72,9 +75,17 @@ func (c *call) getLayerVersion(arn lambda.LayerVersionARN) (*lambdaapi.GetLayerV
 	return c.showLayerVersion(v)
 }
 
+// foreignLayer says more of a refusal to those who expect AWS's layers here.
+func foreignLayer(by front.Caller, arn lambda.LayerVersionARN, err error) error {
+	if refused := lambda.AsError(err); refused != nil && arn.Account != by.Scope.Account {
+		return lambda.AccessDenied("%s. (Kiln has only layers that were published to it: publish the content of this one, and use that.)", refused.Message)
+	}
+	return err
+}
+
 // ListLayers shows a page of layers, each with its newest version that matches.
 func (c *call) ListLayers(_ context.Context, in *lambdaapi.ListLayersInput) (*lambdaapi.ListLayersOutput, error) {
-	if err := c.door.Access.Authorise(c.caller.Principal, c.operation.Action, lambda.LayerARN{Scope: c.caller.Scope, Name: "*"}); err != nil {
+	if err := c.may(lambda.Anything{Scope: c.caller.Scope}); err != nil {
 		return nil, err
 	}
 	after, err := readMarker(in.Marker)
@@ -172,7 +183,7 @@ func (c *call) layer(name *string) (lambda.LayerARN, error) {
 	if err != nil {
 		return arn, err
 	}
-	return arn, c.door.Access.Authorise(c.caller.Principal, c.operation.Action, arn)
+	return arn, c.may(arn)
 }
 
 // layerVersion does the same for a layer version.
@@ -181,7 +192,7 @@ func (c *call) layerVersion(name *string, version *int64) (lambda.LayerVersionAR
 	if err != nil {
 		return arn, err
 	}
-	return arn, c.door.Access.Authorise(c.caller.Principal, c.operation.Action, arn)
+	return arn, c.may(arn)
 }
 
 func (c *call) parseLayerVersion(name *string, version *int64) (lambda.LayerVersionARN, error) {
@@ -193,8 +204,8 @@ func (c *call) parseLayerVersion(name *string, version *int64) (lambda.LayerVers
 }
 
 func (c *call) showLayerVersion(v *lambda.LayerVersion) (*lambdaapi.GetLayerVersionOutput, error) {
-	path := "/_kiln/layers/" + url.PathEscape(string(v.ARN.Region)) + "/" + url.PathEscape(string(v.ARN.Name)) + "/" + strconv.FormatInt(v.ARN.Version, 10)
-	link, err := c.door.Access.Link(c.base, path, v.ARN.Region, linkLife)
+	path := "/_kiln/layers/" + url.PathEscape(string(v.ARN.Account)) + "/" + url.PathEscape(string(v.ARN.Region)) + "/" + url.PathEscape(string(v.ARN.Name)) + "/" + strconv.FormatInt(v.ARN.Version, 10)
+	link, err := c.door.Access.Link(c.base, path, v.ARN.Scope, linkLife)
 	if err != nil {
 		return nil, err
 	}

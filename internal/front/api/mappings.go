@@ -4,16 +4,17 @@ import (
 	"context"
 
 	"kiln/internal/aws/lambdaapi"
+	"kiln/internal/aws/policy"
 	"kiln/internal/lambda"
 	"kiln/internal/registry/mapping"
 )
 
 // CreateEventSourceMapping lets a function have what a queue or stream has.
 func (c *call) CreateEventSourceMapping(ctx context.Context, in *lambdaapi.CreateEventSourceMappingInput) (*lambdaapi.CreateEventSourceMappingOutput, error) {
-	if err := c.may(lambda.MappingARN{Scope: c.caller.Scope, ID: "*"}); err != nil {
-		return nil, err
+	function, err := lambda.ParseFunction(*in.FunctionName, "", c.caller.Scope)
+	if err == nil {
+		err = c.mayWith(lambda.Anything{Scope: function.Scope}, ofFunction(function))
 	}
-	function, err := c.function(in.FunctionName, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +71,7 @@ const maxMappings = 100
 
 // ListEventSourceMappings shows a page of mappings: all, or those of a source, of a function, or of both.
 func (c *call) ListEventSourceMappings(_ context.Context, in *lambdaapi.ListEventSourceMappingsInput) (*lambdaapi.ListEventSourceMappingsOutput, error) {
-	if err := c.may(lambda.MappingARN{Scope: c.caller.Scope, ID: "*"}); err != nil {
+	if err := c.may(lambda.Anything{Scope: c.caller.Scope}); err != nil {
 		return nil, err
 	}
 	f := mapping.Filter{Source: lambdaapi.Value(in.EventSourceArn)}
@@ -108,7 +109,10 @@ func (c *call) UpdateEventSourceMapping(ctx context.Context, in *lambdaapi.Updat
 	}
 	u := mapping.Update{ARN: arn, Enabled: in.Enabled}
 	if in.FunctionName != nil {
-		function, err := c.function(in.FunctionName, nil)
+		function, err := lambda.ParseFunction(*in.FunctionName, "", c.caller.Scope)
+		if err == nil {
+			err = c.mayWith(lambda.MappingARN{Scope: function.Scope, ID: arn.ID}, ofFunction(function))
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -141,7 +145,18 @@ func (c *call) DeleteEventSourceMapping(ctx context.Context, in *lambdaapi.Delet
 // may do this to it.
 func (c *call) mapping(id *string) (lambda.MappingARN, error) {
 	arn := lambda.MappingARN{Scope: c.caller.Scope, ID: *id}
-	return arn, c.may(arn)
+	var keys policy.Keys
+	if m, err := c.door.Mappings.Get(arn); err == nil {
+		keys = ofFunction(m.Function)
+	}
+	return arn, c.mayWith(arn, keys)
+}
+
+// ofFunction is the condition key of mappings: the function that they feed.
+func ofFunction(arn lambda.FunctionARN) policy.Keys {
+	keys := policy.Keys{}
+	keys.Set("lambda:FunctionArn", arn.String())
+	return keys
 }
 
 // mappingSettings are what the request names of a mapping's settings. An empty

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,6 +38,7 @@ const maxWait = 30 * time.Second
 type Config struct {
 	Access *front.Access
 	Store  *logs.Store
+	Audit  *front.Audit
 	// Admit bounds the bytes of requests in flight.
 	Admit wire.Admit
 	// Stopping ends requests that wait for something.
@@ -55,14 +57,14 @@ func (d *Door) Handler(inside bool) http.Handler {
 	return &logsapi.Handler{
 		Open: func(r *http.Request, op *logsapi.Operation) (logsapi.Call, error) {
 			caller, err := d.Access.Authenticate(r, inside)
-			if err != nil {
-				return logsapi.Call{}, err
-			}
 			c := &call{door: d, caller: caller, operation: op, header: http.Header{}}
+			if err != nil {
+				return logsapi.Call{Service: c}, err
+			}
 			if wait := r.Header.Get(WaitHeader); wait != "" {
 				seconds, err := strconv.ParseFloat(wait, 64)
 				if err != nil || seconds < 0 {
-					return logsapi.Call{}, invalid(WaitHeader + " must be a number of seconds, not " + strconv.Quote(wait))
+					return logsapi.Call{Service: c}, invalid(WaitHeader + " must be a number of seconds, not " + strconv.Quote(wait))
 				}
 				c.wait = min(time.Duration(seconds*float64(time.Second)), maxWait)
 			}
@@ -70,6 +72,7 @@ func (d *Door) Handler(inside bool) http.Handler {
 		},
 		Fault: d.fault,
 		Admit: d.Admit,
+		Over:  d.over,
 	}
 }
 
@@ -78,11 +81,25 @@ type call struct {
 	door      *Door
 	caller    front.Caller
 	operation *logsapi.Operation
+	resource  lambda.ARN // that the caller must be allowed this for; nil before it is known
 	wait      time.Duration
 	header    http.Header // of the answer
 }
 
 var _ logsapi.Service = (*call)(nil)
+
+// reads begins the names of operations that change nothing.
+var reads = []string{"Describe", "Filter", "Get", "List", "Start", "Stop", "Test"}
+
+// over records what came of a call. What is logged is data, not a change.
+func (d *Door) over(op *logsapi.Operation, requestID string, served logsapi.Service, fault *wire.Fault) {
+	c := served.(*call)
+	d.Audit.Record(front.Act{
+		Who: c.caller.Principal, Action: op.Action, Operation: op.Name, Resource: c.resource, RequestID: requestID,
+		Changes: op.Name != "PutLogEvents" && !slices.ContainsFunc(reads, func(verb string) bool { return strings.HasPrefix(op.Name, verb) }),
+		Fault:   fault,
+	})
+}
 
 // fault is how an error looks to the caller. What the caller did not cause is
 // logged whole and told without its inside.
@@ -171,7 +188,17 @@ func (c *call) groupByARN(text string) (groupARN, error) {
 }
 
 func (c *call) authorise(arn groupARN) error {
-	return c.door.Access.Authorise(c.caller.Principal, c.operation.Action, arn)
+	c.resource = streamsARN{arn}
+	if strings.HasSuffix(c.operation.Name, "Resource") { // of tags, which groups have alone
+		c.resource = arn
+	}
+	return c.door.Access.Authorise(c.caller.Principal, c.operation.Action, c.resource)
 }
+
+// streamsARN is how policies name a group for the sake of what is in it: they end
+// in log-group:NAME:*, on AWS for almost everything.
+type streamsARN struct{ groupARN }
+
+func (a streamsARN) String() string { return a.groupARN.String() + ":log-stream:" }
 
 func millis(t time.Time) *int64 { return new(t.UnixMilli()) }

@@ -186,7 +186,7 @@ func TestWire(t *testing.T) {
 		{"ListTagsLogGroup", `{` + group + `}`, `{"tags":{}}`},
 		{"ListTagsForResource", `{"resourceArn":"arn:aws:lambda:us-east-1:123456789012:function:f"}`, invalid(`The ARN \"arn:aws:lambda:us-east-1:123456789012:function:f\" is not that of a log group, such as arn:aws:logs:us-east-1:123456789012:log-group:NAME`)},
 		{"ListTagsForResource", `{"resourceArn":"arn:aws:logs:eu-west-1:123456789012:log-group:/app/one"}`, noGroup},
-		{"ListTagsForResource", `{"resourceArn":"arn:aws:logs:us-east-1:111122223333:log-group:/app/one"}`, fault("AccessDeniedException", "User: arn:aws:iam::123456789012:root is not authorized to perform: logs:ListTagsForResource on resource: arn:aws:logs:us-east-1:111122223333:log-group:/app/one because no identity-based policy allows the logs:ListTagsForResource action")},
+		{"ListTagsForResource", `{"resourceArn":"arn:aws:logs:us-east-1:111122223333:log-group:/app/one"}`, fault("AccessDeniedException", "User: arn:aws:iam::123456789012:root is not authorized to perform: logs:ListTagsForResource on resource: arn:aws:logs:us-east-1:111122223333:log-group:/app/one because no resource-based policy allows the logs:ListTagsForResource action")},
 
 		{"PutLogEvents", put(in(0, "x")), noStream},
 		{"GetLogEvents", `{` + group + `,` + stream + `}`, noStream},

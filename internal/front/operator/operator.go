@@ -1,5 +1,5 @@
 // Package operator is the door for those who run Kiln: health, metrics, the runtimes
-// of `kiln runtime`, and the packages behind Code.Location. Health and metrics need
+// of `kiln runtime`, the keys of `kiln keys`, and the packages behind Code.Location. Health and metrics need
 // no signature; all else does.
 package operator
 
@@ -34,6 +34,8 @@ type Config struct {
 	Functions Functions
 	Packages  Packages
 	Runtimes  Runtimes
+	Keys      Keys
+	Audit     *front.Audit
 	Metrics   http.Handler
 	// Health is the JSON body of /_kiln/health.
 	Health func() any
@@ -50,8 +52,11 @@ func New(c Config) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /_kiln/health", d.health)
 	mux.Handle("GET /metrics", c.Metrics)
-	mux.HandleFunc("GET /_kiln/code/{region}/{function}/{sha256}", d.code)
-	mux.HandleFunc("GET /_kiln/layers/{region}/{layer}/{version}", d.layer)
+	mux.HandleFunc("GET /_kiln/code/{account}/{region}/{function}/{sha256}", d.code)
+	mux.HandleFunc("GET /_kiln/layers/{account}/{region}/{layer}/{version}", d.layer)
+	mux.HandleFunc("GET /_kiln/keys", d.listKeys)
+	mux.HandleFunc("POST /_kiln/keys", d.createKey)
+	mux.HandleFunc("DELETE /_kiln/keys/{key}", d.revokeKey)
 	mux.HandleFunc("GET /_kiln/runtimes", d.runtimes)
 	mux.HandleFunc("POST /_kiln/runtimes/{id}", d.addRuntime)
 	mux.HandleFunc("DELETE /_kiln/runtimes/{id}", d.removeRuntime)
@@ -72,7 +77,7 @@ func (d *door) code(w http.ResponseWriter, r *http.Request) {
 	}
 	sha256, err := base64.RawURLEncoding.DecodeString(r.PathValue("sha256"))
 	arn := lambda.FunctionARN{
-		Scope: lambda.Scope{Account: caller.Scope.Account, Region: lambda.Region(r.PathValue("region"))},
+		Scope: scope(r),
 		Name:  lambda.FunctionName(r.PathValue("function")),
 	}
 	if err == nil {
@@ -102,14 +107,18 @@ func (d *door) layer(w http.ResponseWriter, r *http.Request) {
 		d.refuse(w, r, lambda.InvalidParameter("%q is not a version of a layer", r.PathValue("version")))
 		return
 	}
-	scope := lambda.Scope{Account: caller.Scope.Account, Region: lambda.Region(r.PathValue("region"))}
 	name := lambda.LayerName(r.PathValue("layer"))
-	v, err := d.Functions.LayerVersion(caller.Principal, lambda.LayerVersionARN{LayerARN: lambda.LayerARN{Scope: scope, Name: name}, Version: version})
+	v, err := d.Functions.LayerVersion(caller.Principal, lambda.LayerVersionARN{LayerARN: lambda.LayerARN{Scope: scope(r), Name: name}, Version: version})
 	if err != nil {
 		d.refuse(w, r, err)
 		return
 	}
 	d.send(w, r, v.Code, string(name)+"-"+strconv.FormatInt(version, 10))
+}
+
+// scope is where the link's resource is.
+func scope(r *http.Request) lambda.Scope {
+	return lambda.Scope{Account: lambda.AccountID(r.PathValue("account")), Region: lambda.Region(r.PathValue("region"))}
 }
 
 // send answers with a package.

@@ -70,16 +70,12 @@ type RuntimeStep struct {
 const maxOrder = 1 << 20
 
 func (d *door) runtimes(w http.ResponseWriter, r *http.Request) {
-	_, err := d.operator(r, nil)
-	var list RuntimeList
-	if err == nil {
-		list, err = d.listRuntimes(r.Context())
-	}
-	if err != nil {
-		d.refuse(w, r, err)
-		return
-	}
-	writeJSON(w, list)
+	d.act(w, r, "ListRuntimes", false, nil, func(c *call) (any, error) {
+		if err := c.may(c.machine("runtime/*")); err != nil {
+			return nil, err
+		}
+		return d.listRuntimes(r.Context())
+	})
 }
 
 func (d *door) listRuntimes(ctx context.Context) (RuntimeList, error) {
@@ -102,21 +98,24 @@ func (d *door) addRuntime(w http.ResponseWriter, r *http.Request) {
 		d.refuse(w, r, lambda.InvalidParameter("the request's body cannot be read: %s", err))
 		return
 	}
-	if _, err := d.operator(r, body); err != nil {
-		d.refuse(w, r, err)
-		return
+	id := lambda.RuntimeID(r.PathValue("id"))
+	c, err := d.begin(w, r, "AddRuntime", true, body)
+	if err == nil {
+		err = c.may(c.machine("runtime/" + string(id)))
 	}
 	var order RuntimeOrder
-	if len(body) > 0 {
-		if err := json.Unmarshal(body, &order); err != nil {
-			d.refuse(w, r, lambda.InvalidParameter("the request's body is not as expected: %s", err))
-			return
+	if err == nil && len(body) > 0 {
+		if malformed := json.Unmarshal(body, &order); malformed != nil {
+			err = lambda.InvalidParameter("the request's body is not as expected: %s", malformed)
 		}
+	}
+	if err != nil {
+		c.refuse(w, r, err)
+		return
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(d.Stopping, cancel)()
-	id := lambda.RuntimeID(r.PathValue("id"))
 	began := false
 	step := func(s RuntimeStep) {
 		if !began {
@@ -133,24 +132,25 @@ func (d *door) addRuntime(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case err == nil:
+		c.over(nil)
 		step(RuntimeStep{Runtime: added})
 	case !began:
-		d.refuse(w, r, err)
+		c.refuse(w, r, err)
 	default:
-		step(RuntimeStep{Error: d.fault(r, err).Message})
+		fault := d.fault(r, err)
+		c.over(fault)
+		step(RuntimeStep{Error: fault.Message})
 	}
 }
 
 func (d *door) removeRuntime(w http.ResponseWriter, r *http.Request) {
-	_, err := d.operator(r, nil)
-	if err == nil {
-		err = d.Runtimes.Remove(r.Context(), lambda.RuntimeID(r.PathValue("id")))
-	}
-	if err != nil {
-		d.refuse(w, r, err)
-		return
-	}
-	writeJSON(w, struct{}{})
+	id := r.PathValue("id")
+	d.act(w, r, "RemoveRuntime", true, nil, func(c *call) (any, error) {
+		if err := c.may(c.machine("runtime/" + id)); err != nil {
+			return nil, err
+		}
+		return struct{}{}, d.Runtimes.Remove(r.Context(), lambda.RuntimeID(id))
+	})
 }
 
 func (d *door) runtime(ctx context.Context, id lambda.RuntimeID) (*Runtime, error) {
@@ -163,19 +163,6 @@ func (d *door) runtime(ctx context.Context, id lambda.RuntimeID) (*Runtime, erro
 		return nil, lambda.NotFound("there is no runtime %s", id)
 	}
 	return &list.Runtimes[i], nil
-}
-
-// operator authenticates whoever runs Kiln: a function's credentials are for the
-// Lambda API, not for changing the machine that it runs on.
-func (d *door) operator(r *http.Request, body []byte) (front.Caller, error) {
-	caller, err := d.Access.Authenticate(r, false)
-	if err == nil && caller.Verify != nil {
-		err = caller.Verify(body)
-	}
-	if err == nil && caller.Principal.Environment != "" {
-		err = lambda.AccessDenied("User: %s is not authorized to manage runtimes", caller.Principal.ARN)
-	}
-	return caller, err
 }
 
 // fault is what a caller sees of an error.

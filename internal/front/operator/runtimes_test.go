@@ -66,9 +66,9 @@ func TestRuntimes(t *testing.T) {
 		{"nonsense", "POST", "/python3.13", "{", root, catalog{}, 400, "not as expected"},
 		{"remove", "DELETE", "/python3.13", "", root, catalog{}, 200, "{}\n"},
 		{"remove what is not there", "DELETE", "/python3.13", "", root, catalog{fail: lambda.NotFound("Nothing was added.")}, 404, "Nothing was added."},
-		{"a function lists", "GET", "", "", function, catalog{}, 403, "is not authorized to manage runtimes"},
-		{"a function adds", "POST", "/python3.13", "", function, catalog{}, 403, "is not authorized to manage runtimes"},
-		{"a function removes", "DELETE", "/python3.13", "", function, catalog{}, 403, "is not authorized to manage runtimes"},
+		{"a function lists", "GET", "", "", function, catalog{}, 403, "the credentials of a function do not manage Kiln"},
+		{"a function adds", "POST", "/python3.13", "", function, catalog{}, 403, "the credentials of a function do not manage Kiln"},
+		{"a function removes", "DELETE", "/python3.13", "", function, catalog{}, 403, "the credentials of a function do not manage Kiln"},
 		{"another key", "POST", "/python3.13", "", aws.Credentials{AccessKeyID: "AKIAROOT", SecretAccessKey: "a guess"}, catalog{}, 403, "signature"},
 	} {
 		door := operator.New(operator.Config{Access: access, Runtimes: &c.catalog, Metrics: http.NotFoundHandler(), Stopping: context.Background(), Log: slog.New(slog.DiscardHandler)})
