@@ -188,7 +188,9 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	functions = registry.New(engine.State(), code, factory, sealer{dir}, func(arn lambda.FunctionARN, now *lambda.Function) {
 		if now == nil {
 			environments.Retire(arn, "")
-			counts.Forget(arn)
+			if arn.Qualifier == lambda.Latest { // the function itself is gone
+				counts.Forget(arn.Unqualified())
+			}
 			return
 		}
 		environments.Retire(arn, now.Build)

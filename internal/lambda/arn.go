@@ -39,6 +39,12 @@ func (a FunctionARN) Unqualified() FunctionARN {
 	return a
 }
 
+// Qualified returns the ARN with that qualifier.
+func (a FunctionARN) Qualified(q Qualifier) FunctionARN {
+	a.Qualifier = q
+	return a
+}
+
 // functionReference has AWS's own pattern for FunctionName, with the parts named.
 var functionReference = regexp.MustCompile(`^(?:arn:(?:aws[a-zA-Z-]*)?:lambda:)?(?:(?P<region>[a-z]{2}(?:(?:-gov)|(?:-iso(?:[a-z]?)))?-[a-z]+-\d{1}):)?(?:(?P<account>\d{12}):)?(?:function:)?(?P<name>[a-zA-Z0-9-_]+)(?::(?P<qualifier>\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9-_]+))?$`)
 

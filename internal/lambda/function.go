@@ -125,7 +125,8 @@ type Function struct {
 	Build string
 }
 
+// VersionARN names the version, $LATEST too.
+func (f *Function) VersionARN() FunctionARN { return f.ARN.Qualified(f.Version) }
+
 // ID names what a pool of environments runs: one build of one version.
-func (f *Function) ID() string {
-	return f.ARN.String() + ":" + string(f.Version) + "@" + f.Build
-}
+func (f *Function) ID() string { return f.VersionARN().String() + "@" + f.Build }

@@ -6,6 +6,7 @@ package lambda
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"strconv"
 )
 
 // AccountID is the twelve digits of an AWS account; the account is Kiln's tenant.
@@ -41,6 +42,18 @@ type Qualifier string
 
 // Latest is the one mutable version.
 const Latest Qualifier = "$LATEST"
+
+// Number is the version that the qualifier means, or 0 where it means none by its number.
+func (q Qualifier) Number() int64 {
+	n, err := strconv.ParseInt(string(q), 10, 64)
+	if err != nil || n < 1 || NumberedVersion(n) != q { // 007 is none
+		return 0
+	}
+	return n
+}
+
+// NumberedVersion is the qualifier of a published version.
+func NumberedVersion(n int64) Qualifier { return Qualifier(strconv.FormatInt(n, 10)) }
 
 // RequestID identifies one invocation over all its attempts: a UUID.
 type RequestID string

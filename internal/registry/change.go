@@ -22,6 +22,7 @@ type Create struct {
 	Zip      []byte
 	Image    string // with PackageType Image
 	Tags     map[string]string
+	Publish  bool // makes version 1 as well, which is then returned
 }
 
 // Create makes a function. What it returns is Pending; it becomes Active at once,
@@ -61,10 +62,18 @@ func (r *Registry) Create(ctx context.Context, c Create) (*lambda.Function, erro
 		ReasonCode: creatingCode,
 		Build:      lambda.NewUUID(),
 	}
-	if err := r.commit(ctx, f, nil); err != nil {
-		return nil, err
+	return r.commitLatest(ctx, &entry{shown: f}, c.Publish)
+}
+
+// commitLatest makes the change of $LATEST that e is durable, with Publish together
+// with the version that it makes, and returns what the caller sees.
+func (r *Registry) commitLatest(ctx context.Context, e *entry, publishing bool) (*lambda.Function, error) {
+	e.settled = make(chan struct{})
+	if !publishing {
+		return e.shown, r.commit(ctx, e)
 	}
-	return f, nil
+	version := publish(e)
+	return version.shown, r.commit(ctx, version, e)
 }
 
 // AWS gives these for updates too.
@@ -80,13 +89,14 @@ type UpdateCode struct {
 	Image        string              // of a function with PackageType Image
 	Architecture lambda.Architecture // "" keeps it
 	Revision     lambda.RevisionID   // "" for any
+	Publish      bool                // makes a version as well, which is then returned
 	DryRun       bool
 }
 
 // UpdateCode gives a function other code. Invocations run it once the function
 // is shown as updated successfully.
 func (r *Registry) UpdateCode(ctx context.Context, u UpdateCode) (*lambda.Function, error) {
-	return r.update(ctx, u.ARN, u.Revision, u.DryRun, func(f *lambda.Function, held *claims) (err error) {
+	return r.update(ctx, u.ARN, u.Revision, u.Publish, u.DryRun, func(f *lambda.Function, held *claims) (err error) {
 		if u.Architecture != "" {
 			f.Settings.Architecture = u.Architecture
 		}
@@ -106,7 +116,7 @@ type UpdateConfiguration struct {
 
 // UpdateConfiguration changes a function's settings.
 func (r *Registry) UpdateConfiguration(ctx context.Context, u UpdateConfiguration) (*lambda.Function, error) {
-	return r.update(ctx, u.ARN, u.Revision, false, func(f *lambda.Function, held *claims) error {
+	return r.update(ctx, u.ARN, u.Revision, false, false, func(f *lambda.Function, held *claims) error {
 		u.Apply(&f.Settings)
 		r.complete(&f.Settings, f.ARN)
 		if err := r.checkSettings(u.By, f.ARN.Region, &f.Settings, u.Layers, held); err != nil {
@@ -118,22 +128,11 @@ func (r *Registry) UpdateConfiguration(ctx context.Context, u UpdateConfiguratio
 
 // update makes the change on a copy. What change claims is released once the
 // change is durable, or failed.
-func (r *Registry) update(ctx context.Context, arn lambda.FunctionARN, revision lambda.RevisionID, dryRun bool, change func(*lambda.Function, *claims) error) (*lambda.Function, error) {
+func (r *Registry) update(ctx context.Context, arn lambda.FunctionARN, revision lambda.RevisionID, publishing, dryRun bool, change func(*lambda.Function, *claims) error) (*lambda.Function, error) {
 	defer r.writes.lock(arn.Unqualified().String())()
-	if arn.Qualifier != "" && arn.Qualifier != lambda.Latest {
-		return nil, lambda.NotFound("Function not found: %s", arn)
-	}
-	from := r.find(arn)
-	if from == nil {
-		return nil, lambda.NotFound("Function not found: %s", arn)
-	}
-	switch {
-	case from.shown.State == lambda.Pending:
-		return nil, lambda.Conflict("The operation cannot be performed at this time. The function is currently in the following state: Pending")
-	case from.shown.UpdateStatus == lambda.UpdateInProgress:
-		return nil, lambda.Conflict("The operation cannot be performed at this time. An update is in progress for resource: %s", from.shown.ARN)
-	case revision != "" && revision != from.shown.Revision:
-		return nil, lambda.PreconditionFailed("GetFunction/GetAlias")
+	from, err := r.ready(arn, revision)
+	if err != nil {
+		return nil, err
 	}
 	f := *from.shown
 	f.Settings.Environment = maps.Clone(f.Settings.Environment)
@@ -149,10 +148,28 @@ func (r *Registry) update(ctx context.Context, arn lambda.FunctionARN, revision 
 	f.Revision = lambda.NewRevisionID()
 	f.UpdateStatus, f.Reason, f.ReasonCode = lambda.UpdateInProgress, creatingReason, creatingCode
 	f.Build = lambda.NewUUID()
-	if err := r.commit(ctx, &f, from); err != nil {
-		return nil, err
+	next := *from
+	next.shown = &f
+	return r.commitLatest(ctx, &next, publishing)
+}
+
+// ready returns $LATEST where it may be changed or published now.
+func (r *Registry) ready(arn lambda.FunctionARN, revision lambda.RevisionID) (*entry, error) {
+	if arn.Qualifier != "" && arn.Qualifier != lambda.Latest {
+		return nil, notFound(arn)
 	}
-	return &f, nil
+	e := r.find(arn)
+	switch {
+	case e == nil:
+		return nil, notFound(arn)
+	case e.shown.State == lambda.Pending:
+		return nil, lambda.Conflict("The operation cannot be performed at this time. The function is currently in the following state: Pending")
+	case e.shown.UpdateStatus == lambda.UpdateInProgress:
+		return nil, lambda.Conflict("The operation cannot be performed at this time. An update is in progress for resource: %s", e.shown.ARN)
+	case revision != "" && revision != e.shown.Revision:
+		return nil, lambda.PreconditionFailed("GetFunction/GetAlias")
+	}
+	return e, nil
 }
 
 // addCode verifies and stores a zip, or looks an image up, and checks that it

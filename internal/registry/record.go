@@ -12,6 +12,7 @@ import (
 // What keys begin with.
 const (
 	recordPrefix       = "function."
+	aliasPrefix        = "alias."
 	layerPrefix        = "layer."
 	layerVersionPrefix = "layerversion."
 )
@@ -24,11 +25,14 @@ type schema struct{ Schema int }
 
 func (s schema) number() int { return s.Schema }
 
-// record is how a function lies on the disk.
+// record is how a version of a function lies on the disk, $LATEST among them.
 type record struct {
 	schema
 	version
-	Serving *version `json:",omitempty"` // what invocations run meanwhile, while a change is under way
+	Serving   *version        `json:",omitempty"` // what invocations run meanwhile, while a change is under way
+	Attached  lambda.Attached `json:",omitzero"`
+	Last      int64           `json:",omitempty"` // of $LATEST: number of the version that was published last
+	Published string          `json:",omitempty"` // of a version: fingerprint of what it was published from
 }
 
 // version is one build of a function. Its environment variables are sealed, bound
@@ -36,6 +40,12 @@ type record struct {
 type version struct {
 	Function    lambda.Function
 	Environment []byte `json:",omitempty"`
+}
+
+type aliasRecord struct {
+	schema
+	Alias    lambda.Alias
+	Attached lambda.Attached `json:",omitzero"`
 }
 
 // layerRecord is how a layer lies on the disk, beside its versions.
@@ -77,19 +87,26 @@ func encodeLayerVersion(v *lambda.LayerVersion) ([]byte, error) {
 	return json.Marshal(layerVersionRecord{schema{recordSchema}, *v})
 }
 
-func key(arn lambda.FunctionARN) string {
-	return recordPrefix + string(arn.Account) + "." + string(arn.Region) + "." + string(arn.Name) + "." + string(lambda.Latest)
+func aliasKey(arn lambda.FunctionARN) string {
+	return aliasPrefix + string(arn.Account) + "." + string(arn.Region) + "." + string(arn.Name) + "." + string(arn.Qualifier)
 }
 
-// encode is the record of what is shown, and of what runs where that is another.
-func (r *Registry) encode(shown, serving *lambda.Function) ([]byte, error) {
-	rec := record{schema: schema{recordSchema}}
+func encodeAlias(a *alias) ([]byte, error) {
+	return json.Marshal(aliasRecord{schema{recordSchema}, *a.shown, a.attached})
+}
+
+func key(f *lambda.Function) string {
+	return recordPrefix + string(f.ARN.Account) + "." + string(f.ARN.Region) + "." + string(f.ARN.Name) + "." + string(f.Version)
+}
+
+func (r *Registry) encode(e *entry) ([]byte, error) {
+	rec := record{schema: schema{recordSchema}, Attached: e.attached, Last: e.last, Published: e.published}
 	var err error
-	if rec.version, err = r.seal(shown); err != nil {
+	if rec.version, err = r.seal(e.shown); err != nil {
 		return nil, err
 	}
-	if serving != nil && serving != shown {
-		old, err := r.seal(serving)
+	if e.serving != nil && e.serving != e.shown {
+		old, err := r.seal(e.serving)
 		if err != nil {
 			return nil, err
 		}
@@ -107,26 +124,38 @@ func (r *Registry) seal(f *lambda.Function) (v version, err error) {
 	if err != nil {
 		return v, err
 	}
-	if v.Environment, err = r.sealer.Seal(clear, []byte(key(f.ARN))); err != nil {
+	if v.Environment, err = r.sealer.Seal(clear, []byte(key(f))); err != nil {
 		return v, fmt.Errorf("seal the environment of %s: %w", f.ARN, err)
 	}
 	v.Function.Settings.Environment = nil
 	return v, nil
 }
 
-// decode returns what is shown, and what runs where that is another.
-func (r *Registry) decode(stored state.Record) (shown, serving *lambda.Function, err error) {
+func (r *Registry) decode(stored state.Record) (*entry, error) {
 	var rec record
 	if err := read(stored, &rec); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := r.unseal(&rec.version, stored.Key); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if rec.Serving == nil {
-		return &rec.Function, nil, nil
+	e := &entry{
+		shown: &rec.Function, settled: closedChannel, revision: stored.Revision,
+		attached: rec.Attached, last: rec.Last, published: rec.Published,
 	}
-	return &rec.Function, &rec.Serving.Function, r.unseal(rec.Serving, stored.Key)
+	switch {
+	case rec.Serving != nil:
+		if err := r.unseal(rec.Serving, stored.Key); err != nil {
+			return nil, err
+		}
+		e.serving = &rec.Serving.Function
+	case e.shown.State == lambda.Active:
+		e.serving = e.shown
+	}
+	if unsettled(e.shown) {
+		e.settled = make(chan struct{})
+	}
+	return e, nil
 }
 
 func (r *Registry) unseal(v *version, key string) error {

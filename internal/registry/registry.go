@@ -6,13 +6,12 @@ package registry
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
-	"time"
 
 	"kiln/internal/lambda"
 	"kiln/internal/state"
@@ -47,19 +46,13 @@ type Config struct {
 	Architecture lambda.Architecture
 }
 
-// settleTimeout bounds the writes that finish a change in the background.
-const settleTimeout = 30 * time.Second
-
-// settleRetry is how long after a failure, such as a full disk, they are tried again.
-const settleRetry = 5 * time.Second
-
 // Registry is safe for concurrent use.
 type Registry struct {
 	state    state.State
 	packages Packages
 	runtimes Runtimes
 	sealer   Sealer
-	changed  func(arn lambda.FunctionARN, now *lambda.Function)
+	changed  func(version lambda.FunctionARN, now *lambda.Function)
 	log      *slog.Logger
 	config   Config
 
@@ -73,30 +66,22 @@ type Registry struct {
 	// writing while an unused one is removed: the same package may be both at once.
 	removal sync.RWMutex
 
-	mu      sync.RWMutex
-	entries map[lambda.Scope]map[lambda.FunctionName]*entry // guarded by mu
-	layers  map[lambda.Scope]map[lambda.LayerName]*layer    // guarded by mu
-	codes   map[string]int                                  // guarded by mu; references by SHA256
-}
-
-// entry is one function. It is replaced, never changed.
-type entry struct {
-	shown    *lambda.Function // what the API shows
-	serving  *lambda.Function // what invocations run; nil while it is being created
-	settled  chan struct{}    // closed when shown has no change in progress
-	revision state.Revision
+	mu        sync.RWMutex
+	functions map[lambda.Scope]*functions                  // guarded by mu
+	layers    map[lambda.Scope]map[lambda.LayerName]*layer // guarded by mu
+	codes     map[string]int                               // guarded by mu; references by SHA256
 }
 
 // New returns an empty registry. changed is called after every change of what a
-// function runs; now is nil when the function is gone.
-func New(st state.State, packages Packages, runtimes Runtimes, sealer Sealer, changed func(lambda.FunctionARN, *lambda.Function), log *slog.Logger, config Config) *Registry {
+// version of a function runs, $LATEST among them; now is nil when it is gone.
+func New(st state.State, packages Packages, runtimes Runtimes, sealer Sealer, changed func(version lambda.FunctionARN, now *lambda.Function), log *slog.Logger, config Config) *Registry {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Registry{
 		state: st, packages: packages, runtimes: runtimes, sealer: sealer, changed: changed, log: log, config: config,
 		ctx: ctx, cancel: cancel, closing: make(chan struct{}),
-		entries: map[lambda.Scope]map[lambda.FunctionName]*entry{},
-		layers:  map[lambda.Scope]map[lambda.LayerName]*layer{},
-		codes:   map[string]int{},
+		functions: map[lambda.Scope]*functions{},
+		layers:    map[lambda.Scope]map[lambda.LayerName]*layer{},
+		codes:     map[string]int{},
 	}
 }
 
@@ -105,25 +90,23 @@ func (r *Registry) Open(ctx context.Context) error {
 	if err := r.openLayers(ctx); err != nil {
 		return err
 	}
+	if err := r.openAliases(ctx); err != nil {
+		return err
+	}
 	records, err := r.state.All(ctx, recordPrefix)
 	if err != nil {
 		return fmt.Errorf("load functions: %w", err)
 	}
-	for _, rec := range records {
-		f, serving, err := r.decode(rec)
-		if err != nil {
+	entries := make([]*entry, len(records))
+	for i, rec := range records {
+		if entries[i], err = r.decode(rec); err != nil {
 			return err
 		}
-		if serving == nil && f.State == lambda.Active {
-			serving = f
-		}
-		e := &entry{shown: f, serving: serving, revision: rec.Revision, settled: closedChannel}
-		if unsettled(f) {
-			e.settled = make(chan struct{})
-		}
-		r.put(e)
-		if unsettled(f) {
-			r.settleLater(f)
+	}
+	r.put(entries...)
+	for _, e := range entries {
+		if unsettled(e.shown) {
+			r.settleLater(e.shown)
 		}
 	}
 	return nil
@@ -136,21 +119,22 @@ func (r *Registry) Close() {
 	r.cancel()
 }
 
-var closedChannel = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
-
-func unsettled(f *lambda.Function) bool {
-	return f.State == lambda.Pending || f.UpdateStatus == lambda.UpdateInProgress
-}
-
-// Resolve returns what an invocation of the ARN runs. A function that is being
-// created is waited for: that takes the time of one write, unless it is an image's.
+// Resolve returns what an invocation of the ARN runs; an alias of two versions leads
+// to either by its weights. A function that is being created is waited for: that
+// takes the time of one write, unless it is an image's.
 func (r *Registry) Resolve(ctx context.Context, arn lambda.FunctionARN) (*lambda.Function, error) {
 	if arn.Qualifier == "" {
 		arn.Qualifier = lambda.Latest // which Invoke, unlike others, also says of a function that is missing
 	}
-	e, err := r.lookup(arn)
-	if err != nil {
-		return nil, err
+	version := arn
+	r.mu.RLock()
+	if a := r.function(arn).alias(arn.Qualifier); a != nil {
+		version.Qualifier = a.shown.Route(rand.Float64())
+	}
+	e := r.function(arn).version(version.Qualifier)
+	r.mu.RUnlock()
+	if e == nil {
+		return nil, notFound(arn)
 	}
 	if e.serving == nil && !e.shown.Code.IsImage() {
 		select {
@@ -158,8 +142,8 @@ func (r *Registry) Resolve(ctx context.Context, arn lambda.FunctionARN) (*lambda
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
-		if e, err = r.lookup(arn); err != nil {
-			return nil, err
+		if e = r.find(version); e == nil {
+			return nil, notFound(arn)
 		}
 	}
 	if e.serving == nil {
@@ -168,276 +152,167 @@ func (r *Registry) Resolve(ctx context.Context, arn lambda.FunctionARN) (*lambda
 	return e.serving, nil
 }
 
-// Get returns what the API shows of the function that the ARN names.
+// Get returns what the API shows of the version that the ARN names, by its number or
+// an alias.
 func (r *Registry) Get(arn lambda.FunctionARN) (*lambda.Function, error) {
-	e, err := r.lookup(arn)
-	if err != nil {
-		return nil, err
+	e := r.find(arn)
+	if e == nil {
+		return nil, notFound(arn)
 	}
 	return e.shown, nil
 }
 
-// lookup finds an entry; only $LATEST exists yet.
-func (r *Registry) lookup(arn lambda.FunctionARN) (*entry, error) {
-	if arn.Qualifier == "" || arn.Qualifier == lambda.Latest {
-		if e := r.find(arn); e != nil {
-			return e, nil
-		}
-	}
-	return nil, lambda.NotFound("Function not found: %s", arn)
+func notFound(arn lambda.FunctionARN) error { return lambda.NotFound("Function not found: %s", arn) }
+
+// Position is where a list of functions or versions goes on: after that version of
+// that function. The zero Position is before all, a version of 0 is $LATEST.
+type Position struct {
+	Name    lambda.FunctionName
+	Version int64
 }
 
-func (r *Registry) find(arn lambda.FunctionARN) *entry {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.entries[arn.Scope][arn.Name]
-}
-
-// List returns up to limit functions of a scope in the order of their names,
-// from the first after the marker, and whether there are more.
+// List returns up to limit functions of a scope in the order of their names, from
+// the first after the name, and whether there are more.
 func (r *Registry) List(scope lambda.Scope, after lambda.FunctionName, limit int) (page []*lambda.Function, more bool) {
 	r.mu.RLock()
-	for name, e := range r.entries[scope] {
-		if name > after {
-			page = append(page, e.shown)
+	defer r.mu.RUnlock()
+	for _, f := range r.functions[scope].after(after) {
+		if len(page) == limit {
+			return page, true
 		}
-	}
-	r.mu.RUnlock()
-	slices.SortFunc(page, func(a, b *lambda.Function) int { return strings.Compare(string(a.ARN.Name), string(b.ARN.Name)) })
-	if len(page) > limit {
-		return page[:limit], true
+		page = append(page, f.latest.shown)
 	}
 	return page, false
 }
 
-// Delete removes the function that the ARN names.
+// ListAll is List with every version of each function, $LATEST first.
+func (r *Registry) ListAll(scope lambda.Scope, after Position, limit int) (page []*lambda.Function, more bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if f := r.functions[scope].find(after.Name); f != nil { // the page before ended within it
+		if page, more = f.list(after.Version, limit); more {
+			return page, true
+		}
+	}
+	for _, f := range r.functions[scope].after(after.Name) {
+		if len(page) == limit {
+			return page, true
+		}
+		page = append(page, f.latest.shown)
+		rest, more := f.list(0, limit-len(page))
+		if page = append(page, rest...); more {
+			return page, true
+		}
+	}
+	return page, false
+}
+
+// Delete removes what the ARN names: a function with all that belongs to it, or one
+// of its versions.
 func (r *Registry) Delete(ctx context.Context, arn lambda.FunctionARN) error {
 	defer r.writes.lock(arn.Unqualified().String())()
-	e := r.find(arn)
-	if e == nil {
-		return lambda.NotFound("Function not found: %s", arn.Unqualified())
+	if arn.Qualifier != "" {
+		return r.deleteVersion(ctx, arn)
 	}
-	switch {
-	case arn.Qualifier == lambda.Latest:
-		return lambda.InvalidParameter("$LATEST version cannot be deleted without deleting the function.")
-	case arn.Qualifier != "": // AWS answers the same to a version that is not there
-		return nil
+	r.mu.RLock()
+	f := r.function(arn)
+	if f == nil {
+		r.mu.RUnlock()
+		return notFound(arn)
 	}
-	if _, err := r.state.Commit(ctx, state.Change{Key: key(arn), Expect: e.revision}); err != nil {
-		return fmt.Errorf("delete %s: %w", arn, err)
-	}
-	r.mu.Lock()
-	delete(r.entries[arn.Scope], arn.Name)
-	if unsettled(e.shown) {
-		close(e.settled) // settle will not: whoever waits for it learns that it is gone
-	}
-	unused := r.unreference(e.packages()...)
-	r.mu.Unlock()
-	r.changed(arn.Unqualified(), nil)
-	r.discard(unused...)
-	return nil
-}
-
-// commit makes f durable as what the API shows, and then visible. It is settled
-// later: the caller answers first.
-func (r *Registry) commit(ctx context.Context, f *lambda.Function, from *entry) error {
-	next := &entry{shown: f, settled: make(chan struct{})}
-	var expect state.Revision
-	if from != nil {
-		next.serving, expect = from.serving, from.revision
-	}
-	revision, err := r.write(ctx, next, expect)
-	if err != nil {
-		return err
-	}
-	next.revision = revision
-	r.discard(r.put(next)...)
-	r.settleLater(f)
-	return nil
-}
-
-func (r *Registry) write(ctx context.Context, e *entry, expect state.Revision) (state.Revision, error) {
-	value, err := r.encode(e.shown, e.serving)
-	if err != nil {
-		return 0, err
-	}
-	revisions, err := r.state.Commit(ctx, state.Change{Key: key(e.shown.ARN), Value: value, Expect: expect})
-	if err != nil {
-		return 0, fmt.Errorf("write %s: %w", e.shown.ARN, err)
-	}
-	return revisions[0], nil
-}
-
-// settleLater finishes the change that f is: Pending becomes Active, InProgress
-// Successful, and invocations run it from then on. An image that cannot be had
-// makes either Failed.
-func (r *Registry) settleLater(f *lambda.Function) {
-	r.work.Go(func() {
-		failure, ok := r.prepare(f)
-		for ok {
-			err := r.settle(f, failure)
-			if err == nil {
-				return
-			}
-			r.log.Error("a change of a function is not finished; it is tried again", "function", f.ARN.String(), "error", err)
-			select {
-			case <-time.After(settleRetry):
-			case <-r.closing: // the next start finishes it
-				return
-			}
+	aliases, versions := slices.Collect(maps.Values(f.aliases)), append(slices.Clone(f.versions), f.latest)
+	r.mu.RUnlock()
+	// $LATEST goes last: it is the function, should this be cut off.
+	for batch := range slices.Chunk(aliases, maxBatch) {
+		if err := r.removeAliases(ctx, batch...); err != nil {
+			return fmt.Errorf("delete %s: %w", arn, err)
 		}
-	})
-}
-
-// pullTimeout bounds the copying and unpacking of an image: 10 GB at 100 Mbit/s.
-const pullTimeout = 15 * time.Minute
-
-// prepare pulls the function's image, and returns why it cannot be had. It is not
-// ok when that is not known yet: the registry closes, and the next start goes on.
-func (r *Registry) prepare(f *lambda.Function) (failure *lambda.Failure, ok bool) {
-	if !f.Code.IsImage() {
-		return nil, true
 	}
-	ctx, cancel := context.WithTimeout(r.ctx, pullTimeout)
-	defer cancel()
-	e := r.find(f.ARN)
-	if e == nil || e.shown != f {
-		return nil, true // deleted meanwhile, which settle sees too
-	}
-	var watch sync.WaitGroup
-	watch.Go(func() {
-		select {
-		case <-ctx.Done():
-		case <-r.closing:
-			cancel()
-		case <-e.settled: // deleted
-			cancel()
+	for batch := range slices.Chunk(versions, maxBatch) {
+		if err := r.remove(ctx, batch...); err != nil {
+			return fmt.Errorf("delete %s: %w", arn, err)
 		}
-	})
-	err := r.packages.Pull(ctx, f.Code)
-	timedOut := ctx.Err() != nil
-	cancel()
-	watch.Wait()
-	select {
-	case <-r.closing:
-		return nil, err == nil
-	default:
 	}
-	switch {
-	case err == nil:
-		return nil, true
-	case errors.As(err, &failure):
-	case timedOut:
-		failure = &lambda.Failure{Code: lambda.InternalError, Reason: fmt.Sprintf("The image %s was not here within %v.", f.Code.ResolvedImageURI, pullTimeout)}
-	case errors.Is(err, state.ErrFull):
-		failure = &lambda.Failure{Code: lambda.InternalError, Reason: "Kiln's disk is full, or below the floor of free space that it leaves (free_space_floor). Free some and deploy the image again."}
-	default:
-		failure = &lambda.Failure{Code: lambda.InternalError, Reason: "Kiln could not keep or unpack the image; its log says why."}
-	}
-	r.log.Warn("an image cannot be had", "function", f.ARN.String(), "image", f.Code.ResolvedImageURI, "error", err)
-	return failure, true
-}
-
-func (r *Registry) settle(f *lambda.Function, failure *lambda.Failure) error {
-	ctx, cancel := context.WithTimeout(r.ctx, settleTimeout)
-	defer cancel()
-	defer r.writes.lock(f.ARN.String())()
-	e := r.find(f.ARN)
-	if e == nil || e.shown != f {
-		r.discard(f.Code) // deleted meanwhile: an image may have come after that
-		return nil
-	}
-	settled := *f
-	next := &entry{shown: &settled, serving: &settled, settled: closedChannel}
-	switch {
-	case failure == nil:
-		settled.State, settled.UpdateStatus = lambda.Active, lambda.UpdateSuccessful
-		settled.Reason, settled.ReasonCode = "", ""
-	case e.serving != nil: // it goes on
-		settled = *e.serving
-		settled.UpdateStatus, settled.Reason, settled.ReasonCode = lambda.UpdateFailed, failure.Reason, string(failure.Code)
-	default:
-		settled.State, settled.UpdateStatus, settled.Reason, settled.ReasonCode = lambda.Failed, lambda.UpdateFailed, failure.Reason, string(failure.Code)
-		next.serving = nil
-	}
-	settled.Revision = lambda.NewRevisionID()
-	revision, err := r.write(ctx, next, e.revision)
-	if err != nil {
-		return err
-	}
-	next.revision = revision
-	unused := r.put(next)
-	if next.serving != nil {
-		r.changed(f.ARN, next.serving)
-	}
-	close(e.settled)
-	r.discard(unused...)
 	return nil
 }
 
-// put makes an entry visible, and counts its packages in place of its
-// predecessor's. It returns those that nothing has any more.
-func (r *Registry) put(e *entry) (unused []lambda.Code) {
+// maxBatch bounds the records of one commit; the state takes 1,000.
+const maxBatch = 500
+
+// commit makes entries of one function durable, all or none, and then visible. Each
+// replaces the one of its revision. Those that are not settled are settled later: the
+// caller answers first.
+func (r *Registry) commit(ctx context.Context, next ...*entry) error {
+	changes := make([]state.Change, len(next))
+	for i, e := range next {
+		value, err := r.encode(e)
+		if err != nil {
+			return err
+		}
+		changes[i] = state.Change{Key: key(e.shown), Value: value, Expect: e.revision}
+	}
+	revisions, err := r.state.Commit(ctx, changes...)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", next[0].shown.ARN, err)
+	}
+	for i, e := range next {
+		e.revision = revisions[i]
+	}
+	unused, changed := r.put(next...)
+	for _, f := range changed {
+		r.changed(f.VersionARN(), f)
+	}
+	r.discard(unused...)
+	for _, e := range next {
+		if unsettled(e.shown) {
+			r.settleLater(e.shown)
+		}
+	}
+	return nil
+}
+
+// put makes entries visible, and counts their packages in place of their
+// predecessors'. It returns those that nothing has any more, and what the entries
+// run that ran something else, or nothing, before.
+func (r *Registry) put(entries ...*entry) (unused []lambda.Code, changed []*lambda.Function) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	scope := r.entries[e.shown.ARN.Scope]
-	if scope == nil {
-		scope = map[lambda.FunctionName]*entry{}
-		r.entries[e.shown.ARN.Scope] = scope
-	}
-	r.reference(e.packages()...)
-	if old := scope[e.shown.ARN.Name]; old != nil {
-		unused = r.unreference(old.packages()...)
-	}
-	scope[e.shown.ARN.Name] = e
-	return unused
-}
-
-// packages are what the entry needs: the code and layers of what is shown, and of
-// what runs.
-func (e *entry) packages() (list []lambda.Code) {
-	for _, f := range []*lambda.Function{e.shown, e.serving} {
-		if f == nil {
-			continue
+	for _, e := range entries {
+		r.reference(e.packages()...)
+		old := r.scope(e.shown.ARN.Scope).put(e)
+		if old != nil {
+			unused = append(unused, r.unreference(old.packages()...)...)
 		}
-		list = append(list, f.Code)
-		for _, l := range f.Settings.Layers {
-			list = append(list, l.Code)
+		if e.serving != nil && (old == nil || e.serving != old.serving) {
+			changed = append(changed, e.serving)
 		}
 	}
-	return list
+	return unused, changed
 }
 
-// keyedLocks are locks by name.
-type keyedLocks struct {
-	mu    sync.Mutex
-	locks map[string]*keyedLock // guarded by mu
-}
-
-type keyedLock struct {
-	sync.Mutex
-	users int // guarded by keyedLocks.mu
-}
-
-func (k *keyedLocks) lock(name string) (unlock func()) {
-	k.mu.Lock()
-	if k.locks == nil {
-		k.locks = map[string]*keyedLock{}
+// remove deletes versions of one function; its $LATEST stands for the function, and
+// is the last.
+func (r *Registry) remove(ctx context.Context, entries ...*entry) error {
+	changes := make([]state.Change, len(entries))
+	for i, e := range entries {
+		changes[i] = state.Change{Key: key(e.shown), Expect: e.revision}
 	}
-	l := k.locks[name]
-	if l == nil {
-		l = &keyedLock{}
-		k.locks[name] = l
+	if _, err := r.state.Commit(ctx, changes...); err != nil {
+		return err
 	}
-	l.users++
-	k.mu.Unlock()
-	l.Lock()
-	return func() {
-		l.Unlock()
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if l.users--; l.users == 0 {
-			delete(k.locks, name)
+	var unused []lambda.Code
+	r.mu.Lock()
+	for _, e := range entries {
+		r.scope(e.shown.ARN.Scope).remove(e)
+		if unsettled(e.shown) {
+			close(e.settled) // settle will not: whoever waits for it learns that it is gone
 		}
+		unused = append(unused, r.unreference(e.packages()...)...)
 	}
+	r.mu.Unlock()
+	for _, e := range entries {
+		r.changed(e.shown.VersionARN(), nil)
+	}
+	r.discard(unused...)
+	return nil
 }

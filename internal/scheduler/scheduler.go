@@ -71,7 +71,7 @@ type Scheduler struct {
 
 	mu     sync.Mutex
 	pools  map[string]*pool  // guarded by mu; by lambda.Function.ID
-	builds map[string]string // guarded by mu; the current build by function ARN; "": none; absent: any
+	builds map[string]string // guarded by mu; the current build by the ARN of the version; "": none; absent: any
 	total  int               // guarded by mu; environments alive or being made
 	closed bool              // guarded by mu
 }
@@ -338,7 +338,7 @@ func (s *Scheduler) freeLocked(t *slot) {
 		w.got <- t
 		return
 	}
-	current, known := s.builds[p.function.ARN.String()]
+	current, known := s.builds[p.function.VersionARN().String()]
 	if s.closed || known && current != p.function.Build {
 		s.forget(p)
 		s.tidy(p)
@@ -352,17 +352,17 @@ func (s *Scheduler) freeLocked(t *slot) {
 	s.mu.Unlock()
 }
 
-// Retire closes the idle environments of every build of the function but
+// Retire closes the idle environments of every build of the version but
 // current, and has the busy ones closed when they are free. "" retires all. It does
 // not wait for their ends: extensions take their time, and whoever changes a
 // function has waited enough.
 func (s *Scheduler) Retire(arn lambda.FunctionARN, current string) {
-	name := arn.Unqualified().String()
+	name := arn.String()
 	s.mu.Lock()
 	s.builds[name] = current
 	var old []*slot
 	for _, p := range s.pools {
-		if p.function.ARN.String() == name && p.function.Build != current {
+		if p.function.VersionARN().String() == name && p.function.Build != current {
 			old = append(old, s.takeIdle(p, func(*slot) bool { return true })...)
 		}
 	}
@@ -376,14 +376,14 @@ func (s *Scheduler) Retire(arn lambda.FunctionARN, current string) {
 	s.mu.Unlock()
 }
 
-// forgetDeleted drops what is known of a deleted function once it has no
+// forgetDeleted drops what is known of a deleted version once it has no
 // environments that must be closed. s.mu is held.
 func (s *Scheduler) forgetDeleted(name string) {
 	if current, known := s.builds[name]; !known || current != "" {
 		return
 	}
 	for _, p := range s.pools {
-		if p.function.ARN.String() == name {
+		if p.function.VersionARN().String() == name {
 			return
 		}
 	}
@@ -446,7 +446,7 @@ func (s *Scheduler) forget(p *pool) {
 func (s *Scheduler) tidy(p *pool) {
 	if p.alive == 0 && len(p.waiting) == 0 {
 		delete(s.pools, p.function.ID())
-		s.forgetDeleted(p.function.ARN.String())
+		s.forgetDeleted(p.function.VersionARN().String())
 	}
 }
 

@@ -226,7 +226,7 @@ func TestRetire(t *testing.T) {
 
 	now := *old
 	now.Build = lambda.NewUUID()
-	r.Retire(old.ARN, now.Build)
+	r.Retire(old.VersionARN(), now.Build)
 	if got := r.states(old); got[metrics.Idle] != 0 || got[metrics.Busy] != 1 {
 		t.Errorf("after Retire: %v", got)
 	}
@@ -243,7 +243,7 @@ func TestRetire(t *testing.T) {
 	r.awaitIdle(old, 1)
 	late := r.hold(&now)
 	r.await("invocation that runs", func() bool { return r.states(old)[metrics.Busy] == 1 })
-	r.Retire(old.ARN, "")
+	r.Retire(old.VersionARN(), "")
 	late.letGo(t)
 	late.environment(t)
 	r.await("end of all", func() bool { return len(r.states(old)) == 0 })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"net/url"
+	"strings"
 	"time"
 
 	"kiln/internal/aws/lambdaapi"
@@ -41,18 +42,27 @@ func (c *call) CreateFunction(ctx context.Context, in *lambdaapi.CreateFunctionI
 		Zip:      zip,
 		Image:    image,
 		Tags:     in.Tags,
+		Publish:  lambdaapi.Value(in.Publish),
 	})
 	if err != nil {
 		return nil, err
 	}
-	return c.configuration(f, lambda.Qualifier("")), nil
+	return c.configuration(f, published(f)), nil
+}
+
+// published is the qualifier of what an operation made: none, unless that is a version.
+func published(f *lambda.Function) lambda.Qualifier {
+	if f.Version == lambda.Latest {
+		return ""
+	}
+	return f.Version
 }
 
 // checkBuilt refuses what a function cannot have yet.
 func checkBuilt(in *lambdaapi.CreateFunctionInput) error {
 	switch {
-	case lambdaapi.Value(in.Publish) || in.PublishTo != nil:
-		return lambda.NotBuilt("Publishing a version")
+	case in.PublishTo != nil:
+		return lambda.NotBuilt("PublishTo")
 	case in.CapacityProviderConfig != nil:
 		return lambda.NotBuilt("CapacityProviderConfig")
 	case in.DurableConfig != nil:
@@ -125,7 +135,7 @@ func (c *call) location(f *lambda.Function) (*lambdaapi.FunctionCodeLocation, er
 	if f.Code.IsImage() {
 		return &lambdaapi.FunctionCodeLocation{RepositoryType: new("ECR"), ImageUri: &f.Code.ImageURI, ResolvedImageUri: &f.Code.ResolvedImageURI}, nil
 	}
-	path := "/_kiln/code/" + url.PathEscape(string(f.ARN.Account)) + "/" + url.PathEscape(string(f.ARN.Region)) + "/" + url.PathEscape(string(f.ARN.Name)) + "/" + url.PathEscape(base64.RawURLEncoding.EncodeToString([]byte(f.Code.SHA256)))
+	path := "/_kiln/code/" + url.PathEscape(string(f.ARN.Account)) + "/" + url.PathEscape(string(f.ARN.Region)) + "/" + url.PathEscape(string(f.ARN.Name)) + "/" + url.PathEscape(string(f.Version)) + "/" + url.PathEscape(base64.RawURLEncoding.EncodeToString([]byte(f.Code.SHA256)))
 	link, err := c.door.Access.Link(c.base, path, f.ARN.Scope, linkLife)
 	return &lambdaapi.FunctionCodeLocation{RepositoryType: new("S3"), Location: &link}, err
 }
@@ -153,21 +163,30 @@ func (c *call) ListFunctions(_ context.Context, in *lambdaapi.ListFunctionsInput
 	if err := c.may(lambda.Anything{Scope: c.caller.Scope}); err != nil {
 		return nil, err
 	}
-	after, err := readMarker(in.Marker)
+	marker, err := readMarker(in.Marker)
 	if err != nil {
 		return nil, err
 	}
-	page, more := c.door.Registry.List(c.caller.Scope, lambda.FunctionName(after), pageSize(in.MaxItems))
 	out := &lambdaapi.ListFunctionsOutput{Functions: []lambdaapi.FunctionConfiguration{}}
-	for _, f := range page {
-		qualifier := lambda.Qualifier("")
-		if in.FunctionVersion != nil { // ALL: every version by its own ARN
-			qualifier = f.Version
+	if in.FunctionVersion == nil {
+		page, more := c.door.Registry.List(c.caller.Scope, lambda.FunctionName(marker), pageSize(in.MaxItems))
+		for _, f := range page {
+			out.Functions = append(out.Functions, *listed(c.configuration(f, "")))
 		}
-		out.Functions = append(out.Functions, *listed(c.configuration(f, qualifier)))
+		if more {
+			out.NextMarker = writeMarker(string(page[len(page)-1].ARN.Name))
+		}
+		return out, nil
+	}
+	// ALL: every version by its own ARN.
+	name, version, _ := strings.Cut(marker, ":")
+	page, more := c.door.Registry.ListAll(c.caller.Scope, registry.Position{Name: lambda.FunctionName(name), Version: lambda.Qualifier(version).Number()}, pageSize(in.MaxItems))
+	for _, f := range page {
+		out.Functions = append(out.Functions, *listed(c.configuration(f, f.Version)))
 	}
 	if more {
-		out.NextMarker = writeMarker(string(page[len(page)-1].ARN.Name))
+		last := page[len(page)-1]
+		out.NextMarker = writeMarker(string(last.ARN.Name) + ":" + string(last.Version))
 	}
 	return out, nil
 }
@@ -186,8 +205,8 @@ func (c *call) UpdateFunctionCode(ctx context.Context, in *lambdaapi.UpdateFunct
 	if err != nil {
 		return nil, err
 	}
-	if lambdaapi.Value(in.Publish) || in.PublishTo != nil {
-		return nil, lambda.NotBuilt("Publishing a version")
+	if in.PublishTo != nil {
+		return nil, lambda.NotBuilt("PublishTo")
 	}
 	was, err := c.door.Registry.Get(arn)
 	if err != nil {
@@ -197,6 +216,7 @@ func (c *call) UpdateFunctionCode(ctx context.Context, in *lambdaapi.UpdateFunct
 		ARN:      arn,
 		Image:    lambdaapi.Value(in.ImageUri),
 		Revision: lambda.RevisionID(lambdaapi.Value(in.RevisionId)),
+		Publish:  lambdaapi.Value(in.Publish),
 		DryRun:   lambdaapi.Value(in.DryRun),
 	}
 	if len(in.Architectures) > 0 {
@@ -219,7 +239,7 @@ func (c *call) UpdateFunctionCode(ctx context.Context, in *lambdaapi.UpdateFunct
 	if err != nil {
 		return nil, err
 	}
-	return c.configuration(f, ""), nil
+	return c.configuration(f, published(f)), nil
 }
 
 // UpdateFunctionConfiguration changes a function's settings.

@@ -52,7 +52,7 @@ func New(c Config) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /_kiln/health", d.health)
 	mux.Handle("GET /metrics", c.Metrics)
-	mux.HandleFunc("GET /_kiln/code/{account}/{region}/{function}/{sha256}", d.code)
+	mux.HandleFunc("GET /_kiln/code/{account}/{region}/{function}/{version}/{sha256}", d.code)
 	mux.HandleFunc("GET /_kiln/layers/{account}/{region}/{layer}/{version}", d.layer)
 	mux.HandleFunc("GET /_kiln/keys", d.listKeys)
 	mux.HandleFunc("POST /_kiln/keys", d.createKey)
@@ -77,8 +77,9 @@ func (d *door) code(w http.ResponseWriter, r *http.Request) {
 	}
 	sha256, err := base64.RawURLEncoding.DecodeString(r.PathValue("sha256"))
 	arn := lambda.FunctionARN{
-		Scope: scope(r),
-		Name:  lambda.FunctionName(r.PathValue("function")),
+		Scope:     scope(r),
+		Name:      lambda.FunctionName(r.PathValue("function")),
+		Qualifier: lambda.Qualifier(r.PathValue("version")),
 	}
 	if err == nil {
 		err = d.Access.Authorise(caller.Principal, "lambda:GetFunction", arn)
