@@ -33,6 +33,7 @@ type commands struct {
 	Logs      logs      `cmd:"" help:"Show what a function logged."`
 	Keys      keys      `cmd:"" help:"Make, list and revoke access keys."`
 	Runtime   runtime   `cmd:"" help:"Show runtimes, and add to them what AWS bundles with them."`
+	Reseal    reseal    `cmd:"" help:"Seal the secrets of a data directory under another master key; its Kiln must be stopped."`
 	Doctor    doctor    `cmd:"" help:"Say which driver and runtimes will be used here, and why."`
 	Config    show      `cmd:"" help:"Print the effective configuration of kiln up."`
 	Version   version   `cmd:"" help:"Print the version."`
@@ -147,6 +148,10 @@ type settings struct {
 	LogLevel           string `placeholder:"LEVEL" help:"Least level of Kiln's own log."`
 	LogFormat          string `placeholder:"FORMAT" help:"Format of Kiln's own log: text or json."`
 	AuditLog           string `placeholder:"FILE" help:"File of its own for the audit log."`
+
+	MasterKeyFile       string `placeholder:"FILE" help:"File with the key that secrets on the disk are sealed under."`
+	MasterKeyCredential string `placeholder:"NAME" help:"systemd's credential with that key."`
+	MasterKeyCommand    string `placeholder:"PROGRAM,ARGS" help:"Program that prints that key."`
 }
 
 // load returns the effective configuration, checked.

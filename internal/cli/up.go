@@ -30,6 +30,7 @@ func announce(w io.Writer, r daemon.Ready) {
 	for _, m := range r.Isolation.Missing {
 		fmt.Fprintf(w, "  missing: %s\n", m)
 	}
+	fmt.Fprintf(w, "  Secrets are sealed under %s.\n", r.MasterKey)
 	if !r.Keyed {
 		fmt.Fprintln(w, "  Any access key is taken, from this machine only. Use it with: export AWS_ENDPOINT_URL="+r.Addresses[0])
 	}
@@ -74,6 +75,7 @@ func (d doctor) Run(ctx context.Context, s *streams) error {
 	for _, m := range found.Missing {
 		fmt.Fprintf(s.out, "  missing: %s\n", m)
 	}
+	fmt.Fprintf(s.out, "Master key: %s\n", found.MasterKey)
 	fmt.Fprintln(s.out, "Runtimes:")
 	for _, r := range found.Runtimes {
 		text := servedBy(r)

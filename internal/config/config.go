@@ -26,6 +26,10 @@ type Config struct {
 	AccessKey     string `toml:"access_key" help:"Id of the root key: it may do anything in the account, and manage the keys of all. Empty: there is none; until kiln keys create makes the first key, any key is taken, which only a loopback address allows."`
 	SecretKeyFile string `toml:"secret_key_file" help:"File with the secret of access_key, readable by its owner only. The secret itself is never part of this configuration."`
 
+	MasterKeyFile       string   `toml:"master_key_file" help:"File with the key that secrets on the disk are sealed under: 64 hexadecimal digits (openssl rand -hex 32), readable by its owner only. Without this and the next two, a key in the data folder itself is used. To change it: kiln reseal."`
+	MasterKeyCredential string   `toml:"master_key_credential" help:"Name of the systemd credential (LoadCredential=, LoadCredentialEncrypted=) with that key, in place of a file."`
+	MasterKeyCommand    []string `toml:"master_key_command" help:"Program and arguments, run without a shell, that print that key, in place of a file. It has 30 seconds."`
+
 	Driver       string   `toml:"driver" help:"Where functions run: linux (sealed sandboxes), process (plain processes that isolate nothing), or auto (linux where the machine can)."`
 	Network      string   `toml:"network" help:"Network of a linux sandbox: none (only its runtime API, and Kiln itself), or host (shares the machine's network)."`
 	AnyRuntime   bool     `toml:"any_runtime" help:"Run a function on another version of its language's interpreter when its own is not installed, such as nodejs20.x on Node 22."`

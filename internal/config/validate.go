@@ -118,6 +118,22 @@ func (c Config) Validate() error {
 		}
 	}
 
+	sources := 0
+	for _, given := range []bool{c.MasterKeyFile != "", c.MasterKeyCredential != "", len(c.MasterKeyCommand) > 0} {
+		if given {
+			sources++
+		}
+	}
+	if sources > 1 {
+		bad("master_key_file", "there is one master key: set only one of master_key_file, master_key_credential and master_key_command")
+	}
+	if strings.ContainsAny(c.MasterKeyCredential, "/\\") || c.MasterKeyCredential == "." || c.MasterKeyCredential == ".." {
+		bad("master_key_credential", "%q is a path; give the name that LoadCredential= has before its colon", c.MasterKeyCredential)
+	}
+	if len(c.MasterKeyCommand) > 0 && c.MasterKeyCommand[0] == "" {
+		bad("master_key_command", "its program is empty")
+	}
+
 	oneOf("driver", c.Driver, "auto", "linux", "process")
 	oneOf("network", c.Network, "none", "host")
 	if c.Driver == "process" && c.Network == "none" && c.Origins["network"] != "" {

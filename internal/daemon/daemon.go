@@ -72,6 +72,7 @@ type Ready struct {
 	Driver    string
 	Isolation sandbox.Description
 	Keyed     bool
+	MasterKey string // where it comes from
 	Took      time.Duration
 }
 
@@ -108,7 +109,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	if err != nil {
 		return err
 	}
-	dir, err := datadir.Open(d.config.Data, datadir.Config{MinFree: int64(d.config.FreeSpaceFloor)})
+	dir, err := datadir.Open(d.config.Data, datadir.Config{MinFree: int64(d.config.FreeSpaceFloor), MasterKey: MasterKey(d.config)})
 	if err != nil {
 		return err
 	}
@@ -263,7 +264,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		return nil
 	})
 
-	r := Ready{Driver: driver.Name(), Isolation: driver.Describe(), Keyed: access.Keyed(), Took: time.Since(d.began)}
+	r := Ready{Driver: driver.Name(), Isolation: driver.Describe(), Keyed: access.Keyed(), MasterKey: MasterKey(d.config).String(), Took: time.Since(d.began)}
 	for _, l := range listeners {
 		r.Addresses = append(r.Addresses, "http://"+l.Addr().String())
 	}
@@ -296,6 +297,11 @@ func (d *Daemon) passed(getenv func(string) string) (*environment.Credentials, e
 	}
 	d.log.Warn("functions have this machine's AWS credentials, and reach AWS itself", "access_key", c.AccessKeyID)
 	return &c, nil
+}
+
+// MasterKey is where the configuration says that the master key comes from.
+func MasterKey(c config.Config) datadir.MasterKey {
+	return datadir.MasterKey{File: c.MasterKeyFile, Credential: c.MasterKeyCredential, Command: c.MasterKeyCommand}
 }
 
 // packages opens the stores of packages and images. Images' roots are made for the driver.

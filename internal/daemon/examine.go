@@ -13,13 +13,15 @@ import (
 
 // Findings are what `kiln doctor` shows of a machine.
 type Findings struct {
-	Driver   string             `json:"driver"`
-	Isolates bool               `json:"isolates"`
-	Summary  string             `json:"summary"`
-	Reason   string             `json:"linux_unavailable,omitempty"` // why not linux, where that was wanted
-	Missing  []string           `json:"missing,omitempty"`
-	Runtimes []operator.Runtime `json:"runtimes"`
-	Problems []string           `json:"problems,omitempty"`
+	Driver   string   `json:"driver"`
+	Isolates bool     `json:"isolates"`
+	Summary  string   `json:"summary"`
+	Reason   string   `json:"linux_unavailable,omitempty"` // why not linux, where that was wanted
+	Missing  []string `json:"missing,omitempty"`
+	// MasterKey is where it comes from; it is not read.
+	MasterKey string             `json:"master_key"`
+	Runtimes  []operator.Runtime `json:"runtimes"`
+	Problems  []string           `json:"problems,omitempty"`
 }
 
 // Examine looks at this machine as Run would, in a folder of its own.
@@ -31,7 +33,7 @@ func Examine(ctx context.Context, c config.Config, dir string) (Findings, error)
 	}
 	defer driver.Close()
 	description := driver.Describe()
-	f := Findings{Driver: driver.Name(), Isolates: description.Isolates, Summary: description.Summary, Reason: reason, Missing: description.Missing}
+	f := Findings{Driver: driver.Name(), Isolates: description.Isolates, Summary: description.Summary, Reason: reason, Missing: description.Missing, MasterKey: MasterKey(c).String()}
 	additions, err := bootstrap.OpenAdditions(datadir.Runtimes(c.Data))
 	if err != nil { // another user's, perhaps
 		f.Problems = append(f.Problems, err.Error())

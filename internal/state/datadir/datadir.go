@@ -1,11 +1,12 @@
 // Package datadir keeps the rules of the data directory: one process at a time,
 // a format version that an older Kiln refuses, a stable node id, a floor of free
-// space, and the master key that seals secrets at rest. It knows nothing of what
+// space, and the key that seals secrets at rest, itself sealed under a master key. It knows nothing of what
 // the engine and the other packages put into their sub-directories. The daemon
 // opens it first and closes it last.
 package datadir
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ import (
 )
 
 // Format is the version of the directory's layout that this Kiln writes.
-const Format = 1
+const Format = 2
 
 // DefaultMinFree is the default floor of free space: enough for the engine to
 // write its index and for a full package (50 MiB zipped) after the last check.
@@ -30,6 +31,7 @@ const (
 	lockFile    = "lock"
 	formatFile  = "format.json"
 	keyFile     = "master.key"
+	dataKeyFile = "data.key"
 	engineDir   = "jetstream"
 	codeDir     = "code"
 	telemetry   = "telemetry"
@@ -45,6 +47,8 @@ type Config struct {
 	// MinFree is the floor of free space in bytes below which Free fails.
 	// 0 means DefaultMinFree, -1 none.
 	MinFree int64
+	// MasterKey is where the master key comes from.
+	MasterKey MasterKey
 }
 
 // Validate says how to fix what it rejects.
@@ -97,7 +101,7 @@ func Open(path string, cfg Config) (_ *Dir, err error) {
 	if cfg.MinFree == 0 {
 		d.free.min = DefaultMinFree
 	}
-	if err := d.openFormat(); err != nil {
+	if err := d.openFormat(cfg.MasterKey); err != nil {
 		return nil, err
 	}
 	for _, sub := range []string{engineDir, codeDir, imagesDir, telemetry, runDir} {
@@ -138,11 +142,11 @@ func (d *Dir) Run() string { return filepath.Join(d.path, runDir) }
 func Runtimes(dir string) string { return filepath.Join(dir, runtimesDir) }
 
 // openFormat reads the format file and the key, or makes both in a new directory.
-func (d *Dir) openFormat() error {
+func (d *Dir) openFormat(master MasterKey) error {
 	name := filepath.Join(d.path, formatFile)
 	b, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return d.create(name)
+		return d.create(name, master)
 	}
 	if err != nil {
 		return fmt.Errorf("read the data directory's format: %w", err)
@@ -154,38 +158,42 @@ func (d *Dir) openFormat() error {
 	if h.Format > Format {
 		return fmt.Errorf("%s was written by a newer Kiln (format %d; this one knows %d): upgrade kiln or use another --data", d.path, h.Format, Format)
 	}
-	if d.key, err = openKey(filepath.Join(d.path, keyFile)); err != nil {
-		return err
-	}
 	if h.Format < Format {
 		if err := d.migrate(h); err != nil {
 			return err
 		}
 	}
 	d.node = h.Node
-	return nil
+	key, err := d.openKey(master)
+	if err != nil {
+		return err
+	}
+	d.key, err = newSealer(key)
+	return err
 }
 
 // create fills a new directory. The format file is written last: a directory that
 // has it is complete. One that lacks it and holds anything else is not ours, or
 // has lost it.
-func (d *Dir) create(name string) error {
+func (d *Dir) create(name string, master MasterKey) error {
 	entries, err := os.ReadDir(d.path)
 	if err != nil {
 		return fmt.Errorf("read the data directory: %w", err)
 	}
 	for _, e := range entries {
 		switch n := e.Name(); n {
-		case lockFile, keyFile, keyFile + building, formatFile + building, "lost+found":
+		case lockFile, keyFile, keyFile + building, dataKeyFile, dataKeyFile + building, formatFile + building, "lost+found":
 		default:
 			return fmt.Errorf("%s holds %s but no %s: it is not a data directory of Kiln, or has lost that file; use an empty directory or restore it", d.path, n, formatFile)
 		}
 	}
-	key := filepath.Join(d.path, keyFile)
-	if d.key, err = openKey(key); errors.Is(err, fs.ErrNotExist) {
-		d.key, err = createKey(key)
+	// What an unfinished creation has sealed, nothing is sealed with yet.
+	key := make([]byte, keySize)
+	rand.Read(key)
+	if err := d.sealKey(key, master); err != nil {
+		return err
 	}
-	if err != nil {
+	if d.key, err = newSealer(key); err != nil {
 		return err
 	}
 	h := header{Format: Format, Node: uuid.NewString(), Created: time.Now().UTC()}
@@ -204,6 +212,8 @@ func (d *Dir) create(name string) error {
 // together with Format; the directory was snapshotted before.
 func migration(from int) func(path string) error {
 	switch from {
+	case 1:
+		return envelope
 	default:
 		return nil
 	}
@@ -251,7 +261,7 @@ func (d *Dir) snapshot(format int) error {
 	if err := os.MkdirAll(part, 0o700); err != nil {
 		return err
 	}
-	for _, name := range []string{formatFile, keyFile} {
+	for _, name := range []string{formatFile, keyFile, dataKeyFile} {
 		b, err := os.ReadFile(filepath.Join(d.path, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

@@ -118,12 +118,15 @@ func TestRefusals(t *testing.T) {
 		spoil func(t *testing.T, path string)
 		words []string
 	}{
-		{"newer format", write("format.json", `{"format":2,"node":"x"}`),
-			[]string{"was written by a newer Kiln (format 2; this one knows 1): upgrade kiln or use another --data"}},
+		{"newer format", write("format.json", `{"format":3,"node":"x"}`),
+			[]string{"was written by a newer Kiln (format 3; this one knows 2): upgrade kiln or use another --data"}},
 		{"damaged format", write("format.json", `{"format":`), []string{"format.json is damaged"}},
 		{"no format", remove("format.json"), []string{"no format.json"}},
 		{"no key", remove("master.key"), []string{"master.key", "restore it from a backup"}},
 		{"short key", write("master.key", "abcd"), []string{"master.key is damaged"}},
+		{"no data key", remove("data.key"), []string{"data.key is missing", "restore it from a backup"}},
+		{"damaged data key", write("data.key", `{"sealed":`), []string{"data.key is damaged"}},
+		{"foreign key", write("master.key", strings.Repeat("ab", 32)), []string{"is not the one", "kiln reseal"}},
 		{"readable key", func(t *testing.T, path string) {
 			if err := os.Chmod(filepath.Join(path, "master.key"), 0o640); err != nil {
 				t.Fatal(err)
