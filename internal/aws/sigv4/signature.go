@@ -1,9 +1,9 @@
 // Package sigv4 reads and verifies AWS Signature Version 4, in the Authorization
-// header and in presigned queries, and makes presigned URLs.
+// header, in presigned queries and in the chunks of a body, and makes presigned URLs.
 //
 // It knows no keys and no services: the gateway asks Parse who signed, looks the
 // secret up, and asks Verify. The arithmetic is the SDK's own signer, run again
-// over what arrived.
+// over what arrived; for chunks the SDK has none.
 package sigv4
 
 import (
