@@ -137,10 +137,26 @@ func (p packages) Keys(ctx context.Context) (list []lambda.Code, err error) {
 }
 
 // policyOf is the resource-based policy of what an ARN names.
-func policyOf(functions *registry.Registry, arn lambda.ARN) lambda.Policy {
-	if layer, ok := arn.(lambda.LayerVersionARN); ok {
-		p, _ := functions.LayerPolicy(layer) // none of a layer that is not there
-		return p
+func policyOf(functions *registry.Registry, arn lambda.ARN) (p lambda.Policy) {
+	switch arn := arn.(type) { // what is not there has none
+	case lambda.LayerVersionARN:
+		p, _ = functions.LayerPolicy(arn)
+	case lambda.FunctionARN:
+		owner, _ := functions.Owner(arn)
+		p = owner.Attached.Policy
 	}
-	return lambda.Policy{}
+	return p
+}
+
+// tagsOf are the tags of what an ARN names. Those of a function are its versions' too.
+func tagsOf(functions *registry.Registry, arn lambda.ARN) map[string]string {
+	function, ok := arn.(lambda.FunctionARN)
+	if !ok {
+		return nil
+	}
+	f, err := functions.Get(function.Unqualified())
+	if err != nil {
+		return nil
+	}
+	return f.Tags
 }

@@ -165,6 +165,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		Account: lambda.AccountID(d.config.Account), Region: lambda.Region(d.config.Region),
 		AccessKey: d.config.AccessKey, Secret: secret, Hosts: d.config.Hosts, Identities: identities,
 		Policy: func(arn lambda.ARN) lambda.Policy { return policyOf(functions, arn) },
+		Tags:   func(arn lambda.ARN) map[string]string { return tagsOf(functions, arn) },
 	})
 	if !d.config.Loopback() && !access.Keyed() {
 		return fmt.Errorf("listen: %s can be reached from other machines, and without keys everybody there could run code here: set access_key and secret_key_file, or listen on localhost, where kiln keys create makes a first key", d.config.Listen)

@@ -108,13 +108,16 @@ func (d *door) layer(w http.ResponseWriter, r *http.Request) {
 		d.refuse(w, r, lambda.InvalidParameter("%q is not a version of a layer", r.PathValue("version")))
 		return
 	}
-	name := lambda.LayerName(r.PathValue("layer"))
-	v, err := d.Functions.LayerVersion(caller.Principal, lambda.LayerVersionARN{LayerARN: lambda.LayerARN{Scope: scope(r), Name: name}, Version: version})
+	arn := lambda.LayerVersionARN{LayerARN: lambda.LayerARN{Scope: scope(r), Name: lambda.LayerName(r.PathValue("layer"))}, Version: version}
+	var v *lambda.LayerVersion
+	if err = d.Access.Authorise(caller.Principal, "lambda:GetLayerVersion", arn); err == nil {
+		v, err = d.Functions.LayerVersion(caller.Principal, arn)
+	}
 	if err != nil {
 		d.refuse(w, r, err)
 		return
 	}
-	d.send(w, r, v.Code, string(name)+"-"+strconv.FormatInt(version, 10))
+	d.send(w, r, v.Code, string(arn.Name)+"-"+strconv.FormatInt(version, 10))
 }
 
 // scope is where the link's resource is.
