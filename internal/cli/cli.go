@@ -152,6 +152,10 @@ type settings struct {
 	MasterKeyFile       string `placeholder:"FILE" help:"File with the key that secrets on the disk are sealed under."`
 	MasterKeyCredential string `placeholder:"NAME" help:"systemd's credential with that key."`
 	MasterKeyCommand    string `placeholder:"PROGRAM,ARGS" help:"Program that prints that key."`
+	AdminListen         string `placeholder:"HOST:PORT" help:"Address of its own for metrics and health."`
+	TLS                 string `name:"tls" placeholder:"self-signed" help:"Serve TLS with a certificate of Kiln's own, for development."`
+	TLSCertFile         string `name:"tls-cert-file" placeholder:"FILE" help:"Serve TLS with the certificate in this file."`
+	TLSKeyFile          string `name:"tls-key-file" placeholder:"FILE" help:"File with the certificate's key."`
 }
 
 // load returns the effective configuration, checked.
@@ -177,6 +181,10 @@ func (f settings) load(getenv func(string) string) (config.Config, error) {
 // fieldName is the Go name of a key: idle_timeout is IdleTimeout.
 func fieldName(key string) (name string) {
 	for word := range strings.SplitSeq(key, "_") {
+		if word == "tls" {
+			name += "TLS"
+			continue
+		}
 		name += strings.ToUpper(word[:1]) + word[1:]
 	}
 	return name

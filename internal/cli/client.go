@@ -116,7 +116,7 @@ func (c *client) send(ctx context.Context, method, path, service string, header 
 	if err := v4.NewSigner().SignHTTP(ctx, identity, r, hex.EncodeToString(sum[:]), service, c.aws.Region, time.Now()); err != nil {
 		return nil, err
 	}
-	response, err := http.DefaultClient.Do(r)
+	response, err := c.http().Do(r)
 	if err != nil {
 		return nil, err
 	}
@@ -133,6 +133,15 @@ func (c *client) send(ctx context.Context, method, path, service string, header 
 		return nil, refused
 	}
 	return nil, fmt.Errorf("%s answered %s", c.endpoint, response.Status)
+}
+
+// http reaches https endpoints too, with the certificates that AWS_CA_BUNDLE and
+// the profile's ca_bundle name.
+func (c *client) http() aws.HTTPClient {
+	if c.aws.HTTPClient != nil {
+		return c.aws.HTTPClient
+	}
+	return http.DefaultClient
 }
 
 // explain adds what to do when nothing answers.

@@ -30,6 +30,12 @@ func announce(w io.Writer, r daemon.Ready) {
 	for _, m := range r.Isolation.Missing {
 		fmt.Fprintf(w, "  missing: %s\n", m)
 	}
+	if r.Admin != "" {
+		fmt.Fprintf(w, "  Health and metrics are at %s.\n", r.Admin)
+	}
+	if r.Authority != "" {
+		fmt.Fprintf(w, "  Its certificate is self-signed. Trust it with: export AWS_CA_BUNDLE=%[1]s NODE_EXTRA_CA_CERTS=%[1]s\n", r.Authority)
+	}
 	fmt.Fprintf(w, "  Secrets are sealed under %s.\n", r.MasterKey)
 	if !r.Keyed {
 		fmt.Fprintln(w, "  Any access key is taken, from this machine only. Use it with: export AWS_ENDPOINT_URL="+r.Addresses[0])

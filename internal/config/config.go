@@ -23,6 +23,11 @@ type Config struct {
 	Region  string   `toml:"region" help:"Region of requests that name none."`
 	Hosts   []string `toml:"hosts" help:"Host names besides loopback ones that requests may be for, without port; *.name allows everything below name. Others are refused, so that no web page can reach Kiln through a name of its own."`
 
+	AdminListen string `toml:"admin_listen" help:"Address of a second listener for /metrics and /_kiln/health, which then leave the one port. Both are open to whoever reaches it. Empty: they are on the one port, and need a signature there unless it is a loopback address."`
+	TLS         string `toml:"tls" help:"self-signed serves the one port over TLS with a certificate of Kiln's own, for development; AWS clients must be told to trust it."`
+	TLSCertFile string `toml:"tls_cert_file" help:"PEM file with the certificate, and the chain to its issuer, that the one port is served over TLS with. Taken anew when it changes."`
+	TLSKeyFile  string `toml:"tls_key_file" help:"PEM file with the key of tls_cert_file, not readable by everybody."`
+
 	AccessKey     string `toml:"access_key" help:"Id of the root key: it may do anything in the account, and manage the keys of all. Empty: there is none; until kiln keys create makes the first key, any key is taken, which only a loopback address allows."`
 	SecretKeyFile string `toml:"secret_key_file" help:"File with the secret of access_key, readable by its owner only. The secret itself is never part of this configuration."`
 

@@ -34,10 +34,20 @@ var (
 
 // Addresses returns what to listen on, as host:port. "localhost" gives both
 // loopback addresses, of which one may be missing on the machine.
-func (c Config) Addresses() ([]string, error) {
-	host, port, err := net.SplitHostPort(c.Listen)
+func (c Config) Addresses() ([]string, error) { return addresses(c.Listen) }
+
+// AdminAddresses is Addresses of AdminListen; none where it is empty.
+func (c Config) AdminAddresses() ([]string, error) {
+	if c.AdminListen == "" {
+		return nil, nil
+	}
+	return addresses(c.AdminListen)
+}
+
+func addresses(listen string) ([]string, error) {
+	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
-		return nil, fmt.Errorf("%q is not host:port, such as localhost:%s", c.Listen, DefaultPort)
+		return nil, fmt.Errorf("%q is not host:port, such as localhost:%s", listen, DefaultPort)
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return nil, fmt.Errorf("%q is not a port; use a number from 1 to 65535, or 0 for any free one", port)
@@ -53,12 +63,15 @@ func (c Config) Addresses() ([]string, error) {
 			return nil, fmt.Errorf("%q is not an IP address; use localhost, an address of this machine, or nothing for all of them", host)
 		}
 	}
-	return []string{c.Listen}, nil
+	return []string{listen}, nil
 }
 
 // Loopback tells whether only this machine can reach Listen.
-func (c Config) Loopback() bool {
-	host, _, err := net.SplitHostPort(c.Listen)
+func (c Config) Loopback() bool { return Loopback(c.Listen) }
+
+// Loopback tells whether only this machine can reach an address.
+func Loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return false
 	}
@@ -88,6 +101,23 @@ func (c Config) Validate() error {
 
 	if _, err := c.Addresses(); err != nil {
 		bad("listen", "%v", err)
+	}
+	if c.AdminListen != "" {
+		if _, err := addresses(c.AdminListen); err != nil {
+			bad("admin_listen", "%v", err)
+		} else if _, port, _ := net.SplitHostPort(c.AdminListen); c.AdminListen == c.Listen && port != "0" {
+			bad("admin_listen", "%s is the address of listen; use another port", c.AdminListen)
+		}
+	}
+	switch {
+	case c.TLS != "" && c.TLS != "self-signed":
+		bad("tls", "%q is not self-signed; for a certificate of your own leave it out and set tls_cert_file and tls_key_file", c.TLS)
+	case c.TLS != "" && (c.TLSCertFile != "" || c.TLSKeyFile != ""):
+		bad("tls", "self-signed needs no tls_cert_file and tls_key_file; leave one or the other out")
+	case c.TLSCertFile != "" && c.TLSKeyFile == "":
+		bad("tls_cert_file", "its key is missing: set tls_key_file")
+	case c.TLSCertFile == "" && c.TLSKeyFile != "":
+		bad("tls_key_file", "its certificate is missing: set tls_cert_file")
 	}
 	if c.Data == "" {
 		bad("data", "it is empty; name a folder, such as kiln-data")

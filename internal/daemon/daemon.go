@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -69,6 +68,8 @@ func New(c config.Config, version string, log *slog.Logger) *Daemon {
 // Ready is what a daemon that serves says of itself.
 type Ready struct {
 	Addresses []string
+	Admin     string // where health and metrics are; "" where the rest is
+	Authority string // file with the certificate that clients must trust; "" for none
 	Driver    string
 	Isolation sandbox.Description
 	Keyed     bool
@@ -217,28 +218,28 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	stopping, stop := context.WithCancel(context.Background())
 	defer stop()
 	cloudWatch := frontlogs.New(frontlogs.Config{Access: access, Store: store, Audit: audit, Admit: requests, Stopping: stopping, Log: d.log})
-	gate := gateway.New(access, gateway.Doors{"lambda": door.Handler, "logs": cloudWatch.Handler}, operator.New(operator.Config{
-		Access: access, Functions: functions, Packages: code, Runtimes: catalog, Keys: identities, Audit: audit, Metrics: counts.Handler(), Stopping: stopping, Log: d.log,
-		Health: func() any { return d.health(dir, driver, functions) },
-	}))
-	outside := http.Server{Handler: gate.Outside(), ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug)}
-	inside.Handler, inside.MaxHeaderBytes, inside.ErrorLog = gate.Inside(), maxHeader, outside.ErrorLog
-
-	listeners, err := listen(ctx, d.config)
+	ports, err := d.listen(ctx, dir)
 	if err != nil {
 		return err
 	}
+	defer ports.close()
+	operators := operator.Config{
+		Access: access, Functions: functions, Packages: code, Runtimes: catalog, Keys: identities, Audit: audit, Metrics: counts.Handler(), Stopping: stopping, Log: d.log,
+		Health:  func() any { return d.health(dir, driver, functions) },
+		Watched: d.watched(ports),
+	}
+	gate := gateway.New(access, gateway.Doors{"lambda": door.Handler, "logs": cloudWatch.Handler}, operator.New(operators))
+	quiet := slog.NewLogLogger(d.log.Handler(), slog.LevelDebug)
+	serve := func(h http.Handler) *http.Server {
+		return &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: maxHeader, ErrorLog: quiet}
+	}
+	inside.Handler, inside.MaxHeaderBytes, inside.ErrorLog = gate.Inside(), maxHeader, quiet
+
 	work, workers := errgroup.WithContext(ctx)
 	background, end := context.WithCancel(workers)
 	defer end()
-	for _, l := range listeners {
-		work.Go(func() error {
-			if err := outside.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-				return fmt.Errorf("serve %s: %w", l.Addr(), err)
-			}
-			return nil
-		})
-	}
+	ports.serve(work, ports.main, serve(gate.Outside()))
+	ports.serve(work, ports.admin, serve(gate.Admin(operator.Admin(operators))))
 	work.Go(func() error { environments.Run(background); return nil })
 	work.Go(func() error { returnMemory(background, deployed); return nil })
 	work.Go(func() error { reopen(background); return nil })
@@ -265,20 +266,19 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		return nil
 	})
 
-	r := Ready{Driver: driver.Name(), Isolation: driver.Describe(), Keyed: access.Keyed(), MasterKey: MasterKey(d.config).String(), Took: time.Since(d.began)}
-	for _, l := range listeners {
-		r.Addresses = append(r.Addresses, "http://"+l.Addr().String())
-	}
-	ready(r)
+	ready(Ready{
+		Addresses: ports.urls, Admin: ports.adminURL, Authority: ports.authority, Driver: driver.Name(), Isolation: driver.Describe(),
+		Keyed: access.Keyed(), MasterKey: MasterKey(d.config).String(), Took: time.Since(d.began),
+	})
 	<-workers.Done() // told to stop, or a part failed
 
 	// From the outside in: no new request, then no invocation, then what they used.
 	stop()
 	drain, cancel := context.WithTimeoutCause(context.Background(), time.Duration(d.config.ShutdownTimeout), errors.New("shutdown_timeout passed"))
 	defer cancel()
-	drainErr := outside.Shutdown(drain)
+	drainErr := ports.shutdown(drain)
 	drainErr = errors.Join(drainErr, environments.Close(drain))
-	_ = outside.Close() // connections that the drain left
+	ports.close() // connections that the drain left
 	_ = inside.Close()
 	end()
 	if err := work.Wait(); err != nil && !errors.Is(err, context.Canceled) {
@@ -366,32 +366,6 @@ func Catalog(c config.Config, driver sandbox.Driver, additions *bootstrap.Additi
 	return bootstrap.New(families, bootstrap.Config{
 		AnyRuntime: c.AnyRuntime, Paths: c.RuntimePaths, Additions: additions, Images: images, Dir: dir, Getenv: os.Getenv, Usable: usable, Log: log,
 	})
-}
-
-func listen(ctx context.Context, c config.Config) (list []net.Listener, err error) {
-	addresses, err := c.Addresses()
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			for _, l := range list {
-				_ = l.Close() // the first error says more
-			}
-		}
-	}()
-	var lc net.ListenConfig
-	for i, a := range addresses {
-		l, err := lc.Listen(ctx, "tcp", a)
-		if err != nil {
-			if i > 0 && c.Loopback() {
-				continue // a machine without IPv6
-			}
-			return list, fmt.Errorf("listen on %s: %w (is another Kiln or emulator running? use --listen for another port)", a, err)
-		}
-		list = append(list, l)
-	}
-	return list, nil
 }
 
 // health is the body of /_kiln/health.

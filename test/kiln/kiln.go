@@ -113,7 +113,7 @@ func StartIn(t testing.TB, data string, args ...string) *Daemon {
 	return d
 }
 
-var readyLine = regexp.MustCompile(`(?m)^Kiln is ready at (http://\S+)`)
+var readyLine = regexp.MustCompile(`(?m)^Kiln is ready at (https?://\S+)`)
 
 // Start starts the daemon, again after Kill or Stop.
 func (d *Daemon) Start() {

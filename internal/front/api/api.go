@@ -57,6 +57,9 @@ func (d *Door) Handler(inside bool) http.Handler {
 				return lambdaapi.Call{Service: c}, err
 			}
 			c.base = "http://" + r.Host
+			if r.TLS != nil {
+				c.base = "https://" + r.Host
+			}
 			c.trace = r.Header.Get("X-Amzn-Trace-Id")
 			return lambdaapi.Call{Service: c, Verify: caller.Verify, Header: c.header, Done: c.finish}, nil
 		},

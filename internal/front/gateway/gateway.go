@@ -72,6 +72,18 @@ func (g *Gateway) handler(inside bool) http.Handler {
 	}))
 }
 
+// Admin serves a listener that has some of the operator's paths alone.
+func (g *Gateway) Admin(operator http.Handler) http.Handler {
+	return paced(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := g.access.CheckBrowser(r); err != nil {
+			f := front.Refusal(err)
+			refuse(w, r, "kiln", f.Status, f.Code, f.Message)
+			return
+		}
+		operator.ServeHTTP(w, r)
+	}))
+}
+
 // serviceOf is the service that the request was signed for, or "".
 func serviceOf(r *http.Request) string {
 	s, err := sigv4.Parse(r)

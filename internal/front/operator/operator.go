@@ -37,6 +37,9 @@ type Config struct {
 	Keys      Keys
 	Audit     *front.Audit
 	Metrics   http.Handler
+	// Watched says where health and metrics are served: Anybody, Signed, or the
+	// address of the listener that has them in place of this door.
+	Watched string
 	// Health is the JSON body of /_kiln/health.
 	Health func() any
 	// Stopping ends requests that wait for something.
@@ -44,14 +47,20 @@ type Config struct {
 	Log      *slog.Logger
 }
 
+// Whom this door shows health and metrics.
+const (
+	Anybody = ""
+	Signed  = "signed"
+)
+
 type door struct{ Config }
 
 // New returns the door's handler.
 func New(c Config) http.Handler {
 	d := &door{c}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /_kiln/health", d.health)
-	mux.Handle("GET /metrics", c.Metrics)
+	mux.HandleFunc("GET /_kiln/health", d.watched(http.HandlerFunc(d.health)))
+	mux.HandleFunc("GET /metrics", d.watched(c.Metrics))
 	mux.HandleFunc("GET /_kiln/code/{account}/{region}/{function}/{version}/{sha256}", d.code)
 	mux.HandleFunc("GET /_kiln/layers/{account}/{region}/{layer}/{version}", d.layer)
 	mux.HandleFunc("GET /_kiln/keys", d.listKeys)
@@ -60,10 +69,44 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("GET /_kiln/runtimes", d.runtimes)
 	mux.HandleFunc("POST /_kiln/runtimes/{id}", d.addRuntime)
 	mux.HandleFunc("DELETE /_kiln/runtimes/{id}", d.removeRuntime)
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		lambdaapi.WriteFault(w, &lambdaapi.Fault{Code: "NotFoundException", Status: http.StatusNotFound, Message: "Kiln serves no " + r.Method + " " + r.URL.Path})
-	})
+	mux.HandleFunc("/", d.nothing)
 	return mux
+}
+
+// Admin is the handler of the listener that has health and metrics alone.
+func Admin(c Config) http.Handler {
+	d := &door{c}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /_kiln/health", d.health)
+	mux.Handle("GET /metrics", c.Metrics)
+	mux.HandleFunc("/", d.nothing)
+	return mux
+}
+
+func (d *door) nothing(w http.ResponseWriter, r *http.Request) {
+	lambdaapi.WriteFault(w, &lambdaapi.Fault{Code: "NotFoundException", Status: http.StatusNotFound, Message: "Kiln serves no " + r.Method + " " + r.URL.Path + " here"})
+}
+
+// watched shows what there is to see of a Kiln to those whom it is for.
+func (d *door) watched(see http.Handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		switch d.Watched {
+		case Anybody:
+		case Signed:
+			c, err := d.begin(w, r, "Watch", false, nil)
+			if err == nil {
+				err = c.may(c.machine("health"))
+			}
+			if err != nil {
+				c.refuse(w, r, err)
+				return
+			}
+		default:
+			lambdaapi.WriteFault(w, &lambdaapi.Fault{Code: "NotFoundException", Status: http.StatusNotFound, Message: r.URL.Path + " is served at " + d.Watched + " (admin_listen), not here"})
+			return
+		}
+		see.ServeHTTP(w, r)
+	}
 }
 
 func (d *door) health(w http.ResponseWriter, _ *http.Request) { writeJSON(w, d.Health()) }
