@@ -3,6 +3,9 @@ package identity_test
 import (
 	"bytes"
 	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -59,6 +62,23 @@ func open(t *testing.T, dir string) (s *identity.Store, close func()) {
 			t.Error(err)
 		}
 	}
+}
+
+// holds tells whether a file in the folder has the text in it.
+func holds(t *testing.T, dir, text string) (found bool) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		found = found || bytes.Contains(b, []byte(text))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
 }
 
 func code(err error) string {
@@ -127,6 +147,14 @@ func TestKeys(t *testing.T) {
 	}
 	check("at once")
 	done()
+	for _, secret := range []string{deploySecret, readerSecret} {
+		if holds(t, dir, secret) {
+			t.Error("a secret lies on the disk in clear")
+		}
+	}
+	if !holds(t, dir, deploy.ID) {
+		t.Error("what is not sealed is not found on the disk")
+	}
 	s, done = open(t, dir)
 	check("after a restart")
 
