@@ -24,7 +24,7 @@ func (a *Access) AuthoriseWith(who lambda.Principal, action string, resource lam
 	if own && rights.All && rights.Limits == nil {
 		return nil // policies of resources only allow
 	}
-	r := &policy.Request{Action: action, Resource: resource.String(), Principal: principal(who), Keys: a.keys(who, resource, keys)}
+	r := &policy.Request{Action: action, Resource: resource.String(), Principal: principal(who), Lookup: func() policy.Keys { return a.keys(who, resource, keys) }}
 	mine := policy.Decide(r, rights.Policies...)
 	if rights.All {
 		mine = policy.Allowed

@@ -284,7 +284,7 @@ func readActions(kind Kind, actions, others *oneOrMore[string]) (p patterns, err
 		case kind == Trust && !strings.EqualFold(vendor, "sts"):
 			return p, malformed("AssumeRole policy may only specify STS AssumeRole actions.")
 		}
-		p.list = append(p.list, newPattern(action, false))
+		p.list = append(p.list, newPattern(strings.ToLower(action), false))
 	}
 	return p, nil
 }

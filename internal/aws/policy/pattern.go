@@ -1,12 +1,16 @@
 package policy
 
-import "strings"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // pattern is a text with wildcards (* and ?) and, in documents of the version that
 // has them, variables (${aws:username}).
 type pattern struct {
-	text   string
-	pieces []piece // nil where the text has no variable
+	text     string
+	expanded string  // of a text without variables
+	pieces   []piece // nil where the text has no variable
 }
 
 // piece is either text with wildcards or a variable.
@@ -19,7 +23,7 @@ type piece struct {
 
 // newPattern reads a pattern.
 func newPattern(text string, variables bool) pattern {
-	p := pattern{text: text}
+	p := pattern{text: text, expanded: wildcards.Replace(text)}
 	if !variables {
 		return p
 	}
@@ -71,7 +75,7 @@ var (
 // makes the pattern match nothing.
 func (p pattern) expand(keys Keys) (expanded string, ok bool) {
 	if p.pieces == nil {
-		return wildcards.Replace(p.text), true
+		return p.expanded, true
 	}
 	var b strings.Builder
 	for _, piece := range p.pieces {
@@ -101,42 +105,39 @@ func (p pattern) plain(keys Keys) (string, bool) {
 // glob tells whether the whole text fits an expanded pattern. It takes time in
 // proportion to the product of both lengths at most.
 func glob(pattern, text string) bool {
-	p, t := []rune(pattern), []rune(text)
-	i, j, star, from := 0, 0, -1, 0
-	for j < len(t) {
+	after, from, open := "", "", false // what follows the last anything, and what that is still to take
+	for text != "" {
+		p, n := utf8.DecodeRuneInString(pattern)
+		t, m := utf8.DecodeRuneInString(text)
 		switch {
-		case i < len(p) && p[i] == anything:
-			star, from = i, j
-			i++
-		case i < len(p) && (p[i] == anyone || p[i] == t[j]):
-			i++
-			j++
-		case star >= 0:
-			from++
-			i, j = star+1, from
+		case p == anything:
+			pattern = pattern[n:]
+			after, from, open = pattern, text, true
+		case n > 0 && (p == anyone || p == t && pattern[:n] == text[:m]):
+			pattern, text = pattern[n:], text[m:]
+		case open:
+			_, m = utf8.DecodeRuneInString(from)
+			from = from[m:]
+			pattern, text = after, from
 		default:
 			return false
 		}
 	}
-	for i < len(p) && p[i] == anything {
-		i++
-	}
-	return i == len(p)
+	return strings.Trim(pattern, string(anything)) == ""
 }
 
 // match asks each pattern. fits compares an expanded one with the value.
-func (p patterns) match(value string, keys Keys, fits func(expanded, value string) bool) bool {
+func (p patterns) match(value string, r *Request, fits func(expanded, value string) bool) bool {
 	for _, pattern := range p.list {
-		if expanded, ok := pattern.expand(keys); ok && fits(expanded, value) {
+		expanded, ok := pattern.expanded, true
+		if pattern.pieces != nil {
+			expanded, ok = pattern.expand(r.keys())
+		}
+		if ok && fits(expanded, value) {
 			return !p.negated
 		}
 	}
 	return p.negated
-}
-
-// matchAction does not mind the case.
-func matchAction(expanded, action string) bool {
-	return glob(strings.ToLower(expanded), strings.ToLower(action))
 }
 
 // arnParts is how many parts an ARN has; the last may hold further colons.
@@ -148,14 +149,19 @@ func matchARN(expanded, arn string) bool {
 	if expanded == string(anything) {
 		return true
 	}
-	want, have := strings.SplitN(expanded, ":", arnParts), strings.SplitN(arn, ":", arnParts)
-	if len(have) < arnParts {
+	if strings.Count(arn, ":") < arnParts-1 {
 		return glob(expanded, arn)
 	}
-	for i, part := range want {
-		if !glob(part, have[i]) {
+	for range arnParts - 1 {
+		want, more, found := strings.Cut(expanded, ":")
+		have, rest, _ := strings.Cut(arn, ":")
+		if !glob(want, have) {
 			return false
 		}
+		if !found {
+			return true
+		}
+		expanded, arn = more, rest
 	}
-	return true
+	return glob(expanded, arn)
 }

@@ -16,7 +16,7 @@ type Document struct {
 
 type statement struct {
 	deny       bool
-	actions    patterns
+	actions    patterns // in lower case
 	resources  patterns
 	principals *principals // nil in a policy of an identity
 	conditions []condition
@@ -41,7 +41,16 @@ type Request struct {
 	Action    string // such as lambda:InvokeFunction
 	Resource  string // an ARN
 	Principal Principal
-	Keys      Keys // of conditions
+	Keys      Keys // of conditions and variables
+	// Lookup, if not nil, makes Keys once a policy asks for one: most never do.
+	Lookup func() Keys
+}
+
+func (r *Request) keys() Keys {
+	if r.Lookup != nil {
+		r.Keys, r.Lookup = r.Lookup(), nil
+	}
+	return r.Keys
 }
 
 // Principal is who wants it, as policies of resources name them.
@@ -64,24 +73,25 @@ const (
 
 // Decide asks the documents of an identity, or the one of a resource.
 func Decide(r *Request, documents ...Document) (d Decision) {
+	action := strings.ToLower(r.Action)
 	for _, document := range documents {
 		for i := range document.statements {
-			d = max(d, document.statements[i].decide(r))
+			d = max(d, document.statements[i].decide(r, action))
 		}
 	}
 	return d
 }
 
-func (s *statement) decide(r *Request) Decision {
+func (s *statement) decide(r *Request, action string) Decision {
 	named := Allowed
 	if s.principals != nil {
 		named = s.principals.match(r.Principal)
 	}
-	if named == Silent || !s.actions.match(r.Action, nil, matchAction) || !s.resources.match(r.Resource, r.Keys, matchARN) {
+	if named == Silent || !s.actions.match(action, r, glob) || !s.resources.match(r.Resource, r, matchARN) {
 		return Silent
 	}
 	for i := range s.conditions {
-		if !s.conditions[i].match(r.Keys) {
+		if !s.conditions[i].match(r.keys()) {
 			return Silent
 		}
 	}

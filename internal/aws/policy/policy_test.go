@@ -3,6 +3,7 @@ package policy_test
 import (
 	"encoding/json"
 	"errors"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -288,6 +289,23 @@ func TestDecideProperties(t *testing.T) {
 		}
 		if got := policy.Decide(&policy.Request{Action: "lambda:GetFunction", Resource: function + "f"}, documents...); got != want {
 			t.Fatalf("got %d, want %d", got, want)
+		}
+	})
+}
+
+// Wildcards take what a regular expression takes.
+func TestWildcardProperties(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		pattern := rapid.StringOfN(rapid.SampledFrom([]rune("ab*?é")), 0, 8, -1).Draw(t, "pattern")
+		text := rapid.StringOfN(rapid.SampledFrom([]rune("abé")), 0, 8, -1).Draw(t, "text")
+		like := regexp.MustCompile("^" + strings.NewReplacer("*", ".*", "?", ".").Replace(pattern) + "$")
+		d, err := policy.Parse(policy.Identity, []byte(`{"Version":"2012-10-17","Statement":`+allow("*", function+pattern)+`}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := policy.Decide(&policy.Request{Action: "lambda:GetFunction", Resource: function + text}, d) == policy.Allowed; got != like.MatchString(text) {
+			t.Fatalf("%q takes %q: %v", pattern, text, got)
 		}
 	})
 }
