@@ -23,6 +23,14 @@ var notes string
 //go:embed notes_logs.md
 var logsNotes string
 
+// iamNotes and stsNotes are those of the parts about IAM and STS.
+var (
+	//go:embed notes_iam.md
+	iamNotes string
+	//go:embed notes_sts.md
+	stsNotes string
+)
+
 // writeCompatibility writes docs/compatibility.md: every operation of every
 // service, and whether its door has a method for it.
 func writeCompatibility(models []*model, aws string) error {
@@ -43,7 +51,11 @@ func writeCompatibility(models []*model, aws string) error {
 			}
 			fmt.Fprintf(rows, "| %s | `%s` | %s |\n", name, m.service.request(m.Operations[name]), state)
 		}
-		fmt.Fprintf(b, "\n# %s\n\nKiln serves %d of the %d operations of the AWS %s API. Every other one answers\n501 `NotImplementedException`. Requests are checked against AWS's own model.\n\n", m.service.title, count, len(m.Operations), m.service.title)
+		refusal := "NotImplementedException"
+		if m.service.query {
+			refusal = "NotImplemented"
+		}
+		fmt.Fprintf(b, "\n# %s\n\nKiln serves %d of the %d operations of the AWS %s API. Every other one answers\n501 `%s`. Requests are checked against AWS's own model.\n\n", m.service.title, count, len(m.Operations), m.service.title, refusal)
 		b.WriteString(strings.TrimSpace(m.service.notes) + "\n\n## Operations of " + m.service.title + "\n\n| operation | request | served |\n|---|---|---|\n")
 		b.Write(rows.Bytes())
 	}

@@ -1,6 +1,6 @@
-// Command generate turns the vendored models of the Lambda API and of CloudWatch
-// Logs into the packages internal/aws/lambdaapi and logsapi, and into
-// docs/compatibility.md. It is run by
+// Command generate turns the vendored models of the Lambda API, CloudWatch Logs, IAM
+// and STS into the packages internal/aws/lambdaapi, logsapi, iamapi and stsapi, and
+// into docs/compatibility.md. It is run by
 //
 //	go generate ./internal/aws/...
 //

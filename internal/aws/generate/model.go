@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -14,6 +13,7 @@ import (
 // model is the part of AWS's model format that the services use.
 type model struct {
 	service    service
+	Metadata   struct{ APIVersion, XMLNamespace string }
 	Operations map[string]*operation
 	Shapes     map[string]*shape
 }
@@ -100,11 +100,6 @@ func load(path string, of service) (*model, error) {
 		s.name = goName(name)
 		for i := range s.Enum { // a rule prints it between brackets
 			s.Enum[i] = strings.TrimSpace(s.Enum[i])
-		}
-		if s.Pattern != "" && lookaround[s.Pattern] == "" {
-			if _, err := regexp.Compile(`^(?:` + s.Pattern + `)$`); err != nil {
-				return nil, fmt.Errorf("the pattern of %s needs a matcher written by hand: %w", name, err)
-			}
 		}
 	}
 	for name, op := range m.Operations {
@@ -210,6 +205,9 @@ func (m *model) goType(name string) string {
 	case "string", "integer", "long", "double", "boolean":
 		return "*" + m.element(name)
 	case "timestamp":
+		if m.service.query {
+			return "*time.Time"
+		}
 		return "*Epoch"
 	case "blob":
 		return "[]byte"

@@ -81,6 +81,14 @@ var lookaround = map[string]string{
 	`[0-9A-Za-z\.\-_]*(?<!\.)`:                  "matchS3Bucket",
 }
 
+// worded are patterns whose violation the service words in a way of its own, which
+// begins "The specified value for <member> is invalid."
+var worded = map[string]string{
+	`[\w+=,.@-]+`: "It must contain only alphanumeric characters and/or the following: +=,.@_-",
+	`(\u002F)|(\u002F[\u0021-\u007E]+\u002F)`: "It must begin and end with / and contain only alphanumeric characters and/or / characters.",
+	`((/[A-Za-z0-9\.,\+@=_-]+)*)/`:            "It must begin and end with / and contain only alphanumeric characters and/or / characters.",
+}
+
 // unmodelled are codes that the service answers but its model does not list,
 // with their status and the name of their message member.
 var unmodelled = []struct {

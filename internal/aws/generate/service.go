@@ -11,6 +11,7 @@ type service struct {
 	built      []string // operations to make code for; nil: all
 	events     []string // structures that only event streams carry
 	epochs     bool     // times travel as seconds since 1970
+	query      bool     // the protocol is query: forms in, XML out
 	invalid    string   // the exception for violated constraints; "": ValidationException
 	notes      string   // the part of the documentation that people write
 	request    func(*operation) string
@@ -53,5 +54,23 @@ var services = []service{
 			{"decode.gen.go", writeDecodeJSON},
 			{"validate.gen.go", writeValidate},
 		},
+	},
+	{
+		model: "iam.json", pkg: "iamapi", title: "IAM", dir: "iam", notes: iamNotes, query: true,
+		built: []string{
+			"CreateRole", "GetRole", "ListRoles", "UpdateRole", "UpdateRoleDescription", "UpdateAssumeRolePolicy", "DeleteRole",
+			"TagRole", "UntagRole", "ListRoleTags", "PutRolePermissionsBoundary", "DeleteRolePermissionsBoundary", "CreateServiceLinkedRole",
+			"PutRolePolicy", "GetRolePolicy", "ListRolePolicies", "DeleteRolePolicy",
+			"AttachRolePolicy", "DetachRolePolicy", "ListAttachedRolePolicies", "ListInstanceProfilesForRole",
+			"CreatePolicy", "GetPolicy", "ListPolicies", "DeletePolicy", "TagPolicy", "UntagPolicy", "ListPolicyTags", "ListEntitiesForPolicy",
+			"CreatePolicyVersion", "GetPolicyVersion", "ListPolicyVersions", "SetDefaultPolicyVersion", "DeletePolicyVersion",
+			"ListAccountAliases", "GetUser",
+		},
+		invalid: "ValidationError", request: queryRequest, files: queryFiles,
+	},
+	{
+		model: "sts.json", pkg: "stsapi", title: "STS", dir: "sts", notes: stsNotes, query: true,
+		built:   []string{"AssumeRole", "GetAccessKeyInfo", "GetCallerIdentity"},
+		invalid: "ValidationError", request: queryRequest, files: queryFiles,
 	},
 }

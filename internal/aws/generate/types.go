@@ -11,6 +11,9 @@ func writeTypes(m *model, b *bytes.Buffer) {
 		b.WriteString("import \"kiln/internal/aws/wire\"\n\n")
 		b.WriteString("// Epoch is a time that travels as seconds since 1970. Times that travel as text\n// are strings; ISO8601 makes them.\ntype Epoch = wire.Epoch\n\n")
 	}
+	if m.service.query {
+		b.WriteString("import \"time\"\n\n")
+	}
 	role := map[string]string{}
 	for _, op := range m.operations() {
 		role[m.input(op).name] = "is the input of " + op.Name + "."
@@ -30,26 +33,36 @@ func writeTypes(m *model, b *bytes.Buffer) {
 		fmt.Fprintf(b, "// %s %s\ntype %s struct {\n", s.name, doc, s.name)
 		for _, mb := range s.Members {
 			tag := `json:"` + mb.wire() + `,omitzero"`
-			if mb.Location != "" || s.Payload == mb.Name {
+			switch {
+			case m.service.query && mb.wire() == mb.field():
+				tag = ""
+			case m.service.query:
+				tag = `query:"` + mb.wire() + `"`
+			case mb.Location != "" || s.Payload == mb.Name:
 				tag = `json:"-"`
 			}
 			if m.Shapes[mb.Shape].Sensitive {
 				tag += ` aws:"sensitive"`
 			}
-			fmt.Fprintf(b, "%s %s `%s`%s\n", mb.field(), m.goType(mb.Shape), tag, m.comment(s, mb))
+			if tag != "" {
+				tag = "`" + strings.TrimSpace(tag) + "`"
+			}
+			fmt.Fprintf(b, "%s %s %s%s\n", mb.field(), m.goType(mb.Shape), tag, m.comment(s, mb))
 		}
 		b.WriteString("}\n\n")
 	}
-	b.WriteString("// Several operations answer with the same structure, and some with nothing.\ntype (\n")
+	others := new(bytes.Buffer)
 	for _, op := range m.operations() {
 		switch out := m.output(op); {
 		case out == nil:
-			fmt.Fprintf(b, "%sOutput struct{}\n", op.Name)
+			fmt.Fprintf(others, "%sOutput struct{}\n", op.Name)
 		case out.name != op.Name+"Output":
-			fmt.Fprintf(b, "%sOutput = %s\n", op.Name, out.name)
+			fmt.Fprintf(others, "%sOutput = %s\n", op.Name, out.name)
 		}
 	}
-	b.WriteString(")\n")
+	if others.Len() > 0 {
+		fmt.Fprintf(b, "// Several operations answer with the same structure, and some with nothing.\ntype (\n%s)\n", others)
+	}
 }
 
 // comment tells a reader what the type alone does not.

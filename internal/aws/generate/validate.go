@@ -3,9 +3,12 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"kiln/internal/aws/wire"
 )
 
 // writeValidate writes the model's constraints as static tables, which cost a
@@ -165,6 +168,11 @@ func (v *validation) pattern(name, source string) string {
 	v.tables[variable] = "wire.Pattern{Source: " + quoted
 	if matcher := lookaround[source]; matcher != "" {
 		v.tables[variable] += ", Match: " + matcher
+	} else if _, err := regexp.Compile(wire.RE2(source)); err != nil {
+		panic("the pattern of " + name + " needs a matcher written by hand: " + err.Error())
+	}
+	if says := worded[source]; says != "" {
+		v.tables[variable] += fmt.Sprintf(", Says: %q", says)
 	}
 	v.tables[variable] += "}"
 	return variable

@@ -34,6 +34,8 @@ type Size struct{ Min, Max int }
 // compiled when it is first needed: a process that serves no request pays nothing.
 type Pattern struct {
 	Source string
+	// Says replaces the rule in the words of services that have their own.
+	Says string
 	// Match replaces a Source that RE2 cannot express.
 	Match func(string) bool
 
@@ -45,8 +47,15 @@ func (p *Pattern) match(s string) bool {
 	if p.Match != nil {
 		return p.Match(s)
 	}
-	p.once.Do(func() { p.compiled = regexp.MustCompile(`^(?:` + p.Source + `)$`) })
+	p.once.Do(func() { p.compiled = regexp.MustCompile(RE2(p.Source)) })
 	return p.compiled.MatchString(s)
+}
+
+var unicodeEscape = regexp.MustCompile(`\\u([0-9A-Fa-f]{4,6})`)
+
+// RE2 is a pattern of a model, for the whole of a value, as Go writes it.
+func RE2(source string) string {
+	return `^(?:` + unicodeEscape.ReplaceAllString(source, `\x{$1}`) + `)$`
 }
 
 // Violations collects every broken constraint of one request, in AWS's words.
@@ -55,12 +64,16 @@ func (p *Pattern) match(s string) bool {
 type Violations struct {
 	Code string // of the exception; "": ValidationException
 	list []string
+	said string // in words of their own; where it is all, it is the message
 }
 
 // Err returns one exception for all of them, or nil.
 func (v *Violations) Err() error {
 	if len(v.list) == 0 {
 		return nil
+	}
+	if len(v.list) == 1 && v.said != "" {
+		return &Fault{Code: cmp.Or(v.Code, "ValidationException"), Status: http.StatusBadRequest, Message: v.said}
 	}
 	plural := "s"
 	if len(v.list) == 1 {
@@ -87,6 +100,9 @@ func (v *Violations) Text(s *string, rule *Text, prefix, name string) {
 	}
 	for _, broken := range rule.broken(*s) {
 		v.add(*s, rule.Sensitive, prefix, name, broken)
+		if rule.Pattern != nil && rule.Pattern.Says != "" && broken == rule.pattern() {
+			v.said = "The specified value for " + name + " is invalid. " + rule.Pattern.Says
+		}
 	}
 }
 
