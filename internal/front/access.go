@@ -1,6 +1,6 @@
 // Package front holds what all doors share: who may come in. Its folders are the
 // doors themselves: gateway (the one port, and where a request goes), api (the
-// Lambda API), logs (CloudWatch Logs) and operator (health, metrics, and what
+// Lambda API), logs (CloudWatch Logs), iam and sts, and operator (health, metrics, and what
 // Kiln's own commands need).
 package front
 
@@ -54,7 +54,13 @@ type Identities interface {
 	Keyed() bool
 	Credential(accessKey string) (identity.Credential, bool)
 	Rights(accessKey string) (identity.Rights, bool)
-	RolePolicies(account lambda.AccountID, name string) ([]policy.Document, bool)
+	// Session is Credential for what has a token, such as a session of a role.
+	Session(accessKey, token string) (identity.Credential, bool)
+	// RoleByARN, RoleRights and RoleTrusts are about roles; the first is nil and the
+	// second not ok of one that nobody made here.
+	RoleByARN(arn string) *identity.Role
+	RoleRights(arn string) (identity.Rights, bool)
+	RoleTrusts(r *identity.Role, request *policy.Request) policy.Decision
 }
 
 // Access decides which requests come in, and what their callers may do. It is safe
@@ -73,9 +79,12 @@ type nobody struct{}
 func (nobody) Keyed() bool                                   { return false }
 func (nobody) Credential(string) (identity.Credential, bool) { return identity.Credential{}, false }
 func (nobody) Rights(string) (identity.Rights, bool)         { return identity.Rights{}, false }
-func (nobody) RolePolicies(lambda.AccountID, string) ([]policy.Document, bool) {
-	return nil, false
+func (nobody) RoleByARN(string) *identity.Role               { return nil }
+func (nobody) RoleRights(string) (identity.Rights, bool)     { return identity.Rights{}, false }
+func (nobody) Session(string, string) (identity.Credential, bool) {
+	return identity.Credential{}, false
 }
+func (nobody) RoleTrusts(*identity.Role, *policy.Request) policy.Decision { return policy.Silent }
 
 // linkKey begins the keys that sign the links which Kiln makes, such as
 // Code.Location. The account whose link it is follows.
@@ -151,6 +160,9 @@ func (a *Access) Authenticate(r *http.Request, inside bool) (Caller, error) {
 		return unproven, sigv4.BadRegion()
 	}
 	credential, known := a.credential(s.AccessKey)
+	if !known && s.SessionToken != "" {
+		credential, known = a.config.Identities.Session(s.AccessKey, s.SessionToken)
+	}
 	switch {
 	case known && subtle.ConstantTimeCompare([]byte(s.SessionToken), []byte(credential.Token)) != 1:
 		return unproven, sigv4.UnknownKey()
@@ -210,6 +222,12 @@ func cameFrom(who lambda.Principal, r *http.Request) lambda.Principal {
 // maxRegion bounds a region's name, in characters.
 const maxRegion = 32
 
+// Account finds whose an access key is.
+func (a *Access) Account(accessKey string) (lambda.AccountID, bool) {
+	c, ok := a.credential(accessKey)
+	return c.Principal.Account, ok
+}
+
 // validRegion tells whether a region can be part of names.
 func validRegion(s string) bool {
 	return len(s) <= maxRegion && !strings.ContainsFunc(s, func(c rune) bool { return c != '-' && (c < '0' || c > '9') && (c < 'a' || c > 'z') })
@@ -230,6 +248,10 @@ func (a *Access) Issue(fn *lambda.Function, id string) environment.Credentials {
 	}
 	role := fn.Settings.Role
 	name := role[strings.LastIndexByte(role, '/')+1:]
+	roleID := "AROA" + strings.TrimPrefix(c.AccessKeyID, "ASIA")
+	if r := a.config.Identities.RoleByARN(role); r != nil {
+		roleID = r.ID
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.environments[c.AccessKeyID] = identity.Credential{
@@ -237,7 +259,7 @@ func (a *Access) Issue(fn *lambda.Function, id string) environment.Credentials {
 			Account:     fn.ARN.Account,
 			AccessKey:   c.AccessKeyID,
 			ARN:         "arn:aws:sts::" + string(fn.ARN.Account) + ":assumed-role/" + name + "/" + string(fn.ARN.Name),
-			UserID:      "AROA" + strings.TrimPrefix(c.AccessKeyID, "ASIA") + ":" + string(fn.ARN.Name),
+			UserID:      roleID + ":" + string(fn.ARN.Name),
 			Role:        role,
 			Environment: id,
 		},

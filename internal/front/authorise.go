@@ -21,7 +21,7 @@ func (a *Access) Authorise(who lambda.Principal, action string, resource lambda.
 func (a *Access) AuthoriseWith(who lambda.Principal, action string, resource lambda.ARN, keys policy.Keys) error {
 	rights := a.rights(who)
 	own := who.Account == resource.Owner()
-	if own && rights.All && rights.Limits == nil {
+	if own && rights.All && rights.Limits == nil && rights.Boundary == nil {
 		return nil // policies of resources only allow
 	}
 	r := &policy.Request{Action: action, Resource: resource.String(), Principal: principal(who), Lookup: func() policy.Keys { return a.keys(who, resource, keys) }}
@@ -29,20 +29,17 @@ func (a *Access) AuthoriseWith(who lambda.Principal, action string, resource lam
 	if rights.All {
 		mine = policy.Allowed
 	}
-	limit := policy.Allowed
-	if rights.Limits != nil {
-		limit = policy.Decide(r, rights.Limits...)
-	}
+	limit, limits := within(r, rights)
 	theirs := a.resourceAllows(r, resource)
 	switch {
 	case mine == policy.Denied:
 		return denied(who, r, "with an explicit deny in an identity-based policy")
 	case limit == policy.Denied:
-		return denied(who, r, "with an explicit deny in a session policy")
+		return denied(who, r, "with an explicit deny in a "+limits)
 	case theirs == policy.Denied:
 		return denied(who, r, "with an explicit deny in a resource-based policy")
 	case limit != policy.Allowed:
-		return denied(who, r, "because no session policy allows the "+action+" action")
+		return denied(who, r, "because no "+limits+" allows the "+action+" action")
 	case who.Account == "" && theirs == policy.Allowed, // a service, or anybody
 		own && (mine == policy.Allowed || theirs == policy.Allowed),
 		mine == policy.Allowed && theirs >= policy.Delegated:
@@ -51,6 +48,57 @@ func (a *Access) AuthoriseWith(who lambda.Principal, action string, resource lam
 		return denied(who, r, "because no resource-based policy allows the "+action+" action")
 	}
 	return denied(who, r, "because no identity-based policy allows the "+action+" action")
+}
+
+// within asks what limits the rights, and says which of it decides.
+func within(r *policy.Request, rights identity.Rights) (policy.Decision, string) {
+	if rights.Limits != nil {
+		if d := policy.Decide(r, rights.Limits...); d != policy.Allowed {
+			return d, "session policy"
+		}
+	}
+	if rights.Boundary != nil {
+		return policy.Decide(r, rights.Boundary...), "permissions boundary"
+	}
+	return policy.Allowed, ""
+}
+
+// AuthoriseAssume decides whether a caller may have a session of the role: its trust
+// policy must allow the caller, or the caller's account, whose policies then do.
+func (a *Access) AuthoriseAssume(who lambda.Principal, role *identity.Role, keys policy.Keys) error {
+	const action = "sts:AssumeRole"
+	rights, arn := a.rights(who), role.ARN()
+	r := &policy.Request{Action: action, Resource: arn.String(), Principal: principal(who), Keys: a.keys(who, arn, keys)}
+	mine := policy.Decide(r, rights.Policies...)
+	if rights.All {
+		mine = policy.Allowed
+	}
+	limit, _ := within(r, rights)
+	theirs := a.config.Identities.RoleTrusts(role, r)
+	switch {
+	case mine == policy.Denied, theirs == policy.Denied, limit != policy.Allowed:
+	case theirs != policy.Silent && mine == policy.Allowed, theirs == policy.Allowed && who.Account == role.Account:
+		return nil
+	}
+	return NotAssumable(who, arn.String())
+}
+
+// NotAssumable is the refusal of a session, also of a role that there is not: who
+// may not have one need not know.
+func NotAssumable(who lambda.Principal, role string) error {
+	return lambda.AccessDenied("User: %s is not authorized to perform: sts:AssumeRole on resource: %s", who.ARN, role)
+}
+
+// RoleFor reports whether there is a role of that ARN here, and whether it trusts
+// the service, such as lambda.amazonaws.com.
+func (a *Access) RoleFor(service, arn string) (known, trusts bool) {
+	role := a.config.Identities.RoleByARN(arn)
+	if role == nil {
+		return false, false
+	}
+	who := lambda.Principal{Service: service}
+	r := &policy.Request{Action: "sts:AssumeRole", Resource: arn, Principal: principal(who), Keys: a.keys(who, role.ARN(), nil)}
+	return true, a.config.Identities.RoleTrusts(role, r) == policy.Allowed
 }
 
 func denied(who lambda.Principal, r *policy.Request, why string) error {
@@ -67,7 +115,7 @@ func denied(who lambda.Principal, r *policy.Request, why string) error {
 // Unrestricted tells whether no policy says what the caller may do in its account.
 func (a *Access) Unrestricted(who lambda.Principal) bool {
 	rights := a.rights(who)
-	return rights.All && rights.Limits == nil
+	return rights.All && rights.Limits == nil && rights.Boundary == nil
 }
 
 // rights are what the caller may do in its own account, and what of another's it
@@ -79,18 +127,13 @@ func (a *Access) rights(who lambda.Principal) identity.Rights {
 	case !a.Keyed(), who.ARN == lambda.RootARN(who.Account):
 		return identity.Rights{All: true}
 	case who.Environment != "":
-		return a.roleRights(who)
+		var rights identity.Rights // none of a role that Kiln does not know
+		if role, _ := identity.ParseRoleARN(who.Role); role.Account == who.Account {
+			rights, _ = a.config.Identities.RoleRights(who.Role)
+		}
+		return rights
 	}
 	rights, _ := a.config.Identities.Rights(who.AccessKey) // none of a key that was revoked
-	return rights
-}
-
-// roleRights are those of a function, which are its role's.
-func (a *Access) roleRights(who lambda.Principal) (rights identity.Rights) {
-	part := strings.Split(who.Role, ":")
-	if len(part) == 6 && part[4] == string(who.Account) {
-		rights.Policies, _ = a.config.Identities.RolePolicies(who.Account, part[5][strings.LastIndexByte(part[5], '/')+1:])
-	}
 	return rights
 }
 

@@ -30,9 +30,17 @@ func (p people) Rights(id string) (identity.Rights, bool) {
 	return r, ok
 }
 
-func (p people) RolePolicies(account lambda.AccountID, name string) ([]policy.Document, bool) {
-	d, ok := p.roles[string(account)+"/"+name]
-	return d, ok
+func (p people) RoleRights(arn string) (identity.Rights, bool) {
+	d, ok := p.roles[arn]
+	return identity.Rights{Policies: d}, ok
+}
+
+func (people) Session(string, string) (identity.Credential, bool) {
+	return identity.Credential{}, false
+}
+func (people) RoleByARN(string) *identity.Role { return nil }
+func (people) RoleTrusts(*identity.Role, *policy.Request) policy.Decision {
+	return policy.Silent
 }
 
 func parse(t testing.TB, text string) policy.Document {
@@ -71,7 +79,7 @@ func TestAuthorise(t *testing.T) {
 				"session": {All: true, Limits: []policy.Document{readers}},
 				"home":    {Policies: []policy.Document{parse(t, `{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"IpAddress":{"aws:SourceIp":"10.0.0.0/8"},"StringEquals":{"aws:ResourceTag/team":"blue"}}}`)}},
 			},
-			roles: map[string][]policy.Document{"123456789012/r": {readers}},
+			roles: map[string][]policy.Document{"arn:aws:iam::123456789012:role/r": {readers}, "arn:aws:iam::123456789012:role/path/r": {readers}, "arn:aws:iam::210987654321:role/r": {readers}},
 		},
 		Policy: func(arn lambda.ARN) lambda.Policy {
 			switch arn.String() {

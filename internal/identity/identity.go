@@ -29,17 +29,27 @@ const global lambda.Region = "global"
 
 // Store is safe for concurrent use.
 type Store struct {
-	sealer Sealer
-	keys   keys
+	sealer   Sealer
+	keys     keys
+	roles    roles
+	sessions sessions
 }
 
 // New returns an empty store.
 func New(st state.State, sealer Sealer) *Store {
-	return &Store{sealer: sealer, keys: keys{table: table.New[Key](st, "key"), byID: map[string]*credential{}}}
+	return &Store{
+		sealer: sealer, keys: keys{table: table.New[Key](st, "key"), byID: map[string]*credential{}},
+		roles: newRoles(st), sessions: sessions{byKey: map[string]*known{}},
+	}
 }
 
 // Open loads everything.
-func (s *Store) Open(ctx context.Context) error { return s.openKeys(ctx) }
+func (s *Store) Open(ctx context.Context) error {
+	if err := s.roles.open(ctx); err != nil {
+		return err
+	}
+	return s.openKeys(ctx)
+}
 
 // Credential is what a request may be signed with.
 type Credential struct {
@@ -50,11 +60,12 @@ type Credential struct {
 }
 
 // Rights are what an identity may do: what Policies allow and, where there are
-// Limits, what those allow too.
+// Limits or a Boundary, what those allow too.
 type Rights struct {
 	All      bool // in its own account
 	Policies []policy.Document
 	Limits   []policy.Document // of a session; nil for none
+	Boundary []policy.Document // of a role; nil for none
 }
 
 // Credential finds what the access key id stands for.
@@ -71,7 +82,7 @@ func (s *Store) Credential(accessKey string) (Credential, bool) {
 func (s *Store) Rights(accessKey string) (Rights, bool) {
 	c, ok := s.keys.find(accessKey)
 	if !ok {
-		return Rights{}, false
+		return s.sessionRights(accessKey)
 	}
 	return c.rights, true
 }
