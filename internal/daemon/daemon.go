@@ -29,8 +29,10 @@ import (
 	"kiln/internal/front"
 	"kiln/internal/front/api"
 	"kiln/internal/front/gateway"
+	"kiln/internal/front/iam"
 	frontlogs "kiln/internal/front/logs"
 	"kiln/internal/front/operator"
+	"kiln/internal/front/sts"
 	"kiln/internal/identity"
 	"kiln/internal/invoke"
 	"kiln/internal/lambda"
@@ -228,7 +230,11 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		Health:  func() any { return d.health(dir, driver, functions) },
 		Watched: d.watched(ports),
 	}
-	gate := gateway.New(access, gateway.Doors{"lambda": door.Handler, "logs": cloudWatch.Handler}, operator.New(operators))
+	gate := gateway.New(access, gateway.Doors{
+		"lambda": door.Handler, "logs": cloudWatch.Handler,
+		"iam": iam.New(iam.Config{Access: access, Identities: identities, Audit: audit, Admit: requests, Log: d.log}).Handler,
+		"sts": sts.New(sts.Config{Access: access, Identities: identities, Audit: audit, Admit: requests, Log: d.log}).Handler,
+	}, operator.New(operators))
 	quiet := slog.NewLogLogger(d.log.Handler(), slog.LevelDebug)
 	serve := func(h http.Handler) *http.Server {
 		return &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: maxHeader, ErrorLog: quiet}

@@ -18,6 +18,9 @@ func (c *call) CreateFunction(ctx context.Context, in *lambdaapi.CreateFunctionI
 	if err == nil {
 		err = c.mayUse(in.Role, in.Layers)
 	}
+	if err == nil {
+		err = c.checkRole(in.Role)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -247,6 +250,9 @@ func (c *call) UpdateFunctionConfiguration(ctx context.Context, in *lambdaapi.Up
 	arn, err := c.functionWith(in.FunctionName, nil, configurationKeys(in.Layers, nil, nil))
 	if err == nil {
 		err = c.mayUse(in.Role, in.Layers)
+	}
+	if err == nil {
+		err = c.checkRole(in.Role)
 	}
 	if err != nil {
 		return nil, err

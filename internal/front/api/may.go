@@ -86,6 +86,22 @@ func (c *call) mayUse(role *string, layers []string) error {
 	return nil
 }
 
+// checkRole refuses a role that Kiln knows and that Lambda may not assume. One that
+// it does not know is kept: those who develop write any.
+func (c *call) checkRole(role *string) error {
+	if role == nil {
+		return nil
+	}
+	known, trusts := c.door.Access.RoleFor("lambda.amazonaws.com", *role)
+	switch {
+	case known && !trusts:
+		return lambda.InvalidParameter("The role defined for the function cannot be assumed by Lambda.")
+	case !known && c.door.Access.Keyed():
+		c.door.Log.Warn("a function's role is none that was made here: its credentials may do nothing; create it with IAM's CreateRole", "role", *role)
+	}
+	return nil
+}
+
 // roleARN is a role's, as a request names it.
 type roleARN string
 

@@ -5,10 +5,12 @@ package operator
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"log/slog"
 	"net/http"
+	"strconv"
 
 	"kiln/internal/aws/lambdaapi"
 	"kiln/internal/front"
@@ -108,6 +110,89 @@ func (d *door) watched(see http.Handler) http.HandlerFunc {
 }
 
 func (d *door) health(w http.ResponseWriter, _ *http.Request) { writeJSON(w, d.Health()) }
+
+// code serves a package to whoever has the link that GetFunction made.
+func (d *door) code(w http.ResponseWriter, r *http.Request) {
+	caller, err := d.authenticate(r)
+	if err != nil {
+		d.refuse(w, r, err)
+		return
+	}
+	sha256, err := base64.RawURLEncoding.DecodeString(r.PathValue("sha256"))
+	arn := lambda.FunctionARN{
+		Scope:     scope(r),
+		Name:      lambda.FunctionName(r.PathValue("function")),
+		Qualifier: lambda.Qualifier(r.PathValue("version")),
+	}
+	if err == nil {
+		err = d.Access.Authorise(caller.Principal, "lambda:GetFunction", arn)
+	}
+	if err != nil {
+		d.refuse(w, r, err)
+		return
+	}
+	f, err := d.Functions.Get(arn)
+	if err != nil || f.Code.SHA256 != string(sha256) {
+		d.refuse(w, r, lambda.NotFound("The package is no longer the function's. Call GetFunction again for a new link."))
+		return
+	}
+	d.send(w, r, f.Code, string(arn.Name))
+}
+
+// layer serves a layer version to whoever has the link that GetLayerVersion made.
+func (d *door) layer(w http.ResponseWriter, r *http.Request) {
+	caller, err := d.authenticate(r)
+	if err != nil {
+		d.refuse(w, r, err)
+		return
+	}
+	version, err := strconv.ParseInt(r.PathValue("version"), 10, 64)
+	if err != nil {
+		d.refuse(w, r, lambda.InvalidParameter("%q is not a version of a layer", r.PathValue("version")))
+		return
+	}
+	arn := lambda.LayerVersionARN{LayerARN: lambda.LayerARN{Scope: scope(r), Name: lambda.LayerName(r.PathValue("layer"))}, Version: version}
+	var v *lambda.LayerVersion
+	if err = d.Access.Authorise(caller.Principal, "lambda:GetLayerVersion", arn); err == nil {
+		v, err = d.Functions.LayerVersion(caller.Principal, arn)
+	}
+	if err != nil {
+		d.refuse(w, r, err)
+		return
+	}
+	d.send(w, r, v.Code, string(arn.Name)+"-"+strconv.FormatInt(version, 10))
+}
+
+// scope is where the link's resource is.
+func scope(r *http.Request) lambda.Scope {
+	return lambda.Scope{Account: lambda.AccountID(r.PathValue("account")), Region: lambda.Region(r.PathValue("region"))}
+}
+
+// send answers with a package.
+func (d *door) send(w http.ResponseWriter, r *http.Request, code lambda.Code, name string) {
+	zip, size, err := d.Packages.Zip(r.Context(), code)
+	if err != nil {
+		d.refuse(w, r, err)
+		return
+	}
+	defer zip.Close()
+	h := w.Header()
+	h.Set("Content-Type", "application/zip")
+	h.Set("Content-Length", strconv.FormatInt(size, 10))
+	h.Set("Content-Disposition", `attachment; filename="`+name+`.zip"`)
+	if _, err := io.Copy(w, zip); err != nil {
+		d.Log.Warn("a package was not sent whole", "path", r.URL.Path, "error", err)
+	}
+}
+
+// authenticate verifies a request without a body.
+func (d *door) authenticate(r *http.Request) (front.Caller, error) {
+	caller, err := d.Access.Authenticate(r, false)
+	if err == nil && caller.Verify != nil {
+		err = caller.Verify(nil)
+	}
+	return caller, err
+}
 
 func (d *door) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	lambdaapi.WriteFault(w, d.fault(r, err))
