@@ -35,7 +35,6 @@ type remote struct {
 type client struct {
 	endpoint string
 	aws      aws.Config
-	keyless  bool // nobody named a key
 }
 
 // connect makes a client. Credentials come from where the AWS CLI takes them; a
@@ -47,15 +46,14 @@ func (r remote) connect(ctx context.Context, getenv func(string) string) (*clien
 	}
 	region := first(r.Region, getenv("AWS_REGION"), getenv("AWS_DEFAULT_REGION"), string(lambda.DefaultRegion))
 	options := []func(*awsconfig.LoadOptions) error{awsconfig.WithRegion(region), awsconfig.WithBaseEndpoint(endpoint)}
-	keyless := getenv("AWS_ACCESS_KEY_ID") == "" && getenv("AWS_PROFILE") == ""
-	if keyless {
+	if getenv("AWS_ACCESS_KEY_ID") == "" && getenv("AWS_PROFILE") == "" {
 		options = append(options, awsconfig.WithCredentialsProvider(credentials.NewStaticCredentialsProvider("kiln", "kiln", "")))
 	}
 	c, err := awsconfig.LoadDefaultConfig(ctx, options...)
 	if err != nil {
 		return nil, err
 	}
-	return &client{endpoint: endpoint, aws: c, keyless: keyless}, nil
+	return &client{endpoint: endpoint, aws: c}, nil
 }
 
 // get sends a signed GET to one of Kiln's own paths and reads the JSON answer.
@@ -152,11 +150,7 @@ func (c *client) explain(err error) error {
 	if errors.As(err, &connection) && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("no Kiln answers at %s (%w). Start one with: kiln up", c.endpoint, connection.Err)
 	}
-	refused, ok := errors.AsType[*refusal](err)
-	if ok && c.keyless && refused.Type == "UnrecognizedClientException" {
-		return errors.New("this Kiln wants a key: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
-	}
-	if ok && refused.Type != "" {
+	if refused, ok := errors.AsType[*refusal](err); ok && refused.Type != "" {
 		return fmt.Errorf("%s: %s", refused.Type, refused.Message)
 	}
 	return err

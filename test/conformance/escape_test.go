@@ -135,7 +135,8 @@ func TestOwnIdentity(t *testing.T) {
 	if found := logs.must("FilterLogEvents", values{"logGroupName": "/aws/lambda/identity", "filterPattern": `"put by the function"`})["events"].([]any); len(found) != 1 {
 		t.Errorf("in the function's own stream: %v", found)
 	}
-	if text, _ := got["sts"].(string); !strings.HasPrefix(text, "NotImplementedException: Kiln does not serve sts.") {
+	want(t, "who it is", got["sts"], "arn:aws:sts::000000000000:assumed-role/test/identity")
+	if text, _ := got["sns"].(string); !strings.HasPrefix(text, "NotImplementedException: Kiln does not serve sns.") {
 		t.Errorf("another service: got %s", text)
 	}
 }
@@ -174,7 +175,7 @@ func withBoto3(t *testing.T, handler string) []byte {
 			}
 			if entry.IsDir() {
 				parent := filepath.Base(filepath.Dir(path))
-				if entry.Name() == "__pycache__" || entry.Name() == "examples" || parent == "data" && name != "botocore/data/lambda" && name != "botocore/data/logs" && name != "botocore/data/sts" {
+				if entry.Name() == "__pycache__" || entry.Name() == "examples" || parent == "data" && name != "botocore/data/lambda" && name != "botocore/data/logs" && name != "botocore/data/sts" && name != "botocore/data/sns" {
 					return filepath.SkipDir
 				}
 				return nil

@@ -39,5 +39,6 @@ def handler(event, context):
                                             aws_secret_access_key=os.environ["AWS_SECRET_ACCESS_KEY"], config=once).list_functions),
         "other key": code_of(boto3.client("lambda", aws_access_key_id="test", aws_secret_access_key="test", config=once).list_functions),
         "logs": log(),
-        "sts": code_of(boto3.client("sts", config=once).get_caller_identity),
+        "sts": boto3.client("sts").get_caller_identity()["Arn"],
+        "sns": code_of(boto3.client("sns", config=once).list_topics),
     }
