@@ -20,7 +20,7 @@ func NewAudit(log *slog.Logger) *Audit { return &Audit{log} }
 
 // Act is one call that is over.
 type Act struct {
-	// Who made it. Where the signature was refused, the key is what the request claims.
+	// Who made it. Where the signature was refused, that is what the request claims.
 	Who       lambda.Principal
 	Operation string
 	Action    string     // as policies name it
