@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -179,6 +180,9 @@ func (d *Dir) create(name string, master MasterKey) error {
 	entries, err := os.ReadDir(d.path)
 	if err != nil {
 		return fmt.Errorf("read the data directory: %w", err)
+	}
+	if slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == restoringDir }) {
+		return fmt.Errorf("a restore into %s was cut off: run kiln restore again", d.path)
 	}
 	for _, e := range entries {
 		switch n := e.Name(); n {

@@ -10,6 +10,7 @@ import (
 	"hash"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -36,7 +37,13 @@ const (
 // whole read five seconds, and waits for chunks that are gone; and it keeps names
 // among the chunks, where a deleted one comes back after a crash (see State). Here
 // names are kept as records are.
-type Blob struct{ engine *Engine }
+type Blob struct {
+	engine *Engine
+
+	mu   sync.Mutex
+	pins int      // guarded by mu; snapshots that read chunks
+	late []string // guarded by mu; chunks to drop once there are none
+}
 
 // object is the content of the message that names a blob.
 type object struct {
@@ -108,7 +115,11 @@ func (b *Blob) Get(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the blob %s: %w", key, err)
 	}
-	return &reader{ctx: ctx, blob: b, key: key, object: o, digest: sha256.New(), from: 1}, nil
+	return b.open(ctx, key, o), nil
+}
+
+func (b *Blob) open(ctx context.Context, key string, o object) *reader {
+	return &reader{ctx: ctx, blob: b, key: key, object: o, digest: sha256.New(), from: 1}
 }
 
 // Delete frees the blob's space. A key that is not there is no error.
@@ -186,7 +197,9 @@ func (b *Blob) name(ctx context.Context, key string, o *object) error {
 		}
 		m.Data = data
 	}
+	b.engine.writing.RLock()
 	_, err := b.engine.store(ctx, m)
+	b.engine.writing.RUnlock()
 	if err == nil && o == nil {
 		b.engine.state.marked(ctx)
 	}
@@ -195,8 +208,34 @@ func (b *Blob) name(ctx context.Context, key string, o *object) error {
 
 // dropChunks needs no success: chunks without a name are swept at a later start.
 func (b *Blob) dropChunks(ctx context.Context, id string) {
+	b.mu.Lock()
+	if b.pins > 0 {
+		b.late = append(b.late, id)
+		b.mu.Unlock()
+		return
+	}
+	b.mu.Unlock()
 	if err := b.engine.purge(ctx, blobStream, chunkPrefix+id, 0); err != nil {
 		b.engine.cfg.Log.Warn("a blob's chunks stay until they are swept", "chunks", id, "error", err)
+	}
+}
+
+// pin keeps the chunks of every blob until unpin.
+func (b *Blob) pin() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pins++
+}
+
+func (b *Blob) unpin() {
+	b.mu.Lock()
+	var drop []string
+	if b.pins--; b.pins == 0 {
+		drop, b.late = b.late, nil
+	}
+	b.mu.Unlock()
+	for _, id := range drop {
+		b.dropChunks(context.Background(), id)
 	}
 }
 

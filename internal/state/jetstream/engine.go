@@ -73,6 +73,10 @@ type Engine struct {
 	broken  context.Context // ends with its cause when the server stops writing
 	cripple context.CancelCauseFunc
 
+	// writing is held for reading while something is written, so that a snapshot
+	// can be of one moment. It is taken after State.sweeping.
+	writing sync.RWMutex
+
 	server *server.Server
 	conn   *nats.Conn
 	js     jetstream.JetStream

@@ -63,6 +63,8 @@ func (q *Queue) Publish(ctx context.Context, subject string, event []byte) error
 	}
 	err := q.engine.cfg.Free()
 	if err == nil {
+		q.engine.writing.RLock()
+		defer q.engine.writing.RUnlock()
 		_, err = q.engine.store(ctx, &nats.Msg{Subject: queuePrefix + subject, Data: event})
 	}
 	if err != nil {
@@ -360,7 +362,7 @@ func newDelivery(conn *nats.Conn, m *nats.Msg) (*delivery, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &delivery{conn: conn, reply: m.Reply, event: m.Data, accepted: meta.Timestamp, attempt: int(meta.NumDelivered)}, nil
+	return &delivery{conn: conn, reply: m.Reply, event: m.Data, accepted: acceptedAt(m.Header, meta.Timestamp), attempt: int(meta.NumDelivered)}, nil
 }
 
 func (d *delivery) Event() []byte       { return d.event }

@@ -46,17 +46,28 @@ var errUnreadable = errors.New("the engine cannot read messages that it has: a f
 // read calls each with every message of the stream whose subject matches, in
 // order, up to those stored when it returns. It needs no consumer.
 func (e *Engine) read(ctx context.Context, stream, filter string, each func(message) error) error {
-	for from, pending := uint64(1), 1; pending > 0; {
+	_, err := e.readFrom(ctx, stream, filter, 1, each)
+	return err
+}
+
+// readFrom is read from a sequence on, and returns where the messages begin that
+// are stored later.
+func (e *Engine) readFrom(ctx context.Context, stream, filter string, from uint64, each func(message) error) (uint64, error) {
+	for begin := from; ; {
 		next, left, err := e.readPage(ctx, stream, filter, from, each)
+		if from == begin && errors.Is(err, errUnreadable) {
+			return from, nil // nothing was promised there
+		}
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if left > 0 && next == from {
-			return errUnreadable
+			return 0, errUnreadable
 		}
-		from, pending = next, left
+		if from = next; left == 0 {
+			return from, nil
+		}
 	}
-	return nil
 }
 
 // readPage reads one page from a sequence on, and returns where the next one

@@ -175,6 +175,8 @@ func (s *State) publish(ctx context.Context, changes []state.Change, expect []ui
 		}
 		batch = uuid.NewString()
 	}
+	s.engine.writing.RLock()
+	defer s.engine.writing.RUnlock()
 	var last *nats.Msg
 	for i, c := range changes {
 		m := nats.NewMsg(statePrefix + c.Key)
