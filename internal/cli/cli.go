@@ -33,6 +33,8 @@ type commands struct {
 	Logs      logs      `cmd:"" help:"Show what a function logged."`
 	Keys      keys      `cmd:"" help:"Make, list and revoke access keys."`
 	Runtime   runtime   `cmd:"" help:"Show runtimes, and add to them what AWS bundles with them."`
+	Backup    backup    `cmd:"" help:"Save one moment of everything to a file, while Kiln serves."`
+	Restore   restore   `cmd:"" help:"Make a data directory of a backup."`
 	Reseal    reseal    `cmd:"" help:"Seal the secrets of a data directory under another master key; its Kiln must be stopped."`
 	Doctor    doctor    `cmd:"" help:"Say which driver and runtimes will be used here, and why."`
 	Config    show      `cmd:"" help:"Print the effective configuration of kiln up."`

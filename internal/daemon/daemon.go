@@ -225,8 +225,12 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		return err
 	}
 	defer ports.close()
+	saver := &backups{dir: dir, engine: engine, logs: store, version: d.version}
+	if err := saver.sweep(); err != nil {
+		d.log.Warn("what a backup has left that was cut off could not be removed", "error", err)
+	}
 	operators := operator.Config{
-		Access: access, Functions: functions, Packages: code, Runtimes: catalog, Keys: identities, Audit: audit, Metrics: counts.Handler(), Stopping: stopping, Log: d.log,
+		Access: access, Functions: functions, Packages: code, Runtimes: catalog, Keys: identities, Backups: saver, Audit: audit, Metrics: counts.Handler(), Stopping: stopping, Log: d.log,
 		Health:  func() any { return d.health(dir, driver, functions) },
 		Watched: d.watched(ports),
 	}

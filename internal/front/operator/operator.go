@@ -35,6 +35,7 @@ type Config struct {
 	Packages  Packages
 	Runtimes  Runtimes
 	Keys      Keys
+	Backups   Backups
 	Audit     *front.Audit
 	Metrics   http.Handler
 	// Watched says where health and metrics are served: Anybody, Signed, or the
@@ -63,6 +64,7 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("GET /metrics", d.watched(c.Metrics))
 	mux.HandleFunc("GET /_kiln/code/{account}/{region}/{function}/{version}/{sha256}", d.code)
 	mux.HandleFunc("GET /_kiln/layers/{account}/{region}/{layer}/{version}", d.layer)
+	mux.HandleFunc("POST /_kiln/backup", d.backup)
 	mux.HandleFunc("GET /_kiln/keys", d.listKeys)
 	mux.HandleFunc("POST /_kiln/keys", d.createKey)
 	mux.HandleFunc("DELETE /_kiln/keys/{key}", d.revokeKey)
