@@ -1,6 +1,7 @@
 // Command generate turns the vendored models of the Lambda API, CloudWatch Logs, IAM
 // and STS into the packages internal/aws/lambdaapi, logsapi, iamapi and stsapi, and
-// into docs/compatibility.md. It is run by
+// into docs/compatibility.md. Of IAM, which is large, the model has what the built
+// operations need, and the names of the others. It is run by
 //
 //	go generate ./internal/aws/...
 //
