@@ -98,9 +98,9 @@ func (m *model) comment(s *shape, mb member) string {
 func writeService(m *model, b *bytes.Buffer) {
 	b.WriteString("import \"context\"\n\n")
 	m.writeInterface(b)
-	b.WriteString("// Unimplemented answers every operation with a fault that says that it is not\n// built. A service embeds it, and so has every method from its first day on.\ntype Unimplemented struct{}\n\nvar _ Service = Unimplemented{}\n\n")
+	b.WriteString("// Unimplemented answers every operation with a fault that says that it is not\n// built. A service embeds it, and so has every method from its first day on.\ntype Unimplemented struct {\n// May, if not nil, refuses those who may not do an operation, built or not.\nMay func() error\n}\n\nvar _ Service = Unimplemented{}\n\n")
 	for _, op := range m.operations() {
-		fmt.Fprintf(b, "// %s is not built.\nfunc (Unimplemented) %s(context.Context, *%s) (*%sOutput, error) {\nreturn nil, notBuilt(%q)\n}\n\n", op.Name, op.Name, m.input(op).name, op.Name, op.Name)
+		fmt.Fprintf(b, "// %s is not built.\nfunc (u Unimplemented) %s(context.Context, *%s) (*%sOutput, error) {\nreturn nil, u.refuse(%q)\n}\n\n", op.Name, op.Name, m.input(op).name, op.Name, op.Name)
 	}
 }
 

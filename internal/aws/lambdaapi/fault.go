@@ -16,6 +16,15 @@ func NewFault(code, message string) *Fault {
 	return &Fault{Code: code, Status: statusOf(code), Message: message}
 }
 
+func (u Unimplemented) refuse(operation string) error {
+	if u.May != nil {
+		if err := u.May(); err != nil {
+			return err
+		}
+	}
+	return notBuilt(operation)
+}
+
 func notBuilt(operation string) *Fault {
 	return NewFault("NotImplementedException", operation+" is not built yet in Kiln. docs/compatibility.md lists what is.")
 }

@@ -98,431 +98,434 @@ type Service interface {
 
 // Unimplemented answers every operation with a fault that says that it is not
 // built. A service embeds it, and so has every method from its first day on.
-type Unimplemented struct{}
+type Unimplemented struct {
+	// May, if not nil, refuses those who may not do an operation, built or not.
+	May func() error
+}
 
 var _ Service = Unimplemented{}
 
 // AddLayerVersionPermission is not built.
-func (Unimplemented) AddLayerVersionPermission(context.Context, *AddLayerVersionPermissionInput) (*AddLayerVersionPermissionOutput, error) {
-	return nil, notBuilt("AddLayerVersionPermission")
+func (u Unimplemented) AddLayerVersionPermission(context.Context, *AddLayerVersionPermissionInput) (*AddLayerVersionPermissionOutput, error) {
+	return nil, u.refuse("AddLayerVersionPermission")
 }
 
 // AddPermission is not built.
-func (Unimplemented) AddPermission(context.Context, *AddPermissionInput) (*AddPermissionOutput, error) {
-	return nil, notBuilt("AddPermission")
+func (u Unimplemented) AddPermission(context.Context, *AddPermissionInput) (*AddPermissionOutput, error) {
+	return nil, u.refuse("AddPermission")
 }
 
 // CheckpointDurableExecution is not built.
-func (Unimplemented) CheckpointDurableExecution(context.Context, *CheckpointDurableExecutionInput) (*CheckpointDurableExecutionOutput, error) {
-	return nil, notBuilt("CheckpointDurableExecution")
+func (u Unimplemented) CheckpointDurableExecution(context.Context, *CheckpointDurableExecutionInput) (*CheckpointDurableExecutionOutput, error) {
+	return nil, u.refuse("CheckpointDurableExecution")
 }
 
 // CreateAlias is not built.
-func (Unimplemented) CreateAlias(context.Context, *CreateAliasInput) (*CreateAliasOutput, error) {
-	return nil, notBuilt("CreateAlias")
+func (u Unimplemented) CreateAlias(context.Context, *CreateAliasInput) (*CreateAliasOutput, error) {
+	return nil, u.refuse("CreateAlias")
 }
 
 // CreateCapacityProvider is not built.
-func (Unimplemented) CreateCapacityProvider(context.Context, *CreateCapacityProviderInput) (*CreateCapacityProviderOutput, error) {
-	return nil, notBuilt("CreateCapacityProvider")
+func (u Unimplemented) CreateCapacityProvider(context.Context, *CreateCapacityProviderInput) (*CreateCapacityProviderOutput, error) {
+	return nil, u.refuse("CreateCapacityProvider")
 }
 
 // CreateCodeSigningConfig is not built.
-func (Unimplemented) CreateCodeSigningConfig(context.Context, *CreateCodeSigningConfigInput) (*CreateCodeSigningConfigOutput, error) {
-	return nil, notBuilt("CreateCodeSigningConfig")
+func (u Unimplemented) CreateCodeSigningConfig(context.Context, *CreateCodeSigningConfigInput) (*CreateCodeSigningConfigOutput, error) {
+	return nil, u.refuse("CreateCodeSigningConfig")
 }
 
 // CreateEventSourceMapping is not built.
-func (Unimplemented) CreateEventSourceMapping(context.Context, *CreateEventSourceMappingInput) (*CreateEventSourceMappingOutput, error) {
-	return nil, notBuilt("CreateEventSourceMapping")
+func (u Unimplemented) CreateEventSourceMapping(context.Context, *CreateEventSourceMappingInput) (*CreateEventSourceMappingOutput, error) {
+	return nil, u.refuse("CreateEventSourceMapping")
 }
 
 // CreateFunction is not built.
-func (Unimplemented) CreateFunction(context.Context, *CreateFunctionInput) (*CreateFunctionOutput, error) {
-	return nil, notBuilt("CreateFunction")
+func (u Unimplemented) CreateFunction(context.Context, *CreateFunctionInput) (*CreateFunctionOutput, error) {
+	return nil, u.refuse("CreateFunction")
 }
 
 // CreateFunctionUrlConfig is not built.
-func (Unimplemented) CreateFunctionUrlConfig(context.Context, *CreateFunctionUrlConfigInput) (*CreateFunctionUrlConfigOutput, error) {
-	return nil, notBuilt("CreateFunctionUrlConfig")
+func (u Unimplemented) CreateFunctionUrlConfig(context.Context, *CreateFunctionUrlConfigInput) (*CreateFunctionUrlConfigOutput, error) {
+	return nil, u.refuse("CreateFunctionUrlConfig")
 }
 
 // DeleteAlias is not built.
-func (Unimplemented) DeleteAlias(context.Context, *DeleteAliasInput) (*DeleteAliasOutput, error) {
-	return nil, notBuilt("DeleteAlias")
+func (u Unimplemented) DeleteAlias(context.Context, *DeleteAliasInput) (*DeleteAliasOutput, error) {
+	return nil, u.refuse("DeleteAlias")
 }
 
 // DeleteCapacityProvider is not built.
-func (Unimplemented) DeleteCapacityProvider(context.Context, *DeleteCapacityProviderInput) (*DeleteCapacityProviderOutput, error) {
-	return nil, notBuilt("DeleteCapacityProvider")
+func (u Unimplemented) DeleteCapacityProvider(context.Context, *DeleteCapacityProviderInput) (*DeleteCapacityProviderOutput, error) {
+	return nil, u.refuse("DeleteCapacityProvider")
 }
 
 // DeleteCodeSigningConfig is not built.
-func (Unimplemented) DeleteCodeSigningConfig(context.Context, *DeleteCodeSigningConfigInput) (*DeleteCodeSigningConfigOutput, error) {
-	return nil, notBuilt("DeleteCodeSigningConfig")
+func (u Unimplemented) DeleteCodeSigningConfig(context.Context, *DeleteCodeSigningConfigInput) (*DeleteCodeSigningConfigOutput, error) {
+	return nil, u.refuse("DeleteCodeSigningConfig")
 }
 
 // DeleteEventSourceMapping is not built.
-func (Unimplemented) DeleteEventSourceMapping(context.Context, *DeleteEventSourceMappingInput) (*DeleteEventSourceMappingOutput, error) {
-	return nil, notBuilt("DeleteEventSourceMapping")
+func (u Unimplemented) DeleteEventSourceMapping(context.Context, *DeleteEventSourceMappingInput) (*DeleteEventSourceMappingOutput, error) {
+	return nil, u.refuse("DeleteEventSourceMapping")
 }
 
 // DeleteFunction is not built.
-func (Unimplemented) DeleteFunction(context.Context, *DeleteFunctionInput) (*DeleteFunctionOutput, error) {
-	return nil, notBuilt("DeleteFunction")
+func (u Unimplemented) DeleteFunction(context.Context, *DeleteFunctionInput) (*DeleteFunctionOutput, error) {
+	return nil, u.refuse("DeleteFunction")
 }
 
 // DeleteFunctionCodeSigningConfig is not built.
-func (Unimplemented) DeleteFunctionCodeSigningConfig(context.Context, *DeleteFunctionCodeSigningConfigInput) (*DeleteFunctionCodeSigningConfigOutput, error) {
-	return nil, notBuilt("DeleteFunctionCodeSigningConfig")
+func (u Unimplemented) DeleteFunctionCodeSigningConfig(context.Context, *DeleteFunctionCodeSigningConfigInput) (*DeleteFunctionCodeSigningConfigOutput, error) {
+	return nil, u.refuse("DeleteFunctionCodeSigningConfig")
 }
 
 // DeleteFunctionConcurrency is not built.
-func (Unimplemented) DeleteFunctionConcurrency(context.Context, *DeleteFunctionConcurrencyInput) (*DeleteFunctionConcurrencyOutput, error) {
-	return nil, notBuilt("DeleteFunctionConcurrency")
+func (u Unimplemented) DeleteFunctionConcurrency(context.Context, *DeleteFunctionConcurrencyInput) (*DeleteFunctionConcurrencyOutput, error) {
+	return nil, u.refuse("DeleteFunctionConcurrency")
 }
 
 // DeleteFunctionEventInvokeConfig is not built.
-func (Unimplemented) DeleteFunctionEventInvokeConfig(context.Context, *DeleteFunctionEventInvokeConfigInput) (*DeleteFunctionEventInvokeConfigOutput, error) {
-	return nil, notBuilt("DeleteFunctionEventInvokeConfig")
+func (u Unimplemented) DeleteFunctionEventInvokeConfig(context.Context, *DeleteFunctionEventInvokeConfigInput) (*DeleteFunctionEventInvokeConfigOutput, error) {
+	return nil, u.refuse("DeleteFunctionEventInvokeConfig")
 }
 
 // DeleteFunctionUrlConfig is not built.
-func (Unimplemented) DeleteFunctionUrlConfig(context.Context, *DeleteFunctionUrlConfigInput) (*DeleteFunctionUrlConfigOutput, error) {
-	return nil, notBuilt("DeleteFunctionUrlConfig")
+func (u Unimplemented) DeleteFunctionUrlConfig(context.Context, *DeleteFunctionUrlConfigInput) (*DeleteFunctionUrlConfigOutput, error) {
+	return nil, u.refuse("DeleteFunctionUrlConfig")
 }
 
 // DeleteLayerVersion is not built.
-func (Unimplemented) DeleteLayerVersion(context.Context, *DeleteLayerVersionInput) (*DeleteLayerVersionOutput, error) {
-	return nil, notBuilt("DeleteLayerVersion")
+func (u Unimplemented) DeleteLayerVersion(context.Context, *DeleteLayerVersionInput) (*DeleteLayerVersionOutput, error) {
+	return nil, u.refuse("DeleteLayerVersion")
 }
 
 // DeleteProvisionedConcurrencyConfig is not built.
-func (Unimplemented) DeleteProvisionedConcurrencyConfig(context.Context, *DeleteProvisionedConcurrencyConfigInput) (*DeleteProvisionedConcurrencyConfigOutput, error) {
-	return nil, notBuilt("DeleteProvisionedConcurrencyConfig")
+func (u Unimplemented) DeleteProvisionedConcurrencyConfig(context.Context, *DeleteProvisionedConcurrencyConfigInput) (*DeleteProvisionedConcurrencyConfigOutput, error) {
+	return nil, u.refuse("DeleteProvisionedConcurrencyConfig")
 }
 
 // GetAccountSettings is not built.
-func (Unimplemented) GetAccountSettings(context.Context, *GetAccountSettingsInput) (*GetAccountSettingsOutput, error) {
-	return nil, notBuilt("GetAccountSettings")
+func (u Unimplemented) GetAccountSettings(context.Context, *GetAccountSettingsInput) (*GetAccountSettingsOutput, error) {
+	return nil, u.refuse("GetAccountSettings")
 }
 
 // GetAlias is not built.
-func (Unimplemented) GetAlias(context.Context, *GetAliasInput) (*GetAliasOutput, error) {
-	return nil, notBuilt("GetAlias")
+func (u Unimplemented) GetAlias(context.Context, *GetAliasInput) (*GetAliasOutput, error) {
+	return nil, u.refuse("GetAlias")
 }
 
 // GetCapacityProvider is not built.
-func (Unimplemented) GetCapacityProvider(context.Context, *GetCapacityProviderInput) (*GetCapacityProviderOutput, error) {
-	return nil, notBuilt("GetCapacityProvider")
+func (u Unimplemented) GetCapacityProvider(context.Context, *GetCapacityProviderInput) (*GetCapacityProviderOutput, error) {
+	return nil, u.refuse("GetCapacityProvider")
 }
 
 // GetCodeSigningConfig is not built.
-func (Unimplemented) GetCodeSigningConfig(context.Context, *GetCodeSigningConfigInput) (*GetCodeSigningConfigOutput, error) {
-	return nil, notBuilt("GetCodeSigningConfig")
+func (u Unimplemented) GetCodeSigningConfig(context.Context, *GetCodeSigningConfigInput) (*GetCodeSigningConfigOutput, error) {
+	return nil, u.refuse("GetCodeSigningConfig")
 }
 
 // GetDurableExecution is not built.
-func (Unimplemented) GetDurableExecution(context.Context, *GetDurableExecutionInput) (*GetDurableExecutionOutput, error) {
-	return nil, notBuilt("GetDurableExecution")
+func (u Unimplemented) GetDurableExecution(context.Context, *GetDurableExecutionInput) (*GetDurableExecutionOutput, error) {
+	return nil, u.refuse("GetDurableExecution")
 }
 
 // GetDurableExecutionHistory is not built.
-func (Unimplemented) GetDurableExecutionHistory(context.Context, *GetDurableExecutionHistoryInput) (*GetDurableExecutionHistoryOutput, error) {
-	return nil, notBuilt("GetDurableExecutionHistory")
+func (u Unimplemented) GetDurableExecutionHistory(context.Context, *GetDurableExecutionHistoryInput) (*GetDurableExecutionHistoryOutput, error) {
+	return nil, u.refuse("GetDurableExecutionHistory")
 }
 
 // GetDurableExecutionState is not built.
-func (Unimplemented) GetDurableExecutionState(context.Context, *GetDurableExecutionStateInput) (*GetDurableExecutionStateOutput, error) {
-	return nil, notBuilt("GetDurableExecutionState")
+func (u Unimplemented) GetDurableExecutionState(context.Context, *GetDurableExecutionStateInput) (*GetDurableExecutionStateOutput, error) {
+	return nil, u.refuse("GetDurableExecutionState")
 }
 
 // GetEventSourceMapping is not built.
-func (Unimplemented) GetEventSourceMapping(context.Context, *GetEventSourceMappingInput) (*GetEventSourceMappingOutput, error) {
-	return nil, notBuilt("GetEventSourceMapping")
+func (u Unimplemented) GetEventSourceMapping(context.Context, *GetEventSourceMappingInput) (*GetEventSourceMappingOutput, error) {
+	return nil, u.refuse("GetEventSourceMapping")
 }
 
 // GetFunction is not built.
-func (Unimplemented) GetFunction(context.Context, *GetFunctionInput) (*GetFunctionOutput, error) {
-	return nil, notBuilt("GetFunction")
+func (u Unimplemented) GetFunction(context.Context, *GetFunctionInput) (*GetFunctionOutput, error) {
+	return nil, u.refuse("GetFunction")
 }
 
 // GetFunctionCodeSigningConfig is not built.
-func (Unimplemented) GetFunctionCodeSigningConfig(context.Context, *GetFunctionCodeSigningConfigInput) (*GetFunctionCodeSigningConfigOutput, error) {
-	return nil, notBuilt("GetFunctionCodeSigningConfig")
+func (u Unimplemented) GetFunctionCodeSigningConfig(context.Context, *GetFunctionCodeSigningConfigInput) (*GetFunctionCodeSigningConfigOutput, error) {
+	return nil, u.refuse("GetFunctionCodeSigningConfig")
 }
 
 // GetFunctionConcurrency is not built.
-func (Unimplemented) GetFunctionConcurrency(context.Context, *GetFunctionConcurrencyInput) (*GetFunctionConcurrencyOutput, error) {
-	return nil, notBuilt("GetFunctionConcurrency")
+func (u Unimplemented) GetFunctionConcurrency(context.Context, *GetFunctionConcurrencyInput) (*GetFunctionConcurrencyOutput, error) {
+	return nil, u.refuse("GetFunctionConcurrency")
 }
 
 // GetFunctionConfiguration is not built.
-func (Unimplemented) GetFunctionConfiguration(context.Context, *GetFunctionConfigurationInput) (*GetFunctionConfigurationOutput, error) {
-	return nil, notBuilt("GetFunctionConfiguration")
+func (u Unimplemented) GetFunctionConfiguration(context.Context, *GetFunctionConfigurationInput) (*GetFunctionConfigurationOutput, error) {
+	return nil, u.refuse("GetFunctionConfiguration")
 }
 
 // GetFunctionEventInvokeConfig is not built.
-func (Unimplemented) GetFunctionEventInvokeConfig(context.Context, *GetFunctionEventInvokeConfigInput) (*GetFunctionEventInvokeConfigOutput, error) {
-	return nil, notBuilt("GetFunctionEventInvokeConfig")
+func (u Unimplemented) GetFunctionEventInvokeConfig(context.Context, *GetFunctionEventInvokeConfigInput) (*GetFunctionEventInvokeConfigOutput, error) {
+	return nil, u.refuse("GetFunctionEventInvokeConfig")
 }
 
 // GetFunctionRecursionConfig is not built.
-func (Unimplemented) GetFunctionRecursionConfig(context.Context, *GetFunctionRecursionConfigInput) (*GetFunctionRecursionConfigOutput, error) {
-	return nil, notBuilt("GetFunctionRecursionConfig")
+func (u Unimplemented) GetFunctionRecursionConfig(context.Context, *GetFunctionRecursionConfigInput) (*GetFunctionRecursionConfigOutput, error) {
+	return nil, u.refuse("GetFunctionRecursionConfig")
 }
 
 // GetFunctionScalingConfig is not built.
-func (Unimplemented) GetFunctionScalingConfig(context.Context, *GetFunctionScalingConfigInput) (*GetFunctionScalingConfigOutput, error) {
-	return nil, notBuilt("GetFunctionScalingConfig")
+func (u Unimplemented) GetFunctionScalingConfig(context.Context, *GetFunctionScalingConfigInput) (*GetFunctionScalingConfigOutput, error) {
+	return nil, u.refuse("GetFunctionScalingConfig")
 }
 
 // GetFunctionUrlConfig is not built.
-func (Unimplemented) GetFunctionUrlConfig(context.Context, *GetFunctionUrlConfigInput) (*GetFunctionUrlConfigOutput, error) {
-	return nil, notBuilt("GetFunctionUrlConfig")
+func (u Unimplemented) GetFunctionUrlConfig(context.Context, *GetFunctionUrlConfigInput) (*GetFunctionUrlConfigOutput, error) {
+	return nil, u.refuse("GetFunctionUrlConfig")
 }
 
 // GetLayerVersion is not built.
-func (Unimplemented) GetLayerVersion(context.Context, *GetLayerVersionInput) (*GetLayerVersionOutput, error) {
-	return nil, notBuilt("GetLayerVersion")
+func (u Unimplemented) GetLayerVersion(context.Context, *GetLayerVersionInput) (*GetLayerVersionOutput, error) {
+	return nil, u.refuse("GetLayerVersion")
 }
 
 // GetLayerVersionByArn is not built.
-func (Unimplemented) GetLayerVersionByArn(context.Context, *GetLayerVersionByArnInput) (*GetLayerVersionByArnOutput, error) {
-	return nil, notBuilt("GetLayerVersionByArn")
+func (u Unimplemented) GetLayerVersionByArn(context.Context, *GetLayerVersionByArnInput) (*GetLayerVersionByArnOutput, error) {
+	return nil, u.refuse("GetLayerVersionByArn")
 }
 
 // GetLayerVersionPolicy is not built.
-func (Unimplemented) GetLayerVersionPolicy(context.Context, *GetLayerVersionPolicyInput) (*GetLayerVersionPolicyOutput, error) {
-	return nil, notBuilt("GetLayerVersionPolicy")
+func (u Unimplemented) GetLayerVersionPolicy(context.Context, *GetLayerVersionPolicyInput) (*GetLayerVersionPolicyOutput, error) {
+	return nil, u.refuse("GetLayerVersionPolicy")
 }
 
 // GetPolicy is not built.
-func (Unimplemented) GetPolicy(context.Context, *GetPolicyInput) (*GetPolicyOutput, error) {
-	return nil, notBuilt("GetPolicy")
+func (u Unimplemented) GetPolicy(context.Context, *GetPolicyInput) (*GetPolicyOutput, error) {
+	return nil, u.refuse("GetPolicy")
 }
 
 // GetProvisionedConcurrencyConfig is not built.
-func (Unimplemented) GetProvisionedConcurrencyConfig(context.Context, *GetProvisionedConcurrencyConfigInput) (*GetProvisionedConcurrencyConfigOutput, error) {
-	return nil, notBuilt("GetProvisionedConcurrencyConfig")
+func (u Unimplemented) GetProvisionedConcurrencyConfig(context.Context, *GetProvisionedConcurrencyConfigInput) (*GetProvisionedConcurrencyConfigOutput, error) {
+	return nil, u.refuse("GetProvisionedConcurrencyConfig")
 }
 
 // GetRuntimeManagementConfig is not built.
-func (Unimplemented) GetRuntimeManagementConfig(context.Context, *GetRuntimeManagementConfigInput) (*GetRuntimeManagementConfigOutput, error) {
-	return nil, notBuilt("GetRuntimeManagementConfig")
+func (u Unimplemented) GetRuntimeManagementConfig(context.Context, *GetRuntimeManagementConfigInput) (*GetRuntimeManagementConfigOutput, error) {
+	return nil, u.refuse("GetRuntimeManagementConfig")
 }
 
 // Invoke is not built.
-func (Unimplemented) Invoke(context.Context, *InvokeInput) (*InvokeOutput, error) {
-	return nil, notBuilt("Invoke")
+func (u Unimplemented) Invoke(context.Context, *InvokeInput) (*InvokeOutput, error) {
+	return nil, u.refuse("Invoke")
 }
 
 // InvokeAsync is not built.
-func (Unimplemented) InvokeAsync(context.Context, *InvokeAsyncInput) (*InvokeAsyncOutput, error) {
-	return nil, notBuilt("InvokeAsync")
+func (u Unimplemented) InvokeAsync(context.Context, *InvokeAsyncInput) (*InvokeAsyncOutput, error) {
+	return nil, u.refuse("InvokeAsync")
 }
 
 // InvokeWithResponseStream is not built.
-func (Unimplemented) InvokeWithResponseStream(context.Context, *InvokeWithResponseStreamInput) (*InvokeWithResponseStreamOutput, error) {
-	return nil, notBuilt("InvokeWithResponseStream")
+func (u Unimplemented) InvokeWithResponseStream(context.Context, *InvokeWithResponseStreamInput) (*InvokeWithResponseStreamOutput, error) {
+	return nil, u.refuse("InvokeWithResponseStream")
 }
 
 // ListAliases is not built.
-func (Unimplemented) ListAliases(context.Context, *ListAliasesInput) (*ListAliasesOutput, error) {
-	return nil, notBuilt("ListAliases")
+func (u Unimplemented) ListAliases(context.Context, *ListAliasesInput) (*ListAliasesOutput, error) {
+	return nil, u.refuse("ListAliases")
 }
 
 // ListCapacityProviders is not built.
-func (Unimplemented) ListCapacityProviders(context.Context, *ListCapacityProvidersInput) (*ListCapacityProvidersOutput, error) {
-	return nil, notBuilt("ListCapacityProviders")
+func (u Unimplemented) ListCapacityProviders(context.Context, *ListCapacityProvidersInput) (*ListCapacityProvidersOutput, error) {
+	return nil, u.refuse("ListCapacityProviders")
 }
 
 // ListCodeSigningConfigs is not built.
-func (Unimplemented) ListCodeSigningConfigs(context.Context, *ListCodeSigningConfigsInput) (*ListCodeSigningConfigsOutput, error) {
-	return nil, notBuilt("ListCodeSigningConfigs")
+func (u Unimplemented) ListCodeSigningConfigs(context.Context, *ListCodeSigningConfigsInput) (*ListCodeSigningConfigsOutput, error) {
+	return nil, u.refuse("ListCodeSigningConfigs")
 }
 
 // ListDurableExecutionsByFunction is not built.
-func (Unimplemented) ListDurableExecutionsByFunction(context.Context, *ListDurableExecutionsByFunctionInput) (*ListDurableExecutionsByFunctionOutput, error) {
-	return nil, notBuilt("ListDurableExecutionsByFunction")
+func (u Unimplemented) ListDurableExecutionsByFunction(context.Context, *ListDurableExecutionsByFunctionInput) (*ListDurableExecutionsByFunctionOutput, error) {
+	return nil, u.refuse("ListDurableExecutionsByFunction")
 }
 
 // ListEventSourceMappings is not built.
-func (Unimplemented) ListEventSourceMappings(context.Context, *ListEventSourceMappingsInput) (*ListEventSourceMappingsOutput, error) {
-	return nil, notBuilt("ListEventSourceMappings")
+func (u Unimplemented) ListEventSourceMappings(context.Context, *ListEventSourceMappingsInput) (*ListEventSourceMappingsOutput, error) {
+	return nil, u.refuse("ListEventSourceMappings")
 }
 
 // ListFunctionEventInvokeConfigs is not built.
-func (Unimplemented) ListFunctionEventInvokeConfigs(context.Context, *ListFunctionEventInvokeConfigsInput) (*ListFunctionEventInvokeConfigsOutput, error) {
-	return nil, notBuilt("ListFunctionEventInvokeConfigs")
+func (u Unimplemented) ListFunctionEventInvokeConfigs(context.Context, *ListFunctionEventInvokeConfigsInput) (*ListFunctionEventInvokeConfigsOutput, error) {
+	return nil, u.refuse("ListFunctionEventInvokeConfigs")
 }
 
 // ListFunctionUrlConfigs is not built.
-func (Unimplemented) ListFunctionUrlConfigs(context.Context, *ListFunctionUrlConfigsInput) (*ListFunctionUrlConfigsOutput, error) {
-	return nil, notBuilt("ListFunctionUrlConfigs")
+func (u Unimplemented) ListFunctionUrlConfigs(context.Context, *ListFunctionUrlConfigsInput) (*ListFunctionUrlConfigsOutput, error) {
+	return nil, u.refuse("ListFunctionUrlConfigs")
 }
 
 // ListFunctionVersionsByCapacityProvider is not built.
-func (Unimplemented) ListFunctionVersionsByCapacityProvider(context.Context, *ListFunctionVersionsByCapacityProviderInput) (*ListFunctionVersionsByCapacityProviderOutput, error) {
-	return nil, notBuilt("ListFunctionVersionsByCapacityProvider")
+func (u Unimplemented) ListFunctionVersionsByCapacityProvider(context.Context, *ListFunctionVersionsByCapacityProviderInput) (*ListFunctionVersionsByCapacityProviderOutput, error) {
+	return nil, u.refuse("ListFunctionVersionsByCapacityProvider")
 }
 
 // ListFunctions is not built.
-func (Unimplemented) ListFunctions(context.Context, *ListFunctionsInput) (*ListFunctionsOutput, error) {
-	return nil, notBuilt("ListFunctions")
+func (u Unimplemented) ListFunctions(context.Context, *ListFunctionsInput) (*ListFunctionsOutput, error) {
+	return nil, u.refuse("ListFunctions")
 }
 
 // ListFunctionsByCodeSigningConfig is not built.
-func (Unimplemented) ListFunctionsByCodeSigningConfig(context.Context, *ListFunctionsByCodeSigningConfigInput) (*ListFunctionsByCodeSigningConfigOutput, error) {
-	return nil, notBuilt("ListFunctionsByCodeSigningConfig")
+func (u Unimplemented) ListFunctionsByCodeSigningConfig(context.Context, *ListFunctionsByCodeSigningConfigInput) (*ListFunctionsByCodeSigningConfigOutput, error) {
+	return nil, u.refuse("ListFunctionsByCodeSigningConfig")
 }
 
 // ListLayerVersions is not built.
-func (Unimplemented) ListLayerVersions(context.Context, *ListLayerVersionsInput) (*ListLayerVersionsOutput, error) {
-	return nil, notBuilt("ListLayerVersions")
+func (u Unimplemented) ListLayerVersions(context.Context, *ListLayerVersionsInput) (*ListLayerVersionsOutput, error) {
+	return nil, u.refuse("ListLayerVersions")
 }
 
 // ListLayers is not built.
-func (Unimplemented) ListLayers(context.Context, *ListLayersInput) (*ListLayersOutput, error) {
-	return nil, notBuilt("ListLayers")
+func (u Unimplemented) ListLayers(context.Context, *ListLayersInput) (*ListLayersOutput, error) {
+	return nil, u.refuse("ListLayers")
 }
 
 // ListProvisionedConcurrencyConfigs is not built.
-func (Unimplemented) ListProvisionedConcurrencyConfigs(context.Context, *ListProvisionedConcurrencyConfigsInput) (*ListProvisionedConcurrencyConfigsOutput, error) {
-	return nil, notBuilt("ListProvisionedConcurrencyConfigs")
+func (u Unimplemented) ListProvisionedConcurrencyConfigs(context.Context, *ListProvisionedConcurrencyConfigsInput) (*ListProvisionedConcurrencyConfigsOutput, error) {
+	return nil, u.refuse("ListProvisionedConcurrencyConfigs")
 }
 
 // ListTags is not built.
-func (Unimplemented) ListTags(context.Context, *ListTagsInput) (*ListTagsOutput, error) {
-	return nil, notBuilt("ListTags")
+func (u Unimplemented) ListTags(context.Context, *ListTagsInput) (*ListTagsOutput, error) {
+	return nil, u.refuse("ListTags")
 }
 
 // ListVersionsByFunction is not built.
-func (Unimplemented) ListVersionsByFunction(context.Context, *ListVersionsByFunctionInput) (*ListVersionsByFunctionOutput, error) {
-	return nil, notBuilt("ListVersionsByFunction")
+func (u Unimplemented) ListVersionsByFunction(context.Context, *ListVersionsByFunctionInput) (*ListVersionsByFunctionOutput, error) {
+	return nil, u.refuse("ListVersionsByFunction")
 }
 
 // PublishLayerVersion is not built.
-func (Unimplemented) PublishLayerVersion(context.Context, *PublishLayerVersionInput) (*PublishLayerVersionOutput, error) {
-	return nil, notBuilt("PublishLayerVersion")
+func (u Unimplemented) PublishLayerVersion(context.Context, *PublishLayerVersionInput) (*PublishLayerVersionOutput, error) {
+	return nil, u.refuse("PublishLayerVersion")
 }
 
 // PublishVersion is not built.
-func (Unimplemented) PublishVersion(context.Context, *PublishVersionInput) (*PublishVersionOutput, error) {
-	return nil, notBuilt("PublishVersion")
+func (u Unimplemented) PublishVersion(context.Context, *PublishVersionInput) (*PublishVersionOutput, error) {
+	return nil, u.refuse("PublishVersion")
 }
 
 // PutFunctionCodeSigningConfig is not built.
-func (Unimplemented) PutFunctionCodeSigningConfig(context.Context, *PutFunctionCodeSigningConfigInput) (*PutFunctionCodeSigningConfigOutput, error) {
-	return nil, notBuilt("PutFunctionCodeSigningConfig")
+func (u Unimplemented) PutFunctionCodeSigningConfig(context.Context, *PutFunctionCodeSigningConfigInput) (*PutFunctionCodeSigningConfigOutput, error) {
+	return nil, u.refuse("PutFunctionCodeSigningConfig")
 }
 
 // PutFunctionConcurrency is not built.
-func (Unimplemented) PutFunctionConcurrency(context.Context, *PutFunctionConcurrencyInput) (*PutFunctionConcurrencyOutput, error) {
-	return nil, notBuilt("PutFunctionConcurrency")
+func (u Unimplemented) PutFunctionConcurrency(context.Context, *PutFunctionConcurrencyInput) (*PutFunctionConcurrencyOutput, error) {
+	return nil, u.refuse("PutFunctionConcurrency")
 }
 
 // PutFunctionEventInvokeConfig is not built.
-func (Unimplemented) PutFunctionEventInvokeConfig(context.Context, *PutFunctionEventInvokeConfigInput) (*PutFunctionEventInvokeConfigOutput, error) {
-	return nil, notBuilt("PutFunctionEventInvokeConfig")
+func (u Unimplemented) PutFunctionEventInvokeConfig(context.Context, *PutFunctionEventInvokeConfigInput) (*PutFunctionEventInvokeConfigOutput, error) {
+	return nil, u.refuse("PutFunctionEventInvokeConfig")
 }
 
 // PutFunctionRecursionConfig is not built.
-func (Unimplemented) PutFunctionRecursionConfig(context.Context, *PutFunctionRecursionConfigInput) (*PutFunctionRecursionConfigOutput, error) {
-	return nil, notBuilt("PutFunctionRecursionConfig")
+func (u Unimplemented) PutFunctionRecursionConfig(context.Context, *PutFunctionRecursionConfigInput) (*PutFunctionRecursionConfigOutput, error) {
+	return nil, u.refuse("PutFunctionRecursionConfig")
 }
 
 // PutFunctionScalingConfig is not built.
-func (Unimplemented) PutFunctionScalingConfig(context.Context, *PutFunctionScalingConfigInput) (*PutFunctionScalingConfigOutput, error) {
-	return nil, notBuilt("PutFunctionScalingConfig")
+func (u Unimplemented) PutFunctionScalingConfig(context.Context, *PutFunctionScalingConfigInput) (*PutFunctionScalingConfigOutput, error) {
+	return nil, u.refuse("PutFunctionScalingConfig")
 }
 
 // PutProvisionedConcurrencyConfig is not built.
-func (Unimplemented) PutProvisionedConcurrencyConfig(context.Context, *PutProvisionedConcurrencyConfigInput) (*PutProvisionedConcurrencyConfigOutput, error) {
-	return nil, notBuilt("PutProvisionedConcurrencyConfig")
+func (u Unimplemented) PutProvisionedConcurrencyConfig(context.Context, *PutProvisionedConcurrencyConfigInput) (*PutProvisionedConcurrencyConfigOutput, error) {
+	return nil, u.refuse("PutProvisionedConcurrencyConfig")
 }
 
 // PutRuntimeManagementConfig is not built.
-func (Unimplemented) PutRuntimeManagementConfig(context.Context, *PutRuntimeManagementConfigInput) (*PutRuntimeManagementConfigOutput, error) {
-	return nil, notBuilt("PutRuntimeManagementConfig")
+func (u Unimplemented) PutRuntimeManagementConfig(context.Context, *PutRuntimeManagementConfigInput) (*PutRuntimeManagementConfigOutput, error) {
+	return nil, u.refuse("PutRuntimeManagementConfig")
 }
 
 // RemoveLayerVersionPermission is not built.
-func (Unimplemented) RemoveLayerVersionPermission(context.Context, *RemoveLayerVersionPermissionInput) (*RemoveLayerVersionPermissionOutput, error) {
-	return nil, notBuilt("RemoveLayerVersionPermission")
+func (u Unimplemented) RemoveLayerVersionPermission(context.Context, *RemoveLayerVersionPermissionInput) (*RemoveLayerVersionPermissionOutput, error) {
+	return nil, u.refuse("RemoveLayerVersionPermission")
 }
 
 // RemovePermission is not built.
-func (Unimplemented) RemovePermission(context.Context, *RemovePermissionInput) (*RemovePermissionOutput, error) {
-	return nil, notBuilt("RemovePermission")
+func (u Unimplemented) RemovePermission(context.Context, *RemovePermissionInput) (*RemovePermissionOutput, error) {
+	return nil, u.refuse("RemovePermission")
 }
 
 // SendDurableExecutionCallbackFailure is not built.
-func (Unimplemented) SendDurableExecutionCallbackFailure(context.Context, *SendDurableExecutionCallbackFailureInput) (*SendDurableExecutionCallbackFailureOutput, error) {
-	return nil, notBuilt("SendDurableExecutionCallbackFailure")
+func (u Unimplemented) SendDurableExecutionCallbackFailure(context.Context, *SendDurableExecutionCallbackFailureInput) (*SendDurableExecutionCallbackFailureOutput, error) {
+	return nil, u.refuse("SendDurableExecutionCallbackFailure")
 }
 
 // SendDurableExecutionCallbackHeartbeat is not built.
-func (Unimplemented) SendDurableExecutionCallbackHeartbeat(context.Context, *SendDurableExecutionCallbackHeartbeatInput) (*SendDurableExecutionCallbackHeartbeatOutput, error) {
-	return nil, notBuilt("SendDurableExecutionCallbackHeartbeat")
+func (u Unimplemented) SendDurableExecutionCallbackHeartbeat(context.Context, *SendDurableExecutionCallbackHeartbeatInput) (*SendDurableExecutionCallbackHeartbeatOutput, error) {
+	return nil, u.refuse("SendDurableExecutionCallbackHeartbeat")
 }
 
 // SendDurableExecutionCallbackSuccess is not built.
-func (Unimplemented) SendDurableExecutionCallbackSuccess(context.Context, *SendDurableExecutionCallbackSuccessInput) (*SendDurableExecutionCallbackSuccessOutput, error) {
-	return nil, notBuilt("SendDurableExecutionCallbackSuccess")
+func (u Unimplemented) SendDurableExecutionCallbackSuccess(context.Context, *SendDurableExecutionCallbackSuccessInput) (*SendDurableExecutionCallbackSuccessOutput, error) {
+	return nil, u.refuse("SendDurableExecutionCallbackSuccess")
 }
 
 // StopDurableExecution is not built.
-func (Unimplemented) StopDurableExecution(context.Context, *StopDurableExecutionInput) (*StopDurableExecutionOutput, error) {
-	return nil, notBuilt("StopDurableExecution")
+func (u Unimplemented) StopDurableExecution(context.Context, *StopDurableExecutionInput) (*StopDurableExecutionOutput, error) {
+	return nil, u.refuse("StopDurableExecution")
 }
 
 // TagResource is not built.
-func (Unimplemented) TagResource(context.Context, *TagResourceInput) (*TagResourceOutput, error) {
-	return nil, notBuilt("TagResource")
+func (u Unimplemented) TagResource(context.Context, *TagResourceInput) (*TagResourceOutput, error) {
+	return nil, u.refuse("TagResource")
 }
 
 // UntagResource is not built.
-func (Unimplemented) UntagResource(context.Context, *UntagResourceInput) (*UntagResourceOutput, error) {
-	return nil, notBuilt("UntagResource")
+func (u Unimplemented) UntagResource(context.Context, *UntagResourceInput) (*UntagResourceOutput, error) {
+	return nil, u.refuse("UntagResource")
 }
 
 // UpdateAlias is not built.
-func (Unimplemented) UpdateAlias(context.Context, *UpdateAliasInput) (*UpdateAliasOutput, error) {
-	return nil, notBuilt("UpdateAlias")
+func (u Unimplemented) UpdateAlias(context.Context, *UpdateAliasInput) (*UpdateAliasOutput, error) {
+	return nil, u.refuse("UpdateAlias")
 }
 
 // UpdateCapacityProvider is not built.
-func (Unimplemented) UpdateCapacityProvider(context.Context, *UpdateCapacityProviderInput) (*UpdateCapacityProviderOutput, error) {
-	return nil, notBuilt("UpdateCapacityProvider")
+func (u Unimplemented) UpdateCapacityProvider(context.Context, *UpdateCapacityProviderInput) (*UpdateCapacityProviderOutput, error) {
+	return nil, u.refuse("UpdateCapacityProvider")
 }
 
 // UpdateCodeSigningConfig is not built.
-func (Unimplemented) UpdateCodeSigningConfig(context.Context, *UpdateCodeSigningConfigInput) (*UpdateCodeSigningConfigOutput, error) {
-	return nil, notBuilt("UpdateCodeSigningConfig")
+func (u Unimplemented) UpdateCodeSigningConfig(context.Context, *UpdateCodeSigningConfigInput) (*UpdateCodeSigningConfigOutput, error) {
+	return nil, u.refuse("UpdateCodeSigningConfig")
 }
 
 // UpdateEventSourceMapping is not built.
-func (Unimplemented) UpdateEventSourceMapping(context.Context, *UpdateEventSourceMappingInput) (*UpdateEventSourceMappingOutput, error) {
-	return nil, notBuilt("UpdateEventSourceMapping")
+func (u Unimplemented) UpdateEventSourceMapping(context.Context, *UpdateEventSourceMappingInput) (*UpdateEventSourceMappingOutput, error) {
+	return nil, u.refuse("UpdateEventSourceMapping")
 }
 
 // UpdateFunctionCode is not built.
-func (Unimplemented) UpdateFunctionCode(context.Context, *UpdateFunctionCodeInput) (*UpdateFunctionCodeOutput, error) {
-	return nil, notBuilt("UpdateFunctionCode")
+func (u Unimplemented) UpdateFunctionCode(context.Context, *UpdateFunctionCodeInput) (*UpdateFunctionCodeOutput, error) {
+	return nil, u.refuse("UpdateFunctionCode")
 }
 
 // UpdateFunctionConfiguration is not built.
-func (Unimplemented) UpdateFunctionConfiguration(context.Context, *UpdateFunctionConfigurationInput) (*UpdateFunctionConfigurationOutput, error) {
-	return nil, notBuilt("UpdateFunctionConfiguration")
+func (u Unimplemented) UpdateFunctionConfiguration(context.Context, *UpdateFunctionConfigurationInput) (*UpdateFunctionConfigurationOutput, error) {
+	return nil, u.refuse("UpdateFunctionConfiguration")
 }
 
 // UpdateFunctionEventInvokeConfig is not built.
-func (Unimplemented) UpdateFunctionEventInvokeConfig(context.Context, *UpdateFunctionEventInvokeConfigInput) (*UpdateFunctionEventInvokeConfigOutput, error) {
-	return nil, notBuilt("UpdateFunctionEventInvokeConfig")
+func (u Unimplemented) UpdateFunctionEventInvokeConfig(context.Context, *UpdateFunctionEventInvokeConfigInput) (*UpdateFunctionEventInvokeConfigOutput, error) {
+	return nil, u.refuse("UpdateFunctionEventInvokeConfig")
 }
 
 // UpdateFunctionUrlConfig is not built.
-func (Unimplemented) UpdateFunctionUrlConfig(context.Context, *UpdateFunctionUrlConfigInput) (*UpdateFunctionUrlConfigOutput, error) {
-	return nil, notBuilt("UpdateFunctionUrlConfig")
+func (u Unimplemented) UpdateFunctionUrlConfig(context.Context, *UpdateFunctionUrlConfigInput) (*UpdateFunctionUrlConfigOutput, error) {
+	return nil, u.refuse("UpdateFunctionUrlConfig")
 }

@@ -56,6 +56,7 @@ func (d *Door) Handler(inside bool) http.Handler {
 			if err != nil {
 				return lambdaapi.Call{Service: c}, err
 			}
+			c.May = func() error { return c.may(lambda.Anything{Scope: caller.Scope}) }
 			c.base = "http://" + r.Host
 			if r.TLS != nil {
 				c.base = "https://" + r.Host
