@@ -1,5 +1,6 @@
-// Package cli is the kiln command. `kiln up` starts a daemon in this process;
-// every other command reaches one over HTTP, as any AWS client does.
+// Package cli is the kiln command. `kiln up` starts a daemon in this process,
+// `restore` and `reseal` work on the files of one that is stopped; every other
+// command reaches one over HTTP, as any AWS client does.
 package cli
 
 import (

@@ -150,13 +150,11 @@ func TestAdminListener(t *testing.T) {
 // afterwards waits for the daemon to say something, and returns the rest of the line.
 func afterwards(t *testing.T, d *kiln.Daemon, words string) string {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); <-time.After(10 * time.Millisecond) {
-		if _, after, ok := strings.Cut(d.Log.String(), words); ok {
-			if line, _, ok := strings.Cut(after, "\n"); ok {
-				return line
-			}
-		}
-	}
-	t.Fatalf("kiln does not say %q", words)
-	return ""
+	line, ok := "", false
+	kiln.Await(t, "kiln to say "+words, func() bool {
+		_, after, _ := strings.Cut(d.Log.String(), words)
+		line, _, ok = strings.Cut(after, "\n")
+		return ok
+	})
+	return line
 }
