@@ -90,14 +90,17 @@ func NotAssumable(who lambda.Principal, role string) error {
 }
 
 // RoleFor reports whether there is a role of that ARN here, and whether it trusts
-// the service, such as lambda.amazonaws.com.
-func (a *Access) RoleFor(service, arn string) (known, trusts bool) {
+// the service, such as lambda.amazonaws.com, on behalf of the resource.
+func (a *Access) RoleFor(service string, behalf lambda.ARN, arn string) (known, trusts bool) {
 	role := a.config.Identities.RoleByARN(arn)
 	if role == nil {
 		return false, false
 	}
 	who := lambda.Principal{Service: service}
-	r := &policy.Request{Action: "sts:AssumeRole", Resource: arn, Principal: principal(who), Keys: a.keys(who, role.ARN(), nil)}
+	keys := policy.Keys{}
+	keys.Set("aws:SourceArn", behalf.String())
+	keys.Set("aws:SourceAccount", string(behalf.Owner()))
+	r := &policy.Request{Action: "sts:AssumeRole", Resource: arn, Principal: principal(who), Keys: a.keys(who, role.ARN(), keys)}
 	return true, a.config.Identities.RoleTrusts(role, r) == policy.Allowed
 }
 

@@ -355,6 +355,8 @@ func TestPermitted(t *testing.T) {
 		roles.must("PutRolePolicy", values{"RoleName": name, "PolicyName": "p", "PolicyDocument": policy})
 	}
 	roles.must("CreateRole", values{"RoleName": "closed", "AssumeRolePolicyDocument": strings.Replace(lambdaTrust, "lambda.", "ec2.", 1)})
+	bound := strings.Replace(lambdaTrust, `"Action"`, `"Condition":{"StringEquals":{"aws:SourceAccount":"000000000000"},"ArnLike":{"aws:SourceArn":"arn:aws:lambda:*:*:function:target"}},"Action"`, 1)
+	roles.must("UpdateAssumeRolePolicy", values{"RoleName": "closed", "PolicyDocument": bound}) // closed to other functions
 	const prefix = "arn:aws:iam::000000000000:role/"
 	code := withBoto3(t, "permitted.py")
 	s.refused("CreateFunction", create("closed", values{"Role": prefix + "closed"}), 400, "InvalidParameterValueException", "The role defined for the function cannot be assumed by Lambda.")
@@ -362,7 +364,7 @@ func TestPermitted(t *testing.T) {
 		t.Helper()
 		s.create(name, values{"Handler": "permitted.handler", "Role": prefix + role, "Timeout": 120, "MemorySize": 512, "Code": values{"ZipFile": code}})
 	}
-	function("target", "allowed")
+	function("target", "closed")
 	for _, role := range []string{"allowed", "denied", "unknown", "assuming"} {
 		function("as-"+role, role)
 	}

@@ -19,7 +19,7 @@ func (c *call) CreateFunction(ctx context.Context, in *lambdaapi.CreateFunctionI
 		err = c.mayUse(in.Role, in.Layers)
 	}
 	if err == nil {
-		err = c.checkRole(in.Role)
+		err = c.checkRole(arn, in.Role)
 	}
 	if err != nil {
 		return nil, err
@@ -252,7 +252,7 @@ func (c *call) UpdateFunctionConfiguration(ctx context.Context, in *lambdaapi.Up
 		err = c.mayUse(in.Role, in.Layers)
 	}
 	if err == nil {
-		err = c.checkRole(in.Role)
+		err = c.checkRole(arn, in.Role)
 	}
 	if err != nil {
 		return nil, err

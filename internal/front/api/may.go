@@ -88,11 +88,11 @@ func (c *call) mayUse(role *string, layers []string) error {
 
 // checkRole refuses a role that Kiln knows and that Lambda may not assume. One that
 // it does not know is kept: those who develop write any.
-func (c *call) checkRole(role *string) error {
+func (c *call) checkRole(arn lambda.FunctionARN, role *string) error {
 	if role == nil {
 		return nil
 	}
-	known, trusts := c.door.Access.RoleFor("lambda.amazonaws.com", *role)
+	known, trusts := c.door.Access.RoleFor("lambda.amazonaws.com", arn.Unqualified(), *role)
 	switch {
 	case known && !trusts:
 		return lambda.InvalidParameter("The role defined for the function cannot be assumed by Lambda.")
