@@ -59,8 +59,16 @@ func (b *backups) Backup(ctx context.Context, begin func() io.Writer) (err error
 		return lambda.Conflict("Another backup is being made. Try again when it is done.")
 	}
 	defer b.making.Unlock()
-	if err := b.dir.Free(); err != nil {
-		return fmt.Errorf("back up: the logs are copied first: %w", err)
+	// The logs are copied first, and the engine must never find the disk full.
+	logFile := filepath.Join(b.dir.Telemetry(), path.Base(logsPart))
+	size := int64(0)
+	for _, name := range []string{logFile, logFile + "-wal"} {
+		if info, err := os.Stat(name); err == nil {
+			size += info.Size()
+		}
+	}
+	if err := b.dir.Room(size); err != nil {
+		return fmt.Errorf("back up: %w", err)
 	}
 	if err := errors.Join(b.sweep(), os.Mkdir(b.work(), 0o700)); err != nil {
 		return fmt.Errorf("back up: %w", err)

@@ -174,6 +174,10 @@ func TestRefusals(t *testing.T) {
 	if err := create(d, "f", 1); err != nil {
 		t.Fatal(err)
 	}
+	full := kiln.Start(t, "--free-space-floor", "900TiB")
+	if code, out := kiln.Run(t, "backup", filepath.Join(t.TempDir(), "backup"), "--endpoint", full.URL); code != 1 || !strings.Contains(out, "not enough free space") {
+		t.Errorf("of a full disk: %d %s", code, out)
+	}
 	file := save(t, d)
 	whole, err := os.ReadFile(file)
 	if err != nil {

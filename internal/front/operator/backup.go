@@ -2,8 +2,12 @@ package operator
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
+
+	"kiln/internal/aws/lambdaapi"
+	"kiln/internal/state"
 )
 
 // Backups makes backups.
@@ -36,6 +40,11 @@ func (d *door) backup(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err == nil:
 		c.over(nil)
+	case !began && errors.Is(err, state.ErrFull):
+		d.Log.Warn("no backup is made on a full disk", "error", err)
+		fault := &lambdaapi.Fault{Code: "ServiceException", Status: http.StatusInsufficientStorage, Message: "Kiln's disk has not enough free space for a copy of the logs, which a backup needs. Make room, or lower free_space_floor."}
+		c.over(fault)
+		lambdaapi.WriteFault(w, fault)
 	case !began:
 		c.refuse(w, r, err)
 	default:

@@ -211,6 +211,12 @@ func TestFloorOfFreeSpace(t *testing.T) {
 				t.Errorf("floor %d: %v", floor, err)
 			}
 		}
+		if err := d.Room(1); errors.Is(err, state.ErrFull) != full {
+			t.Errorf("floor %d, room for a byte: %v", floor, err)
+		}
+		if err := d.Room(1 << 60); !errors.Is(err, state.ErrFull) {
+			t.Errorf("floor %d, room for everything: %v", floor, err)
+		}
 	}
 	if _, err := datadir.Open(t.TempDir(), datadir.Config{MinFree: -2}); err == nil {
 		t.Error("a negative floor was accepted")
