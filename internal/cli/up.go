@@ -82,6 +82,7 @@ func (d doctor) Run(ctx context.Context, s *streams) error {
 		fmt.Fprintf(s.out, "  missing: %s\n", m)
 	}
 	fmt.Fprintf(s.out, "Master key: %s\n", found.MasterKey)
+	fmt.Fprintf(s.out, "TLS: %s\n", first(found.TLS, "none, plain HTTP"))
 	fmt.Fprintln(s.out, "Runtimes:")
 	for _, r := range found.Runtimes {
 		text := servedBy(r)

@@ -7,6 +7,7 @@ import (
 
 	"kiln/internal/bootstrap"
 	"kiln/internal/config"
+	"kiln/internal/front/certificate"
 	"kiln/internal/front/operator"
 	"kiln/internal/state/datadir"
 )
@@ -20,6 +21,7 @@ type Findings struct {
 	Missing  []string `json:"missing,omitempty"`
 	// MasterKey is where it comes from; it is not read.
 	MasterKey string             `json:"master_key"`
+	TLS       string             `json:"tls"` // what the one port shows; "" for plain HTTP
 	Runtimes  []operator.Runtime `json:"runtimes"`
 	Problems  []string           `json:"problems,omitempty"`
 }
@@ -34,6 +36,15 @@ func Examine(ctx context.Context, c config.Config, dir string) (Findings, error)
 	defer driver.Close()
 	description := driver.Describe()
 	f := Findings{Driver: driver.Name(), Isolates: description.Isolates, Summary: description.Summary, Reason: reason, Missing: description.Missing, MasterKey: MasterKey(c).String()}
+	switch {
+	case c.TLSCertFile != "":
+		f.TLS = c.TLSCertFile
+		if _, err := certificate.OpenFiles(c.TLSCertFile, c.TLSKeyFile, log); err != nil {
+			f.Problems = append(f.Problems, err.Error())
+		}
+	case c.TLS != "":
+		f.TLS = c.TLS
+	}
 	additions, err := bootstrap.OpenAdditions(datadir.Runtimes(c.Data))
 	if err != nil { // another user's, perhaps
 		f.Problems = append(f.Problems, err.Error())

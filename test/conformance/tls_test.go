@@ -72,6 +72,19 @@ func TestSelfSignedTLS(t *testing.T) {
 	if got := run(kiln.Binary(t), "invoke", "f", "--payload", "@"+big); !strings.Contains(got, `"http://`) {
 		t.Errorf("the function's endpoint is %s", got)
 	}
+	streamed, err := client.InvokeWithResponseStream(t.Context(), &lambda.InvokeWithResponseStreamInput{FunctionName: aws.String("f")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pieces []byte
+	for event := range streamed.GetStream().Events() {
+		if piece, ok := event.(*types.InvokeWithResponseStreamResponseEventMemberPayloadChunk); ok {
+			pieces = append(pieces, piece.Value.Payload...)
+		}
+	}
+	if err := streamed.GetStream().Close(); err != nil || !strings.HasPrefix(string(pieces), `"http://`) {
+		t.Errorf("streamed: %s, %v", pieces, err)
+	}
 	f, err := client.GetFunction(t.Context(), &lambda.GetFunctionInput{FunctionName: aws.String("f")})
 	if err != nil {
 		t.Fatal(err)
