@@ -322,4 +322,22 @@ func TestMasterKeyElsewhere(t *testing.T) {
 	}
 	r := kiln.StartIn(t, data, "--master-key-file", key)
 	invoke(t, r, "f", 1)
+
+	// And under another key.
+	other := filepath.Join(t.TempDir(), "other")
+	if err := os.WriteFile(other, []byte(strings.Repeat("a5", 32)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"reseal", "--data", data, "--master-key-file", other, "--old-master-key-file", key}
+	if code, out := kiln.Run(t, args...); code != 1 || !strings.Contains(out, "in use") {
+		t.Errorf("resealed while it serves: %d %s", code, out)
+	}
+	r.Stop()
+	if code, out := kiln.Run(t, args...); code != 0 || !strings.Contains(out, other) {
+		t.Fatalf("kiln reseal: %d %s", code, out)
+	}
+	if code, out := kiln.Run(t, "up", "--data", data, "--listen", "127.0.0.1:0", "--master-key-file", key); code != 1 || !strings.Contains(out, "is not the one") {
+		t.Errorf("with the key of before: %d %s", code, out)
+	}
+	invoke(t, kiln.StartIn(t, data, "--master-key-file", other), "f", 1)
 }
