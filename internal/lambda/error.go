@@ -73,6 +73,18 @@ func Throttled(reason string) *Error {
 	return e
 }
 
+// NoSigningConfig is what attaching a code signing configuration gets that is not there.
+func NoSigningConfig(arn string) *Error {
+	return newError("CodeSigningConfigNotFoundException", http.StatusNotFound,
+		"The code signing configuration cannot be found. Check that the provided configuration is not deleted: %s.", arn)
+}
+
+// CodeVerificationFailed is what unsigned code gets where signatures are enforced.
+func CodeVerificationFailed(function FunctionName) *Error {
+	return newError("CodeVerificationFailedException", http.StatusBadRequest,
+		"Lambda cannot deploy the function. The function or layer might be signed using a signature that the client is not configured to accept. Check the provided signature for %s.", function)
+}
+
 // NotBuilt says that Kiln does not do this yet.
 func NotBuilt(what string) *Error {
 	return newError("NotImplementedException", http.StatusNotImplemented,

@@ -58,3 +58,21 @@ func (r *Registry) Attach(ctx context.Context, arn lambda.FunctionARN, change fu
 	next.attached = o.Attached
 	return r.commit(ctx, &next)
 }
+
+// Attaching returns up to limit functions of a scope to which something is attached
+// that matches, in the order of their names, from the first after the marker, and
+// whether there are more.
+func (r *Registry) Attaching(scope lambda.Scope, match func(*lambda.Attached) bool, after lambda.FunctionName, limit int) (page []lambda.FunctionARN, more bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, f := range r.functions[scope].after(after) {
+		if !match(&f.latest.attached) {
+			continue
+		}
+		if len(page) == limit {
+			return page, true
+		}
+		page = append(page, f.latest.shown.ARN)
+	}
+	return page, false
+}

@@ -22,6 +22,7 @@ type Create struct {
 	Zip      []byte
 	Image    string // with PackageType Image
 	Tags     map[string]string
+	Attached lambda.Attached
 	Publish  bool // makes version 1 as well, which is then returned
 }
 
@@ -62,7 +63,7 @@ func (r *Registry) Create(ctx context.Context, c Create) (*lambda.Function, erro
 		ReasonCode: creatingCode,
 		Build:      lambda.NewUUID(),
 	}
-	return r.commitLatest(ctx, &entry{shown: f}, c.Publish)
+	return r.commitLatest(ctx, &entry{shown: f, attached: c.Attached}, c.Publish)
 }
 
 // commitLatest makes the change of $LATEST that e is durable, with Publish together
