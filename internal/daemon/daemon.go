@@ -37,7 +37,9 @@ import (
 	"kiln/internal/invoke"
 	"kiln/internal/lambda"
 	"kiln/internal/registry"
+	"kiln/internal/registry/capacity"
 	"kiln/internal/registry/mapping"
+	"kiln/internal/registry/signing"
 	"kiln/internal/sandbox"
 	"kiln/internal/scheduler"
 	"kiln/internal/state/artifact"
@@ -207,14 +209,19 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	open.add("the registry", func() error { functions.Close(); return nil })
 
 	mappings := mapping.New(engine.State(), functions, func(lambda.MappingARN, *lambda.EventSourceMapping) {}) // no poller listens yet
-	if err := mappings.Open(ctx); err != nil {
+	signings := signing.New(engine.State(), func(arn lambda.SigningConfigARN) bool {
+		users, _ := functions.Attaching(arn.Scope, func(a *lambda.Attached) bool { return a.CodeSigning == arn.String() }, "", 1)
+		return len(users) > 0
+	})
+	providers := capacity.New(engine.State())
+	if err := errors.Join(mappings.Open(ctx), signings.Open(ctx), providers.Open(ctx)); err != nil {
 		return err
 	}
 
 	invocations := invoke.New(functions, environments, access, throttles{counts}, invoke.Config{Concurrency: d.config.Concurrency})
 	requests := d.room()
 	door := api.New(api.Config{
-		Access: access, Registry: functions, Mappings: mappings, Invoke: invocations, Runtimes: runtimes{catalog}, Log: d.log,
+		Access: access, Registry: functions, Mappings: mappings, Signing: signings, Capacity: providers, Invoke: invocations, Runtimes: runtimes{catalog}, Log: d.log,
 		Audit: audit, Admit: requests,
 	})
 	stopping, stop := context.WithCancel(context.Background())

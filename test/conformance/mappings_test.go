@@ -105,9 +105,13 @@ func TestPaginators(t *testing.T) {
 	s.create("f", nil)
 	for i := range 5 {
 		s.must("CreateEventSourceMapping", values{"FunctionName": "f", "EventSourceArn": fmt.Sprint(jobs, i)})
+		s.must("CreateCodeSigningConfig", values{"AllowedPublishers": values{"SigningProfileVersionArns": []any{profile}}})
+		s.must("CreateCapacityProvider", provider(fmt.Sprint("p", i), nil))
 	}
 	for _, l := range []struct{ operation, list string }{
 		{"ListEventSourceMappings", "EventSourceMappings"},
+		{"ListCodeSigningConfigs", "CodeSigningConfigs"},
+		{"ListCapacityProviders", "CapacityProviders"},
 	} {
 		out, f := c.(*script).do(s.to, "paginate", l.operation, values{"List": l.list, "PageSize": 2})
 		if f != nil {

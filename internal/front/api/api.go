@@ -15,7 +15,9 @@ import (
 	"kiln/internal/invoke"
 	"kiln/internal/lambda"
 	"kiln/internal/registry"
+	"kiln/internal/registry/capacity"
 	"kiln/internal/registry/mapping"
+	"kiln/internal/registry/signing"
 	"kiln/internal/scheduler"
 	"kiln/internal/state"
 )
@@ -33,6 +35,8 @@ type Config struct {
 	Access   *front.Access
 	Registry *registry.Registry
 	Mappings *mapping.Registry
+	Signing  *signing.Registry
+	Capacity *capacity.Registry
 	Invoke   *invoke.Service
 	Runtimes Runtimes
 	Audit    *front.Audit

@@ -37,7 +37,7 @@ func (c *call) CreateFunction(ctx context.Context, in *lambdaapi.CreateFunctionI
 	if err != nil {
 		return nil, err
 	}
-	f, err := c.door.Registry.Create(ctx, registry.Create{
+	f, err := c.create(ctx, registry.Create{
 		By:       c.caller.Principal,
 		ARN:      arn,
 		Settings: newSettings(in),
@@ -46,7 +46,7 @@ func (c *call) CreateFunction(ctx context.Context, in *lambdaapi.CreateFunctionI
 		Image:    image,
 		Tags:     in.Tags,
 		Publish:  lambdaapi.Value(in.Publish),
-	})
+	}, lambdaapi.Value(in.CodeSigningConfigArn))
 	if err != nil {
 		return nil, err
 	}
@@ -61,23 +61,33 @@ func published(f *lambda.Function) lambda.Qualifier {
 	return f.Version
 }
 
-// checkBuilt refuses what a function cannot have yet.
+// checkBuilt refuses what a function cannot have in Kiln.
 func checkBuilt(in *lambdaapi.CreateFunctionInput) error {
 	switch {
 	case in.PublishTo != nil:
-		return lambda.NotBuilt("PublishTo")
+		return noPublishTo()
 	case in.CapacityProviderConfig != nil:
-		return lambda.NotBuilt("CapacityProviderConfig")
+		return noCapacityProvider()
 	case in.DurableConfig != nil:
-		return lambda.NotBuilt("DurableConfig")
+		return noDurability()
 	case in.TenancyConfig != nil:
-		return lambda.NotBuilt("TenancyConfig")
+		return lambda.InvalidParameter("TenancyConfig is not supported: Kiln keeps no execution environments apart by tenant. Leave it out, or make a function for each tenant.")
 	case in.ImageConfig != nil && lambdaapi.Value(in.PackageType) != string(lambda.Image):
 		return lambda.InvalidParameter("Please don't provide ImageConfig when the intended function PackageType is Zip.")
-	case lambdaapi.Value(in.CodeSigningConfigArn) != "": // none can be made yet
-		return lambdaapi.NewFault("CodeSigningConfigNotFoundException", "The code signing configuration cannot be found. Check that the provided configuration is not deleted: "+*in.CodeSigningConfigArn+".")
 	}
 	return nil
+}
+
+func noPublishTo() error {
+	return lambda.InvalidParameter("PublishTo is supported only for functions with a CapacityProviderConfig, which Kiln has none of. Publish makes a version.")
+}
+
+func noCapacityProvider() error {
+	return lambda.InvalidParameter("CapacityProviderConfig is not supported: Kiln runs functions on its own machine, and on no instances that a capacity provider describes. Leave it out.")
+}
+
+func noDurability() error {
+	return lambda.InvalidParameter("DurableConfig is not supported: Kiln has no durable executions yet. Leave it out.")
 }
 
 // mayFetch keeps functions from reaching, by way of an image's reference, hosts and
@@ -128,8 +138,8 @@ func (c *call) GetFunction(_ context.Context, in *lambdaapi.GetFunctionInput) (*
 		Configuration: c.configuration(f, arn.Qualifier),
 		Code:          location,
 	}
-	if len(f.Tags) > 0 {
-		out.Tags = f.Tags
+	if out.Tags, err = c.door.Registry.Tags(arn); err != nil { // versions have the function's
+		return nil, err
 	}
 	return out, nil
 }
@@ -209,7 +219,7 @@ func (c *call) UpdateFunctionCode(ctx context.Context, in *lambdaapi.UpdateFunct
 		return nil, err
 	}
 	if in.PublishTo != nil {
-		return nil, lambda.NotBuilt("PublishTo")
+		return nil, noPublishTo()
 	}
 	was, err := c.door.Registry.Get(arn)
 	if err != nil {
@@ -238,6 +248,9 @@ func (c *call) UpdateFunctionCode(ctx context.Context, in *lambdaapi.UpdateFunct
 	if err := c.mayFetch(u.Image); err != nil {
 		return nil, err
 	}
+	if err := c.verify(arn); err != nil {
+		return nil, err
+	}
 	f, err := c.door.Registry.UpdateCode(ctx, u)
 	if err != nil {
 		return nil, err
@@ -259,9 +272,13 @@ func (c *call) UpdateFunctionConfiguration(ctx context.Context, in *lambdaapi.Up
 	}
 	switch {
 	case in.CapacityProviderConfig != nil:
-		return nil, lambda.NotBuilt("CapacityProviderConfig")
+		return nil, noCapacityProvider()
 	case in.DurableConfig != nil:
-		return nil, lambda.NotBuilt("DurableConfig")
+		return nil, noDurability()
+	case len(in.Layers) > 0:
+		if err := c.verify(arn); err != nil {
+			return nil, err
+		}
 	}
 	if in.ImageConfig != nil {
 		was, err := c.door.Registry.Get(arn)
