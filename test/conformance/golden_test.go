@@ -22,6 +22,7 @@ var changing = []struct {
 }{
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`), "<uuid>"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+0000`), "<time>"},
+	{regexp.MustCompile(`"LastModified": [0-9.]+`), `"LastModified": "<seconds>"`},
 	{regexp.MustCompile(`runtime:[0-9a-f]{64}`), "runtime:<digest>"},
 	{regexp.MustCompile(`"Location": "http://127\.0\.0\.1:\d+/[^"]*"`), `"Location": "<link>"`},
 	{regexp.MustCompile(`"(x86_64|arm64)"`), `"<architecture>"`},
@@ -33,7 +34,8 @@ func TestGolden(t *testing.T) {
 	t.Parallel()
 	d := kiln.Start(t, "--any-runtime")
 	code := base64.StdEncoding.EncodeToString(kiln.Zip(map[string]string{"bootstrap!": "#!/bin/sh\n"}))
-	const functions, layers = "/2015-03-31/functions", "/2018-10-31/layers"
+	const functions, layers, mappings = "/2015-03-31/functions", "/2018-10-31/layers", "/2015-03-31/event-source-mappings"
+	const secret = `"SourceAccessConfigurations":[{"Type":"BASIC_AUTH","URI":"arn:aws:secretsmanager:us-east-1:000000000000:secret:s"}]`
 	for _, step := range []struct{ name, method, path, body string }{
 		{"create_python", "POST", functions, `{"FunctionName":"python","Runtime":"python3.12","Handler":"f.handler","Role":"` + kiln.Role + `","Code":{"ZipFile":"` + code + `"}}`},
 		{"create_provided", "POST", functions, `{"FunctionName":"provided","Runtime":"provided.al2023","Handler":"f","Role":"` + kiln.Role + `","Code":{"ZipFile":"` + code + `"},"Environment":{"Variables":{"KEY":"value"}},"Tags":{"team":"red"}}`},
@@ -50,6 +52,12 @@ func TestGolden(t *testing.T) {
 		{"list_layer_versions", "GET", layers + "/l/versions", ""},
 		{"layer_permission", "POST", layers + "/l/versions/1/policy", `{"StatementId":"s","Action":"lambda:GetLayerVersion","Principal":"*"}`},
 		{"layer_policy", "GET", layers + "/l/versions/1/policy", ""},
+		{"mapping_sqs", "POST", mappings, `{"FunctionName":"python","EventSourceArn":"arn:aws:sqs:us-east-1:000000000000:q"}`},
+		{"mapping_kinesis", "POST", mappings, `{"FunctionName":"python:$LATEST","EventSourceArn":"arn:aws:kinesis:us-east-1:000000000000:stream/s","StartingPosition":"AT_TIMESTAMP","StartingPositionTimestamp":1700000000.5}`},
+		{"mapping_kafka", "POST", mappings, `{"FunctionName":"python","SelfManagedEventSource":{"Endpoints":{"KAFKA_BOOTSTRAP_SERVERS":["b:9092"]}},"Topics":["logs"],"StartingPosition":"LATEST",` + secret + `}`},
+		{"mapping_msk", "POST", mappings, `{"FunctionName":"python","EventSourceArn":"arn:aws:kafka:us-east-1:000000000000:cluster/c/1","Topics":["logs"],"StartingPosition":"LATEST","ProvisionedPollerConfig":{"MinimumPollers":1}}`},
+		{"mapping_mq", "POST", mappings, `{"FunctionName":"python","EventSourceArn":"arn:aws:mq:us-east-1:000000000000:broker:b:1","Queues":["q"],` + secret + `}`},
+		{"mapping_documentdb", "POST", mappings, `{"FunctionName":"python","EventSourceArn":"arn:aws:rds:us-east-1:000000000000:cluster:c","StartingPosition":"LATEST","DocumentDBEventSourceConfig":{"DatabaseName":"d"},` + secret + `}`},
 	} {
 		if step.name == "get_python" {
 			for _, name := range []string{"python", "provided"} {
