@@ -28,6 +28,13 @@ func InvalidParameter(format string, args ...any) *Error {
 	return newError("InvalidParameterValueException", http.StatusBadRequest, format, args...)
 }
 
+// Violation is what a value gets that breaks a rule of the model for its member, where the
+// request has it in another place.
+func Violation(member, value, rule string) *Error {
+	return newError("ValidationException", http.StatusBadRequest,
+		"1 validation error detected: Value '%s' at '%s' failed to satisfy constraint: %s", value, member, rule)
+}
+
 // Conflict is a ResourceConflictException.
 func Conflict(format string, args ...any) *Error {
 	return newError("ResourceConflictException", http.StatusConflict, format, args...)

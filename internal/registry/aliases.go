@@ -36,7 +36,13 @@ func (r *Registry) putAlias(a *alias) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	arn := a.shown.ARN
-	r.scope(arn.Scope).named(arn.Name).aliases[arn.Qualifier] = a
+	f := r.scope(arn.Scope).named(arn.Name)
+	var was *lambda.Attached
+	if old := f.aliases[arn.Qualifier]; old != nil {
+		was = &old.attached
+	}
+	f.aliases[arn.Qualifier] = a
+	r.index(arn, was, &a.attached)
 }
 
 func (r *Registry) findAlias(arn lambda.FunctionARN) *alias {
@@ -224,6 +230,7 @@ func (r *Registry) removeAliases(ctx context.Context, list ...*alias) error {
 	defer r.mu.Unlock()
 	for _, a := range list {
 		delete(r.function(a.shown.ARN).aliases, a.shown.ARN.Qualifier)
+		r.index(a.shown.ARN, &a.attached, nil)
 	}
 	return nil
 }

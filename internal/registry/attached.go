@@ -1,7 +1,10 @@
 package registry
 
 import (
+	"cmp"
 	"context"
+	"maps"
+	"slices"
 
 	"kiln/internal/lambda"
 )
@@ -57,6 +60,73 @@ func (r *Registry) Attach(ctx context.Context, arn lambda.FunctionARN, change fu
 	}
 	next.attached = o.Attached
 	return r.commit(ctx, &next)
+}
+
+// Owners returns up to limit owners of a function to which something is attached that
+// matches: $LATEST, then versions by number, then aliases by name, from the first after
+// the qualifier, and whether there are more.
+func (r *Registry) Owners(arn lambda.FunctionARN, match func(*lambda.Attached) bool, after lambda.Qualifier, limit int) (page []Owner, more bool, err error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	f := r.function(arn)
+	if f == nil {
+		return nil, false, notFound(arn)
+	}
+	add := func(q lambda.Qualifier, revision lambda.RevisionID, attached *lambda.Attached) {
+		switch {
+		case more || after != "" && order(q, after) <= 0 || !match(attached):
+		case len(page) == limit:
+			more = true
+		default:
+			page = append(page, Owner{arn.Qualified(q), revision, *attached})
+		}
+	}
+	add(lambda.Latest, f.latest.shown.Revision, &f.latest.attached)
+	for _, v := range f.versions {
+		add(v.shown.Version, v.shown.Revision, &v.attached)
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.aliases)) {
+		a := f.aliases[name]
+		add(name, a.shown.Revision, &a.attached)
+	}
+	return page, more, nil
+}
+
+// order compares qualifiers as Owners lists them.
+func order(a, b lambda.Qualifier) int {
+	kind := func(q lambda.Qualifier) int {
+		switch {
+		case q == lambda.Latest:
+			return 0
+		case q.Number() > 0:
+			return 1
+		default:
+			return 2
+		}
+	}
+	return cmp.Or(cmp.Compare(kind(a), kind(b)), cmp.Compare(a.Number(), b.Number()), cmp.Compare(a, b))
+}
+
+// OwnerByURL returns what has the function URL of that id.
+func (r *Registry) OwnerByURL(id string) (Owner, error) {
+	r.mu.RLock()
+	arn, ok := r.urls[id]
+	r.mu.RUnlock()
+	o, err := r.Owner(arn)
+	if !ok || err != nil || o.Attached.URL == nil || o.Attached.URL.ID != id { // changed in between
+		return Owner{}, lambda.NotFound("There is no function URL with the id %s.", id)
+	}
+	return o, nil
+}
+
+// index keeps r.urls in step with what an owner has attached. r.mu is held.
+func (r *Registry) index(owner lambda.FunctionARN, was, now *lambda.Attached) {
+	if was != nil && was.URL != nil {
+		delete(r.urls, was.URL.ID)
+	}
+	if now != nil && now.URL != nil {
+		r.urls[now.URL.ID] = owner
+	}
 }
 
 // Attaching returns up to limit functions of a scope to which something is attached

@@ -70,6 +70,7 @@ type Registry struct {
 	functions map[lambda.Scope]*functions                  // guarded by mu
 	layers    map[lambda.Scope]map[lambda.LayerName]*layer // guarded by mu
 	codes     map[string]int                               // guarded by mu; references by SHA256
+	urls      map[string]lambda.FunctionARN                // guarded by mu; who has which function URL, by its id
 }
 
 // New returns an empty registry. changed is called after every change of what a
@@ -82,6 +83,7 @@ func New(st state.State, packages Packages, runtimes Runtimes, sealer Sealer, ch
 		functions: map[lambda.Scope]*functions{},
 		layers:    map[lambda.Scope]map[lambda.LayerName]*layer{},
 		codes:     map[string]int{},
+		urls:      map[string]lambda.FunctionARN{},
 	}
 }
 
@@ -280,9 +282,12 @@ func (r *Registry) put(entries ...*entry) (unused []lambda.Code, changed []*lamb
 	for _, e := range entries {
 		r.reference(e.packages()...)
 		old := r.scope(e.shown.ARN.Scope).put(e)
+		var was *lambda.Attached
 		if old != nil {
 			unused = append(unused, r.unreference(old.packages()...)...)
+			was = &old.attached
 		}
+		r.index(e.shown.VersionARN(), was, &e.attached)
 		if e.serving != nil && (old == nil || e.serving != old.serving) {
 			changed = append(changed, e.serving)
 		}
@@ -304,6 +309,7 @@ func (r *Registry) remove(ctx context.Context, entries ...*entry) error {
 	r.mu.Lock()
 	for _, e := range entries {
 		r.scope(e.shown.ARN.Scope).remove(e)
+		r.index(e.shown.VersionARN(), &e.attached, nil)
 		if unsettled(e.shown) {
 			close(e.settled) // settle will not: whoever waits for it learns that it is gone
 		}
