@@ -107,13 +107,21 @@ func TestPaginators(t *testing.T) {
 		s.must("CreateEventSourceMapping", values{"FunctionName": "f", "EventSourceArn": fmt.Sprint(jobs, i)})
 		s.must("CreateCodeSigningConfig", values{"AllowedPublishers": values{"SigningProfileVersionArns": []any{profile}}})
 		s.must("CreateCapacityProvider", provider(fmt.Sprint("p", i), nil))
+		s.must("CreateAlias", values{"FunctionName": "f", "Name": fmt.Sprint("a", i), "FunctionVersion": "$LATEST"})
+		s.must("CreateFunctionUrlConfig", values{"FunctionName": "f", "Qualifier": fmt.Sprint("a", i), "AuthType": "NONE"})
+		s.must("PutFunctionEventInvokeConfig", values{"FunctionName": "f", "Qualifier": fmt.Sprint("a", i), "MaximumRetryAttempts": 1})
 	}
-	for _, l := range []struct{ operation, list string }{
-		{"ListEventSourceMappings", "EventSourceMappings"},
-		{"ListCodeSigningConfigs", "CodeSigningConfigs"},
-		{"ListCapacityProviders", "CapacityProviders"},
+	for _, l := range []struct {
+		operation, list string
+		of              values
+	}{
+		{"ListEventSourceMappings", "EventSourceMappings", nil},
+		{"ListCodeSigningConfigs", "CodeSigningConfigs", nil},
+		{"ListCapacityProviders", "CapacityProviders", nil},
+		{"ListFunctionUrlConfigs", "FunctionUrlConfigs", values{"FunctionName": "f"}},
+		{"ListFunctionEventInvokeConfigs", "FunctionEventInvokeConfigs", values{"FunctionName": "f"}},
 	} {
-		out, f := c.(*script).do(s.to, "paginate", l.operation, values{"List": l.list, "PageSize": 2})
+		out, f := c.(*script).do(s.to, "paginate", l.operation, values{"List": l.list, "PageSize": 2, "Of": l.of})
 		if f != nil {
 			t.Errorf("%s: %v", l.operation, f)
 			continue

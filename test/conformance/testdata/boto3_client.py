@@ -53,7 +53,7 @@ def carry_out(request):
         c.get_waiter(xform_name(request["name"])).wait(FunctionName=request["in"]["FunctionName"], WaiterConfig={"Delay": 1})
         return {}
     if request["do"] == "paginate":
-        pages = c.get_paginator(xform_name(request["name"])).paginate(PaginationConfig={"PageSize": request["in"]["PageSize"]})
+        pages = c.get_paginator(xform_name(request["name"])).paginate(PaginationConfig={"PageSize": request["in"]["PageSize"]}, **request["in"].get("Of") or {})
         return {"Sizes": [len(page[request["in"]["List"]]) for page in pages]}
     pages = c.get_paginator("list_functions").paginate(PaginationConfig={"PageSize": request["in"]["PageSize"]})
     return {"Pages": [[f["FunctionName"] for f in page["Functions"]] for page in pages]}
