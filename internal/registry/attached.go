@@ -19,14 +19,22 @@ type Owner struct {
 
 // Owner returns what the ARN names, with what is attached to it.
 func (r *Registry) Owner(arn lambda.FunctionARN) (Owner, error) {
-	if a := r.findAlias(arn); a != nil {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.owner(arn)
+}
+
+// owner is Owner. r.mu is held.
+func (r *Registry) owner(arn lambda.FunctionARN) (Owner, error) {
+	f := r.function(arn)
+	if a := f.alias(arn.Qualifier); a != nil {
 		return Owner{arn, a.shown.Revision, a.attached}, nil
 	}
-	e := r.find(arn)
+	e := f.version(arn.Qualifier)
 	switch {
 	case e != nil:
 		return Owner{arn, e.shown.Revision, e.attached}, nil
-	case arn.Qualifier != "" && arn.Qualifier.Number() == 0 && r.find(arn.Unqualified()) != nil:
+	case arn.Qualifier != "" && arn.Qualifier.Number() == 0 && f != nil:
 		return Owner{}, noAlias(arn)
 	default:
 		return Owner{}, notFound(arn)
@@ -110,13 +118,12 @@ func order(a, b lambda.Qualifier) int {
 // OwnerByURL returns what has the function URL of that id.
 func (r *Registry) OwnerByURL(id string) (Owner, error) {
 	r.mu.RLock()
+	defer r.mu.RUnlock()
 	arn, ok := r.urls[id]
-	r.mu.RUnlock()
-	o, err := r.Owner(arn)
-	if !ok || err != nil || o.Attached.URL == nil || o.Attached.URL.ID != id { // changed in between
+	if !ok {
 		return Owner{}, lambda.NotFound("There is no function URL with the id %s.", id)
 	}
-	return o, nil
+	return r.owner(arn)
 }
 
 // index keeps r.urls in step with what an owner has attached. r.mu is held.

@@ -131,13 +131,17 @@ func TestFunctionURLs(t *testing.T) {
 		t.Fatal(err)
 	}
 	leads("f-live", "")
+	r.alias("f", "live", lambda.Latest) // one of the same name has nothing of it
+	leads("f-live", "")
 	if err := r.Delete(t.Context(), named("g")); err != nil {
 		t.Fatal(err)
 	}
 	leads("g-latest", "")
 	leads("g-live", "")
-	// One of the same name has nothing of it.
 	r.create("g", "again")
+	r.alias("g", "live", lambda.Latest)
+	leads("g-latest", "")
+	leads("g-live", "")
 	if o, err := r.Owner(named("g")); err != nil || o.Attached.URL != nil {
 		t.Errorf("a function of the same name has %+v, %v", o.Attached.URL, err)
 	}
