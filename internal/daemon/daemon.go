@@ -150,13 +150,6 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	if err != nil {
 		return err
 	}
-	deployed := make(chan struct{}, 1)
-	code.added = func() {
-		select {
-		case deployed <- struct{}{}:
-		default: // it is noticed already
-		}
-	}
 	code.bases = newBaseImages(code.images, driver, additions)
 	catalog := Catalog(d.config, driver, additions, code.bases, filepath.Join(dir.Run(), "clients"), d.log)
 	if err := catalog.Sweep(); err != nil {
@@ -187,7 +180,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		Logs: sink(store), Endpoint: inside.Serve, Endpoints: d.config.Endpoints, Passed: passed, Log: d.log,
 		// Apart from the room for requests: an answer is freed without waiting for
 		// anything else, a request is not.
-		Room: d.room(),
+		Room: d.room(func() {}),
 	}
 	environments := scheduler.New(factory, counts, d.log, scheduler.Config{
 		IdleTimeout: time.Duration(d.config.IdleTimeout), MaxEnvironments: d.config.Concurrency,
@@ -219,7 +212,13 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	}
 
 	invocations := invoke.New(functions, environments, access, throttles{counts}, invoke.Config{Concurrency: d.config.Concurrency})
-	requests := d.room()
+	deployed := make(chan struct{}, 1)
+	requests := d.room(func() {
+		select {
+		case deployed <- struct{}{}:
+		default: // it is noticed already
+		}
+	})
 	door := api.New(api.Config{
 		Access: access, Registry: functions, Mappings: mappings, Signing: signings, Capacity: providers, Invoke: invocations, Runtimes: runtimes{catalog}, Log: d.log,
 		Audit: audit, Admit: requests,
@@ -340,8 +339,9 @@ func (d *Daemon) packages(ctx context.Context, dir *datadir.Dir, engine *jetstre
 // and must not queue behind slow clients with large bodies.
 const smallBody = 16 << 10
 
-// room bounds bytes in flight.
-func (d *Daemon) room() func(ctx context.Context, n int64) (release func(), err error) {
+// room bounds bytes in flight. large is called after what is larger than any event
+// or answer, as only a package is, was let go.
+func (d *Daemon) room(large func()) func(ctx context.Context, n int64) (release func(), err error) {
 	bytes := semaphore.NewWeighted(int64(d.config.MaxInflightBytes))
 	return func(ctx context.Context, n int64) (func(), error) {
 		if n <= smallBody {
@@ -350,7 +350,12 @@ func (d *Daemon) room() func(ctx context.Context, n int64) (release func(), err 
 		if err := bytes.Acquire(ctx, n); err != nil {
 			return nil, err
 		}
-		return func() { bytes.Release(n) }, nil
+		return func() {
+			bytes.Release(n)
+			if n > lambda.MaxResponsePayload {
+				large()
+			}
+		}, nil
 	}
 }
 
