@@ -53,24 +53,31 @@ type client interface {
 	pages(to target, size int) ([][]string, *failure)
 }
 
+var clients = map[string]func() (client, error){
+	"go":    func() (client, error) { return goSDK{}, nil },
+	"boto3": boto3,
+	"js":    javascript,
+	"cli":   awsCLI,
+}
+
+// newClient skips the test where the client is not installed.
+func newClient(t *testing.T, name string) client {
+	c, err := clients[name]()
+	if errors.Is(err, errMissing) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // each runs the test with each client, at once.
 func each(t *testing.T, test func(t *testing.T, name string, c client)) {
-	for name, start := range map[string]func() (client, error){
-		"go":    func() (client, error) { return goSDK{}, nil },
-		"boto3": boto3,
-		"js":    javascript,
-		"cli":   awsCLI,
-	} {
+	for name := range clients {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c, err := start()
-			if errors.Is(err, errMissing) {
-				t.Skip(err)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			test(t, name, c)
+			test(t, name, newClient(t, name))
 		})
 	}
 }
