@@ -144,6 +144,7 @@ type settings struct {
 	MaxInflightBytes   string `placeholder:"SIZE" help:"Bytes of requests held in memory at once."`
 	ShutdownTimeout    string `placeholder:"TIME" help:"How long running invocations may take to end at shutdown."`
 	ArtifactCacheBytes string `placeholder:"SIZE" help:"Bytes of unpacked code kept on disk."`
+	CodeStorageBytes   string `placeholder:"SIZE" help:"Bytes of packages that an account may have in a region."`
 	FreeSpaceFloor     string `placeholder:"SIZE" help:"Free disk space that Kiln leaves."`
 	LogsGroupBytes     string `placeholder:"SIZE" help:"Bytes of logs kept per log group."`
 	LogsTotalBytes     string `placeholder:"SIZE" help:"Bytes of logs kept in all."`

@@ -47,6 +47,7 @@ type Config struct {
 	ShutdownTimeout  Duration `toml:"shutdown_timeout" help:"How long invocations under way may take to end when Kiln is told to stop."`
 
 	ArtifactCacheBytes Size `toml:"artifact_cache_bytes" help:"Bytes of unpacked code kept on disk; what is used by no function goes first."`
+	CodeStorageBytes   Size `toml:"code_storage_bytes" help:"Bytes of packages, of all versions of functions and layers, that an account may have in a region."`
 	FreeSpaceFloor     Size `toml:"free_space_floor" help:"Free space that Kiln leaves on the data folder's disk: below it, deployments and asynchronous events are refused and logs are dropped."`
 	LogsGroupBytes     Size `toml:"logs_group_bytes" help:"Bytes of compressed function logs kept per log group; the oldest go first."`
 	LogsTotalBytes     Size `toml:"logs_total_bytes" help:"Bytes of compressed function logs kept in all; the largest group gives first."`
@@ -84,6 +85,7 @@ func Default() Config {
 		MaxInflightBytes:   512 << 20,
 		ShutdownTimeout:    Duration(30 * time.Second),
 		ArtifactCacheBytes: 4 << 30,
+		CodeStorageBytes:   75 << 30,
 		FreeSpaceFloor:     1 << 30,
 		LogsGroupBytes:     256 << 20,
 		LogsTotalBytes:     4 << 30,

@@ -251,7 +251,7 @@ func TestWriteLoadsBack(t *testing.T) {
 			Driver: text.Draw(rt, "driver"), Network: text.Draw(rt, "network"), AnyRuntime: rapid.Bool().Draw(rt, "any"), RuntimePaths: texts.Draw(rt, "paths"),
 			Concurrency: rapid.Int().Draw(rt, "concurrency"), IdleTimeout: config.Duration(rapid.Int64().Draw(rt, "idle")),
 			MaxInflightBytes: config.Size(rapid.Int64Min(0).Draw(rt, "inflight")), ShutdownTimeout: config.Duration(rapid.Int64().Draw(rt, "shutdown")),
-			ArtifactCacheBytes: config.Size(rapid.Int64Min(0).Draw(rt, "cache")), FreeSpaceFloor: config.Size(rapid.Int64Min(0).Draw(rt, "floor")),
+			ArtifactCacheBytes: config.Size(rapid.Int64Min(0).Draw(rt, "cache")), CodeStorageBytes: config.Size(rapid.Int64Min(0).Draw(rt, "storage")), FreeSpaceFloor: config.Size(rapid.Int64Min(0).Draw(rt, "floor")),
 			LogsGroupBytes: config.Size(rapid.Int64Min(0).Draw(rt, "group")), LogsTotalBytes: config.Size(rapid.Int64Min(0).Draw(rt, "total")),
 			LogLevel: text.Draw(rt, "level"), LogFormat: text.Draw(rt, "format"),
 			Endpoints: rapid.MapOfN(text, text, 0, 4).Draw(rt, "endpoints"),

@@ -197,6 +197,7 @@ func (c Config) Validate() error {
 	}
 	atLeast("max_inflight_bytes", c.MaxInflightBytes, minInflight)
 	atLeast("artifact_cache_bytes", c.ArtifactCacheBytes, 0)
+	atLeast("code_storage_bytes", c.CodeStorageBytes, 0)
 	atLeast("free_space_floor", c.FreeSpaceFloor, 0)
 	atLeast("logs_group_bytes", c.LogsGroupBytes, minLogs)
 	if c.LogsTotalBytes < c.LogsGroupBytes {

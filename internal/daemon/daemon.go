@@ -194,7 +194,9 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 			return
 		}
 		environments.Retire(arn, now.Build)
-	}, d.log, registry.Config{Architecture: environment.MachineArchitecture()})
+	}, d.log, registry.Config{
+		Architecture: environment.MachineArchitecture(), Concurrency: d.config.Concurrency, CodeStorage: int64(d.config.CodeStorageBytes),
+	})
 	code.bases.unused = func(ctx context.Context, c lambda.Code) { functions.Sweep(ctx, []lambda.Code{c}) }
 	if err := functions.Open(ctx); err != nil {
 		return err

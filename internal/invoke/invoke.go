@@ -11,9 +11,13 @@ import (
 	"kiln/internal/lambda"
 )
 
-// Functions resolves what an ARN runs.
+// Functions resolves what an ARN runs, and tells what of the account's concurrency is
+// whose.
 type Functions interface {
 	Resolve(ctx context.Context, arn lambda.FunctionARN) (*lambda.Function, error)
+	// Reserved is how many invocations the function may run at once, where it reserves
+	// any, and how many all functions of its account and region have reserved.
+	Reserved(arn lambda.FunctionARN) (own int, reserves bool, all int)
 }
 
 // Runner runs an invocation in some environment. It calls over once, when the
@@ -48,12 +52,19 @@ type Service struct {
 	config    Config
 
 	mu      sync.Mutex
-	running map[lambda.Scope]int // guarded by mu
+	running map[pool]int // guarded by mu
+}
+
+// pool is what an invocation is counted in: what its function has reserved, or, without
+// a name, what the others of the account and region share.
+type pool struct {
+	scope lambda.Scope
+	name  lambda.FunctionName
 }
 
 // New returns a Service.
 func New(functions Functions, runner Runner, access Access, observer Observer, config Config) *Service {
-	return &Service{functions: functions, runner: runner, access: access, observer: observer, config: config, running: map[lambda.Scope]int{}}
+	return &Service{functions: functions, runner: runner, access: access, observer: observer, config: config, running: map[pool]int{}}
 }
 
 // Request is an invocation as its caller asked for it.
@@ -102,11 +113,12 @@ func (s *Service) Invoke(ctx context.Context, r Request) (lambda.Result, error) 
 		Stream:        r.Stream,
 	}
 	for {
-		if err := s.admit(fn.ARN.Scope); err != nil {
-			s.observer.Throttled(fn, err.Reason)
-			return lambda.Result{}, err
+		in, throttled := s.admit(fn.ARN)
+		if throttled != nil {
+			s.observer.Throttled(fn, throttled.Reason)
+			return lambda.Result{}, throttled
 		}
-		result, err := s.runner.Invoke(ctx, fn, inv, func() { s.leave(fn.ARN.Scope) })
+		result, err := s.runner.Invoke(ctx, fn, inv, func() { s.leave(in) })
 		if err == nil || ctx.Err() != nil {
 			return result, err
 		}
@@ -123,20 +135,27 @@ func (s *Service) Invoke(ctx context.Context, r Request) (lambda.Result, error) 
 	}
 }
 
-func (s *Service) admit(scope lambda.Scope) *lambda.Error {
+// admit counts an invocation in the pool that it belongs to now, which it leaves even
+// if the function reserves more, or nothing any more, when it ends.
+func (s *Service) admit(arn lambda.FunctionARN) (pool, *lambda.Error) {
+	own, reserves, all := s.functions.Reserved(arn)
+	in, limit, reason := pool{scope: arn.Scope}, s.config.Concurrency-all, "ConcurrentInvocationLimitExceeded"
+	if reserves {
+		in.name, limit, reason = arn.Name, own, "ReservedFunctionConcurrentInvocationLimitExceeded"
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.running[scope] >= s.config.Concurrency {
-		return lambda.Throttled("ConcurrentInvocationLimitExceeded")
+	if s.running[in] >= limit {
+		return in, lambda.Throttled(reason)
 	}
-	s.running[scope]++
-	return nil
+	s.running[in]++
+	return in, nil
 }
 
-func (s *Service) leave(scope lambda.Scope) {
+func (s *Service) leave(in pool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.running[scope]--; s.running[scope] == 0 {
-		delete(s.running, scope)
+	if s.running[in]--; s.running[in] == 0 {
+		delete(s.running, in)
 	}
 }

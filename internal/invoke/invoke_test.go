@@ -25,7 +25,8 @@ type engine struct {
 	denied  error
 
 	mu        sync.Mutex
-	throttled []string // guarded by mu; reasons
+	throttled []string                    // guarded by mu; reasons
+	reserved  map[lambda.FunctionName]int // guarded by mu
 }
 
 func (e *engine) Resolve(context.Context, lambda.FunctionARN) (*lambda.Function, error) {
@@ -33,6 +34,16 @@ func (e *engine) Resolve(context.Context, lambda.FunctionARN) (*lambda.Function,
 		return &lambda.Function{ARN: arn, Version: lambda.Latest, Build: "1"}, nil
 	}
 	return e.resolve()
+}
+
+func (e *engine) Reserved(arn lambda.FunctionARN) (own int, reserves bool, all int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, n := range e.reserved {
+		all += n
+	}
+	own, reserves = e.reserved[arn.Name]
+	return own, reserves, all
 }
 
 func (e *engine) Invoke(ctx context.Context, fn *lambda.Function, inv *lambda.Invocation, over func()) (lambda.Result, error) {
@@ -218,6 +229,76 @@ func TestConcurrency(t *testing.T) {
 	if len(e.throttled) != callers-limit+1 {
 		t.Errorf("%d throttles were told, want %d", len(e.throttled), callers-limit+1)
 	}
+}
+
+// A function that reserves concurrency has that much, and no more; the others share
+// what is left.
+func TestReservedConcurrency(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	started := make(chan struct{})
+	e := &engine{invoke: func(_ context.Context, _ *lambda.Function, _ *lambda.Invocation, over func()) (lambda.Result, error) {
+		defer over()
+		started <- struct{}{}
+		<-release
+		return lambda.Result{}, nil
+	}}
+	reserve := func(reserved map[lambda.FunctionName]int) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.reserved = reserved
+	}
+	s := invoke.New(byName{e}, e, e, e, invoke.Config{Concurrency: 5})
+	var running sync.WaitGroup
+	begin := func(name lambda.FunctionName) {
+		running.Go(func() {
+			if _, err := s.Invoke(t.Context(), invoke.Request{ARN: lambda.FunctionARN{Scope: arn.Scope, Name: name}}); err != nil {
+				t.Error(err)
+			}
+		})
+		<-started
+	}
+	throttled := func(name lambda.FunctionName, reason string) {
+		t.Helper()
+		_, err := s.Invoke(t.Context(), invoke.Request{ARN: lambda.FunctionARN{Scope: arn.Scope, Name: name}})
+		if e := lambda.AsError(err); e == nil || e.Reason != reason || e.Message != "Rate Exceeded." {
+			t.Errorf("%s: %v, want %s", name, err, reason)
+		}
+	}
+	const own, shared = "ReservedFunctionConcurrentInvocationLimitExceeded", "ConcurrentInvocationLimitExceeded"
+	reserve(map[lambda.FunctionName]int{"two": 2, "stopped": 0})
+	for range 3 {
+		begin("any")
+	}
+	throttled("any", shared)
+	throttled("other", shared)
+	throttled("stopped", own)
+	begin("two")
+	begin("two")
+	throttled("two", own)
+	// What runs when it begins or ceases to reserve is counted where it began.
+	reserve(map[lambda.FunctionName]int{"any": 1})
+	begin("any")
+	throttled("any", own)
+	begin("two")
+	throttled("two", shared)
+	close(release)
+	running.Wait()
+	reserve(nil)
+	release, started = make(chan struct{}), make(chan struct{})
+	for range 5 { // nothing is left of any pool
+		begin("two")
+	}
+	throttled("two", shared)
+	close(release)
+	running.Wait()
+}
+
+// byName resolves every name.
+type byName struct{ *engine }
+
+func (byName) Resolve(_ context.Context, arn lambda.FunctionARN) (*lambda.Function, error) {
+	return &lambda.Function{ARN: arn, Version: lambda.Latest, Build: "1"}, nil
 }
 
 // A function that is changed or deleted while an invocation waits for an

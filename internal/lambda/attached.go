@@ -1,5 +1,7 @@
 package lambda
 
+import "time"
+
 // Attached is what belongs to a function, a version or an alias without being
 // frozen by publishing. It is immutable: a change makes a new one.
 type Attached struct {
@@ -14,6 +16,17 @@ type Attached struct {
 	RecursiveLoop string `json:",omitempty"`
 	// RuntimeManagement is a version's; nil: its runtime is updated on its own.
 	RuntimeManagement *RuntimeManagement `json:",omitempty"`
+	// Reserved is how many concurrent executions a function has to itself, and at most;
+	// nil: it shares with all that reserve none.
+	Reserved *int `json:",omitempty"`
+	// Provisioned is a version's or an alias's provisioned concurrency.
+	Provisioned *Provisioned `json:",omitempty"`
+}
+
+// Provisioned is a provisioned concurrency configuration.
+type Provisioned struct {
+	Requested int
+	Modified  time.Time
 }
 
 // RuntimeManagement says when a function's runtime is updated.

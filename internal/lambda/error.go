@@ -92,6 +92,16 @@ func CodeVerificationFailed(function FunctionName) *Error {
 		"Lambda cannot deploy the function. The function or layer might be signed using a signature that the client is not configured to accept. Check the provided signature for %s.", function)
 }
 
+// CodeStorageExceeded is what a package gets for which the account has no room.
+func CodeStorageExceeded() *Error {
+	return newError("CodeStorageExceededException", http.StatusBadRequest, "Code storage limit exceeded.")
+}
+
+// NoProvisionedConcurrency is what there is of a version or an alias that has none.
+func NoProvisionedConcurrency() *Error {
+	return newError("ProvisionedConcurrencyConfigNotFoundException", http.StatusNotFound, "No Provisioned Concurrency Config found for this function")
+}
+
 // NotBuilt says that Kiln does not do this yet.
 func NotBuilt(what string) *Error {
 	return newError("NotImplementedException", http.StatusNotImplemented,

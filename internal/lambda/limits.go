@@ -17,6 +17,8 @@ const (
 	MaxDeployRequest = 70_167_211
 	// MaxZipped bounds a deployment package sent inline.
 	MaxZipped = 50 << 20
+	// DefaultCodeStorage is what the packages of an account may be in a region.
+	DefaultCodeStorage = 75 << 30
 	// MaxUnzipped bounds the code and its layers, unpacked.
 	MaxUnzipped = 250 << 20
 	// MaxEnvironment bounds the compact JSON form of a function's variables.
@@ -53,6 +55,8 @@ const (
 	MaxMemory = 10240
 	// DefaultEphemeralStorage is the size of /tmp when none was given, in MB.
 	DefaultEphemeralStorage = 512
+	// MinUnreserved is what reserving leaves of an account's concurrent executions.
+	MinUnreserved = 100
 	// DefaultConcurrency is an account's concurrent executions per region.
 	DefaultConcurrency = 1000
 )

@@ -126,8 +126,15 @@ func (r *Registry) OwnerByURL(id string) (Owner, error) {
 	return r.owner(arn)
 }
 
-// index keeps r.urls in step with what an owner has attached. r.mu is held.
+// index keeps r.urls, and the sum of what is reserved, in step with what an owner has
+// attached. r.mu is held.
 func (r *Registry) index(owner lambda.FunctionARN, was, now *lambda.Attached) {
+	if was != nil && was.Reserved != nil {
+		r.scope(owner.Scope).reserved -= *was.Reserved
+	}
+	if now != nil && now.Reserved != nil {
+		r.scope(owner.Scope).reserved += *now.Reserved
+	}
 	if was != nil && was.URL != nil {
 		delete(r.urls, was.URL.ID)
 	}

@@ -31,7 +31,7 @@ type Create struct {
 func (r *Registry) Create(ctx context.Context, c Create) (*lambda.Function, error) {
 	s := &c.Settings
 	r.complete(s, c.ARN)
-	held := r.claims()
+	held := r.claims(c.ARN.Scope)
 	defer held.release()
 	if err := r.checkSettings(c.By, c.ARN.Region, s, c.Layers, held); err != nil {
 		return nil, err
@@ -137,7 +137,7 @@ func (r *Registry) update(ctx context.Context, arn lambda.FunctionARN, revision 
 	}
 	f := *from.shown
 	f.Settings.Environment = maps.Clone(f.Settings.Environment)
-	held := r.claims()
+	held := r.claims(arn.Scope)
 	defer held.release()
 	if err := change(&f, held); err != nil {
 		return nil, err

@@ -13,6 +13,8 @@ import (
 type functions struct {
 	byName map[lambda.FunctionName]*function
 	names  []lambda.FunctionName // of byName, sorted: lists need not sort 10,000 for 50
+	// reserved is the sum of what functions have reserved: every invocation asks for it.
+	reserved int
 }
 
 // function is what has one name. Its entries and aliases are replaced, never changed.

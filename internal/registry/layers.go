@@ -97,7 +97,7 @@ type PublishLayer struct {
 
 // PublishLayer makes the next version of a layer.
 func (r *Registry) PublishLayer(ctx context.Context, p PublishLayer) (*lambda.LayerVersion, error) {
-	held := r.claims()
+	held := r.claims(p.ARN.Scope)
 	defer held.release()
 	code, err := held.add(ctx, p.Zip)
 	if err != nil {
@@ -251,31 +251,12 @@ func (r *Registry) DeleteLayerVersion(ctx context.Context, arn lambda.LayerVersi
 
 // AddLayerPermission adds a statement to the policy of a layer version.
 func (r *Registry) AddLayerPermission(ctx context.Context, arn lambda.LayerVersionARN, s lambda.Statement, revision lambda.RevisionID) (*lambda.LayerVersion, error) {
-	return r.changeLayerPolicy(ctx, arn, revision, func(p *lambda.Policy) error {
-		if slices.ContainsFunc(p.Statements, func(other lambda.Statement) bool { return other.ID == s.ID }) {
-			return lambda.Conflict("The statement id (%s) provided already exists. Please provide a new statement id, or remove the existing statement.", s.ID)
-		}
-		p.Statements = append(slices.Clip(p.Statements), s)
-		if size := len(p.JSON(arn.String())); size > lambda.MaxPolicy {
-			return lambda.PolicyLengthExceeded(size)
-		}
-		return nil
-	})
+	return r.changeLayerPolicy(ctx, arn, revision, func(p *lambda.Policy) error { return addStatement(p, s, arn.String()) })
 }
 
 // RemoveLayerPermission removes a statement from the policy of a layer version.
 func (r *Registry) RemoveLayerPermission(ctx context.Context, arn lambda.LayerVersionARN, id string, revision lambda.RevisionID) error {
-	_, err := r.changeLayerPolicy(ctx, arn, revision, func(p *lambda.Policy) error {
-		if len(p.Statements) == 0 {
-			return noPolicy()
-		}
-		rest := slices.DeleteFunc(slices.Clone(p.Statements), func(s lambda.Statement) bool { return s.ID == id })
-		if len(rest) == len(p.Statements) {
-			return lambda.NotFound("Statement %s is not found in resource policy.", id)
-		}
-		p.Statements = rest
-		return nil
-	})
+	_, err := r.changeLayerPolicy(ctx, arn, revision, func(p *lambda.Policy) error { return removeStatement(p, id) })
 	return err
 }
 
@@ -294,8 +275,6 @@ func (r *Registry) LayerPolicy(arn lambda.LayerVersionARN) (lambda.Policy, error
 func noLayerVersion(arn lambda.LayerVersionARN) error {
 	return lambda.NotFound("Layer version %s does not exist.", arn)
 }
-
-func noPolicy() error { return lambda.NotFound("No policy is associated with the given resource.") }
 
 func (r *Registry) changeLayerPolicy(ctx context.Context, arn lambda.LayerVersionARN, revision lambda.RevisionID, change func(*lambda.Policy) error) (*lambda.LayerVersion, error) {
 	defer r.writes.lock(arn.LayerARN.String())()

@@ -61,14 +61,18 @@ func (r *Registry) discard(list ...lambda.Code) {
 // written, or given up.
 type claims struct {
 	registry *Registry
+	scope    lambda.Scope // whose the code will be
 	list     []lambda.Code
 }
 
-func (r *Registry) claims() *claims { return &claims{registry: r} }
+func (r *Registry) claims(scope lambda.Scope) *claims { return &claims{registry: r, scope: scope} }
 
 // add verifies, stores and claims a package.
 func (c *claims) add(ctx context.Context, zip []byte) (lambda.Code, error) {
 	r := c.registry
+	if err := r.checkStorage(c.scope, int64(len(zip))); err != nil {
+		return lambda.Code{}, err
+	}
 	r.removal.RLock()
 	defer r.removal.RUnlock()
 	code, err := r.packages.Add(ctx, zip)

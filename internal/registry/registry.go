@@ -44,6 +44,10 @@ type Sealer interface {
 type Config struct {
 	// Architecture is the machine's, and what a function gets that names none.
 	Architecture lambda.Architecture
+	// Concurrency is how many executions of one account may run at once in a region.
+	Concurrency int
+	// CodeStorage bounds the packages of an account in a region, in bytes.
+	CodeStorage int64
 }
 
 // Registry is safe for concurrent use.

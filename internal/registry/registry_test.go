@@ -225,7 +225,7 @@ func (r *rig) start() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.changes = append(r.changes, fmt.Sprint(arn.Name, " ", now != nil))
-	}, slog.New(slog.DiscardHandler), registry.Config{Architecture: lambda.X86_64})
+	}, slog.New(slog.DiscardHandler), registry.Config{Architecture: lambda.X86_64, Concurrency: lambda.DefaultConcurrency, CodeStorage: lambda.DefaultCodeStorage})
 }
 
 func (r *rig) close() {

@@ -37,6 +37,9 @@ func (r *Registry) Publish(ctx context.Context, p Publish) (*lambda.Function, er
 	if newest := r.find(p.ARN.Qualified(lambda.NumberedVersion(latest.last))); newest != nil && newest.published == fingerprint(latest.shown) {
 		return newest.shown, nil
 	}
+	if err := r.checkStorage(p.ARN.Scope, latest.shown.Code.Size); err != nil {
+		return nil, err
+	}
 	next := *latest
 	version := publish(&next)
 	if p.Description != nil {
