@@ -29,6 +29,8 @@ const (
 	MaxPolicy = 20 << 10
 	// MaxTags bounds the tags of one resource.
 	MaxTags = 50
+	// maxTagKey and maxTagValue bound a tag, in characters.
+	maxTagKey, maxTagValue = 128, 256
 	// MaxTailLog bounds X-Amz-Log-Result before base64.
 	MaxTailLog = 4096
 	// MaxFunctionName bounds a function's bare name, in characters.

@@ -39,8 +39,9 @@ func (r *Registry) Create(ctx context.Context, c Create) (*lambda.Function, erro
 	if name := string(c.ARN.Name); len(name) > lambda.MaxFunctionName {
 		return nil, lambda.InvalidParameter("1 validation error detected: Value '%s' at 'functionName' failed to satisfy constraint: Member must have length less than or equal to %d", name, lambda.MaxFunctionName)
 	}
-	if len(c.Tags) > lambda.MaxTags {
-		return nil, lambda.InvalidParameter("Number of tags exceeds resource tag limit.")
+	tags, err := lambda.Retag(nil, c.Tags, nil)
+	if err != nil {
+		return nil, err
 	}
 	defer r.writes.lock(c.ARN.String())()
 	if r.find(c.ARN) != nil {
@@ -56,7 +57,7 @@ func (r *Registry) Create(ctx context.Context, c Create) (*lambda.Function, erro
 		Revision:   lambda.NewRevisionID(),
 		Settings:   *s,
 		Code:       code,
-		Tags:       c.Tags,
+		Tags:       tags,
 		Modified:   time.Now().UTC(),
 		State:      lambda.Pending,
 		Reason:     creatingReason,
