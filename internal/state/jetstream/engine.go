@@ -77,6 +77,9 @@ type Engine struct {
 	// can be of one moment. It is taken after State.sweeping.
 	writing sync.RWMutex
 
+	sweeping sync.WaitGroup     // of the blobs, in the background
+	end      context.CancelFunc // of what runs in the background
+
 	server *server.Server
 	conn   *nats.Conn
 	js     jetstream.JetStream
@@ -95,7 +98,7 @@ func New(cfg Config) *Engine {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	e := &Engine{cfg: cfg}
+	e := &Engine{cfg: cfg, end: func() {}}
 	e.broken, e.cripple = context.WithCancelCause(context.Background())
 	e.log = &bridge{log: cfg.Log, cripple: e.cripple}
 	e.state = &State{engine: e, batches: make(chan struct{}, maxOpenBatches)}
@@ -152,13 +155,26 @@ func (e *Engine) Open(ctx context.Context) (err error) {
 	if err := e.createStreams(ctx); err != nil {
 		return err
 	}
-	if err := e.blob.sweep(ctx, time.Now().Add(-orphanAge)); err != nil {
-		return err
-	}
 	if err := e.state.sweep(ctx); err != nil {
 		return err
 	}
-	return e.renewWitness(ctx, before)
+	if err := e.renewWitness(ctx, before); err != nil {
+		return err
+	}
+	background, end := context.WithCancel(context.Background())
+	e.end = end
+	orphaned := time.Now().Add(-orphanAge)
+	e.sweeping.Go(func() {
+		select {
+		case <-time.After(sweepDelay):
+		case <-background.Done():
+			return
+		}
+		if err := e.blob.sweep(background, orphaned); err != nil && background.Err() == nil {
+			e.cfg.Log.Warn("what interrupted changes of blobs have left stays", "error", err)
+		}
+	})
+	return nil
 }
 
 // Close ends the services and the server. Callers of the services must have
@@ -167,6 +183,8 @@ func (e *Engine) Close() error {
 	if e.server == nil {
 		return nil
 	}
+	e.end()
+	e.sweeping.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 	defer cancel()
 	last, err := e.lastSequences(ctx)

@@ -18,7 +18,7 @@ const (
 	// pageMessages and pageBytes bound what one request reads of a stream. The
 	// server closes a client that lags 64 MiB behind; a page may exceed its bytes
 	// by one message.
-	pageMessages = 512
+	pageMessages = 4096
 	pageBytes    = 4 << 20
 )
 
