@@ -10,8 +10,11 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"kiln/internal/lambda"
 	"kiln/internal/state"
@@ -104,10 +107,18 @@ func (r *Registry) Open(ctx context.Context) error {
 		return fmt.Errorf("load functions: %w", err)
 	}
 	entries := make([]*entry, len(records))
-	for i, rec := range records {
-		if entries[i], err = r.decode(rec); err != nil {
+	var decoding errgroup.Group // most of the work
+	each := 1 + len(records)/runtime.GOMAXPROCS(0)
+	for i := 0; i < len(records); i += each {
+		decoding.Go(func() (err error) {
+			for j := i; j < min(i+each, len(records)) && err == nil; j++ {
+				entries[j], err = r.decode(records[j])
+			}
 			return err
-		}
+		})
+	}
+	if err := decoding.Wait(); err != nil {
+		return err
 	}
 	r.put(entries...)
 	for _, e := range entries {

@@ -2,7 +2,8 @@
 // in turn: a bare HTTP server of the same language, and that server behind a bare
 // Go reverse proxy. Java is among the languages where there is a JDK, and Maven. It
 // prints Markdown tables of times and ratios; times vary from machine to machine,
-// ratios less. It talks to loopback addresses only.
+// ratios less. A daemon with many functions is compared with one that has few. It
+// talks to loopback addresses only.
 package main
 
 import (
@@ -36,6 +37,8 @@ var (
 	colds    = flag.Int("colds", 30, "cold starts of each language")
 	program  = flag.String("kiln", "bin/kiln", "the program to measure")
 	driver   = flag.String("driver", "auto", "its driver")
+	servers  = flag.Bool("servers", true, "compare invocations with bare servers")
+	many     = flag.Int("functions", 10000, "functions of a daemon that is compared with a small one; 0 for no comparison")
 )
 
 // warmup is how many requests each server answers before any is timed.
@@ -110,8 +113,22 @@ func run() error {
 			files:  map[string]string{"bootstrap": goFunction},
 			server: []string{goServer}, start: []string{goFunction}},
 	}
+	fmt.Printf("# Benchmark\n\n%s\n", time.Now().UTC().Format("2006-01-02"))
+	if *servers {
+		if err := b.compare(languages, goServer); err != nil {
+			return err
+		}
+	}
+	if *many > 0 {
+		return b.functions(*many, languages[0])
+	}
+	return nil
+}
+
+// compare compares invocations with what bare servers answer.
+func (b *bench) compare(languages []*language, goServer string) error {
 	began := time.Now()
-	endpoint, pid, err := b.serve(*program, "up", "--listen", "127.0.0.1:0", "--data", filepath.Join(work, "data"), "--any-runtime", "--driver", *driver, "--log-level", "error")
+	endpoint, pid, err := b.serve(*program, "up", "--listen", "127.0.0.1:0", "--data", filepath.Join(b.work, "data"), "--any-runtime", "--driver", *driver, "--log-level", "error")
 	if err != nil {
 		return err
 	}
@@ -136,8 +153,8 @@ func run() error {
 		l.kiln = invocations(endpoint, functionName(l))
 	}
 
-	fmt.Printf("# Benchmark\n\n%s, %d requests a round, %d rounds, events of %d bytes. Start to ready %d ms, idle %.1f MiB resident.\n",
-		time.Now().UTC().Format("2006-01-02"), *requests, *rounds, len(event), started.Milliseconds(), float64(idle)/(1<<20))
+	fmt.Printf("\n%d requests a round, %d rounds, events of %d bytes. Start to ready %d ms, idle %.1f MiB resident.\n",
+		*requests, *rounds, len(event), started.Milliseconds(), float64(idle)/(1<<20))
 	for _, clients := range []int{1, 8} {
 		if err := warm(languages, clients); err != nil {
 			return err
