@@ -58,7 +58,7 @@ type Config struct {
 	LogFormat string `toml:"log_format" help:"Format of Kiln's own log: text, or json."`
 	AuditLog  string `toml:"audit_log" help:"File for the audit log, a line of JSON for each call that changes something or is refused; reopened at SIGHUP. Empty: such lines are part of Kiln's own log, at level info."`
 
-	Endpoints map[string]string `toml:"endpoints" help:"Where functions find services that Kiln does not serve, as service = \"URL\", such as sqs = \"http://127.0.0.1:9324\": their SDKs get it as AWS_ENDPOINT_URL_SQS. The service is named as in signatures. Functions must be able to reach it, see network."`
+	Endpoints map[string]string `toml:"endpoints" help:"Where functions find services that Kiln does not serve, as service = \"URL\", such as sqs = \"http://127.0.0.1:9324\": their SDKs get it as AWS_ENDPOINT_URL_SQS. The service is named as in signatures. Functions must be able to reach it, see network. From s3 Kiln itself also fetches the packages that are deployed with S3Bucket and S3Key, with the credentials that any AWS client would find where Kiln runs (AWS_ACCESS_KEY_ID, AWS_PROFILE and so on), or unsigned where there are none."`
 
 	// Origins tells where each value came from, by key: "kiln.toml line 3",
 	// "KILN_LISTEN", "--listen". Keys that are not in it have their default.

@@ -13,6 +13,7 @@ import (
 	"kiln/internal/lambda"
 	"kiln/internal/registry"
 	"kiln/internal/state/artifact"
+	"kiln/internal/state/bucket"
 	"kiln/internal/state/datadir"
 	"kiln/internal/state/image"
 	"kiln/internal/telemetry/logs"
@@ -20,12 +21,17 @@ import (
 
 // packages are the stores of packages and images by the code's name in the API.
 type packages struct {
+	bucket *bucket.Fetcher
 	store  *artifact.Store
 	images *image.Store
 	bases  *baseImages
 }
 
-func (p packages) Add(ctx context.Context, zip []byte) (lambda.Code, error) {
+func (p packages) Fetch(ctx context.Context, o lambda.S3Object) (*io.SectionReader, func(), error) {
+	return p.bucket.Fetch(ctx, o)
+}
+
+func (p packages) Add(ctx context.Context, zip *io.SectionReader) (lambda.Code, error) {
 	added, err := p.store.Add(ctx, zip)
 	return lambda.Code{SHA256: added.SHA256, Size: added.Size, Unpacked: added.UnpackedBytes}, err
 }

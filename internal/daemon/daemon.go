@@ -43,6 +43,7 @@ import (
 	"kiln/internal/sandbox"
 	"kiln/internal/scheduler"
 	"kiln/internal/state/artifact"
+	"kiln/internal/state/bucket"
 	"kiln/internal/state/datadir"
 	"kiln/internal/state/image"
 	"kiln/internal/state/jetstream"
@@ -329,6 +330,7 @@ func (d *Daemon) packages(ctx context.Context, dir *datadir.Dir, engine *jetstre
 	if err := p.store.Open(ctx); err != nil {
 		return p, fmt.Errorf("open the packages: %w", err)
 	}
+	p.bucket = bucket.New(bucket.Config{Endpoint: d.config.Endpoints["s3"], Dir: dir.Run(), Free: dir.Free, Log: d.log})
 	images := image.Config{Dir: dir.Images(), Trees: p.store, Folders: d.config.ImageFolders, Free: dir.Free, Log: d.log}
 	if r, ok := driver.(sandbox.Rooter); ok {
 		images.MountPoints = r.MountPoints()

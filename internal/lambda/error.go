@@ -73,6 +73,16 @@ func RequestEntityTooLarge(format string, args ...any) *Error {
 	return newError("RequestEntityTooLargeException", http.StatusRequestEntityTooLarge, format, args...)
 }
 
+// UnzippedTooLarge is what a package gets whose content, or that itself, is above the limit.
+func UnzippedTooLarge() *Error {
+	return InvalidParameter("Unzipped size must be smaller than %d bytes", MaxUnzipped)
+}
+
+// S3AccessDenied is what a caller gets whose package S3, or a policy, withholds.
+func S3AccessDenied(o S3Object, message string) *Error {
+	return AccessDenied("Your access has been denied by S3, please make sure your request credentials have permission to GetObject for %s/%s. S3 Error Code: AccessDenied. S3 Error Message: %s", o.Bucket, o.Key, message)
+}
+
 // Throttled is a TooManyRequestsException for a reason of AWS's list.
 func Throttled(reason string) *Error {
 	e := newError("TooManyRequestsException", http.StatusTooManyRequests, "Rate Exceeded.")

@@ -56,6 +56,14 @@ type Code struct {
 // IsImage tells an image from a deployment package.
 func (c Code) IsImage() bool { return c.ResolvedImageURI != "" }
 
+// S3Object names a deployment package in S3.
+type S3Object struct {
+	Region  Region // of what is made of it; on AWS the bucket must be there
+	Bucket  string
+	Key     string
+	Version string // "" for the newest
+}
+
 // Settings are what a user configures of a function and what a published
 // version freezes.
 type Settings struct {

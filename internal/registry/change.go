@@ -20,7 +20,8 @@ type Create struct {
 	Settings lambda.Settings
 	Layers   []string // ARNs of their versions
 	Zip      []byte
-	Image    string // with PackageType Image
+	Object   *lambda.S3Object // in place of Zip
+	Image    string           // with PackageType Image
 	Tags     map[string]string
 	Attached lambda.Attached
 	Publish  bool // makes version 1 as well, which is then returned
@@ -47,7 +48,7 @@ func (r *Registry) Create(ctx context.Context, c Create) (*lambda.Function, erro
 	if r.find(c.ARN) != nil {
 		return nil, lambda.Conflict("Function already exist: %s", c.ARN.Name)
 	}
-	code, err := r.addCode(ctx, s, c.Zip, c.Image, held)
+	code, err := r.addCode(ctx, s, source{c.Zip, c.Object, c.Image}, held)
 	if err != nil {
 		return nil, err
 	}
@@ -88,6 +89,7 @@ const (
 type UpdateCode struct {
 	ARN          lambda.FunctionARN
 	Zip          []byte
+	Object       *lambda.S3Object    // in place of Zip
 	Image        string              // of a function with PackageType Image
 	Architecture lambda.Architecture // "" keeps it
 	Revision     lambda.RevisionID   // "" for any
@@ -102,7 +104,7 @@ func (r *Registry) UpdateCode(ctx context.Context, u UpdateCode) (*lambda.Functi
 		if u.Architecture != "" {
 			f.Settings.Architecture = u.Architecture
 		}
-		f.Code, err = r.addCode(ctx, &f.Settings, u.Zip, u.Image, held)
+		f.Code, err = r.addCode(ctx, &f.Settings, source{u.Zip, u.Object, u.Image}, held)
 		return err
 	})
 }
@@ -176,11 +178,11 @@ func (r *Registry) ready(arn lambda.FunctionARN, revision lambda.RevisionID) (*e
 
 // addCode verifies and stores a zip, or looks an image up, and checks that it
 // makes a function. The image is pulled later.
-func (r *Registry) addCode(ctx context.Context, s *lambda.Settings, zip []byte, image string, held *claims) (code lambda.Code, err error) {
+func (r *Registry) addCode(ctx context.Context, s *lambda.Settings, from source, held *claims) (code lambda.Code, err error) {
 	if s.PackageType == lambda.Image {
-		code, err = held.find(ctx, image)
+		code, err = held.find(ctx, from.image)
 	} else {
-		code, err = held.add(ctx, zip)
+		code, err = held.add(ctx, from)
 	}
 	if err != nil {
 		return code, err

@@ -89,6 +89,7 @@ func (r *Registry) layerOf(arn lambda.LayerARN, create bool) *layer {
 type PublishLayer struct {
 	ARN           lambda.LayerARN
 	Zip           []byte
+	Object        *lambda.S3Object // in place of Zip
 	Description   string
 	License       string
 	Runtimes      []lambda.RuntimeID
@@ -99,7 +100,7 @@ type PublishLayer struct {
 func (r *Registry) PublishLayer(ctx context.Context, p PublishLayer) (*lambda.LayerVersion, error) {
 	held := r.claims(p.ARN.Scope)
 	defer held.release()
-	code, err := held.add(ctx, p.Zip)
+	code, err := held.add(ctx, source{zip: p.Zip, object: p.Object})
 	if err != nil {
 		return nil, err
 	}

@@ -1,8 +1,10 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 
 	"kiln/internal/lambda"
 	"kiln/internal/state"
@@ -67,10 +69,29 @@ type claims struct {
 
 func (r *Registry) claims(scope lambda.Scope) *claims { return &claims{registry: r, scope: scope} }
 
-// add verifies, stores and claims a package.
-func (c *claims) add(ctx context.Context, zip []byte) (lambda.Code, error) {
+// source is where code comes from: one of these.
+type source struct {
+	zip    []byte
+	object *lambda.S3Object
+	image  string
+}
+
+// add verifies, stores and claims a package, which may have to be fetched first.
+func (c *claims) add(ctx context.Context, from source) (lambda.Code, error) {
 	r := c.registry
-	if err := r.checkStorage(c.scope, int64(len(zip))); err != nil {
+	if len(from.zip) > lambda.MaxZipped {
+		return lambda.Code{}, lambda.RequestEntityTooLarge("Zipped size must be smaller than %d bytes", lambda.MaxZipped)
+	}
+	zip := io.NewSectionReader(bytes.NewReader(from.zip), 0, int64(len(from.zip)))
+	if from.object != nil {
+		fetched, close, err := r.packages.Fetch(ctx, *from.object)
+		if err != nil {
+			return lambda.Code{}, err
+		}
+		defer close()
+		zip = fetched
+	}
+	if err := r.checkStorage(c.scope, zip.Size()); err != nil {
 		return lambda.Code{}, err
 	}
 	r.removal.RLock()

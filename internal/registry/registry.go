@@ -7,6 +7,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -23,7 +24,10 @@ import (
 // Packages keeps deployment packages and images by content.
 type Packages interface {
 	// Add verifies and stores a zip. Its errors are the caller's where the zip is to blame.
-	Add(ctx context.Context, zip []byte) (lambda.Code, error)
+	Add(ctx context.Context, zip *io.SectionReader) (lambda.Code, error)
+	// Fetch brings a zip from S3 here, until close. Its errors are the caller's where
+	// S3 has or gives no such zip.
+	Fetch(ctx context.Context, object lambda.S3Object) (zip *io.SectionReader, close func(), err error)
 	// Resolve looks up which image a reference means now; Pull brings it here, if
 	// it is not. Both fail with a *lambda.Failure where the image is to blame.
 	Resolve(ctx context.Context, uri string) (lambda.Code, error)

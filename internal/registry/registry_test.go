@@ -7,10 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,7 +42,8 @@ type packages struct {
 	kept map[string]bool             // guarded by mu; by SHA256
 	pull func(context.Context) error // guarded by mu
 
-	checking func() // called within Check, before a change is written; or nil
+	open     atomic.Int32 // fetched and not closed yet
+	checking func()       // called within Check, before a change is written; or nil
 }
 
 func digest(zip string) string {
@@ -48,7 +51,11 @@ func digest(zip string) string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-func (p *packages) Add(_ context.Context, zip []byte) (lambda.Code, error) {
+func (p *packages) Add(_ context.Context, from *io.SectionReader) (lambda.Code, error) {
+	zip, err := io.ReadAll(from)
+	if err != nil {
+		return lambda.Code{}, err
+	}
 	if string(zip) == "bad" {
 		return lambda.Code{}, lambda.InvalidParameter("Could not unzip uploaded file.")
 	}
@@ -60,6 +67,15 @@ func (p *packages) Add(_ context.Context, zip []byte) (lambda.Code, error) {
 	}
 	p.kept[c.SHA256] = true
 	return c, nil
+}
+
+// Fetch knows every object but "gone"; its zip is its key.
+func (p *packages) Fetch(_ context.Context, o lambda.S3Object) (*io.SectionReader, func(), error) {
+	if o.Key == "gone" {
+		return nil, nil, lambda.InvalidParameter("Error occurred while GetObject. S3 Error Code: NoSuchKey. S3 Error Message: The specified key does not exist.")
+	}
+	p.open.Add(1)
+	return io.NewSectionReader(strings.NewReader(o.Key), 0, int64(len(o.Key))), func() { p.open.Add(-1) }, nil
 }
 
 func (p *packages) Remove(_ context.Context, c lambda.Code) error {

@@ -30,10 +30,7 @@ func (c *call) CreateFunction(ctx context.Context, in *lambdaapi.CreateFunctionI
 	if err := checkBuilt(in); err != nil {
 		return nil, err
 	}
-	zip, image, err := code(lambda.PackageType(lambdaapi.Value(in.PackageType)), in.Code)
-	if err == nil {
-		err = c.mayFetch(image)
-	}
+	from, err := c.code(lambda.PackageType(lambdaapi.Value(in.PackageType)), in.Code)
 	if err != nil {
 		return nil, err
 	}
@@ -42,8 +39,9 @@ func (c *call) CreateFunction(ctx context.Context, in *lambdaapi.CreateFunctionI
 		ARN:      arn,
 		Settings: newSettings(in),
 		Layers:   in.Layers,
-		Zip:      zip,
-		Image:    image,
+		Zip:      from.zip,
+		Object:   from.object,
+		Image:    from.image,
 		Tags:     in.Tags,
 		Publish:  lambdaapi.Value(in.Publish),
 	}, lambdaapi.Value(in.CodeSigningConfigArn))
@@ -88,40 +86,6 @@ func noCapacityProvider() error {
 
 func noDurability() error {
 	return lambda.InvalidParameter("DurableConfig is not supported: Kiln has no durable executions yet. Leave it out.")
-}
-
-// mayFetch keeps functions from reaching, by way of an image's reference, hosts and
-// files that their sandbox keeps from them.
-func (c *call) mayFetch(image string) error {
-	if image == "" || c.caller.Principal.Environment == "" {
-		return nil
-	}
-	return lambda.AccessDenied("User: %s is not authorized to deploy images: a function's own credentials make Kiln fetch nothing", c.caller.Principal.ARN)
-}
-
-// code returns the source of a new function's code, of the kind that its package type has.
-func code(kind lambda.PackageType, in *lambdaapi.FunctionCode) (zip []byte, image string, err error) {
-	switch {
-	case kind == lambda.Image && (in.ZipFile != nil || in.S3Bucket != nil || in.ImageUri == nil):
-		return nil, "", lambda.InvalidParameter("Please provide ImageUri, and no other source, when the intended function PackageType is Image.")
-	case kind == lambda.Image:
-		return nil, *in.ImageUri, nil
-	case in.ImageUri != nil:
-		return nil, "", lambda.InvalidParameter("Please don't provide ImageUri when the intended function PackageType is Zip.")
-	}
-	zip, err = inlineCode(in.ZipFile, in.S3Bucket)
-	return zip, "", err
-}
-
-// inlineCode returns the one form of a deployment package that is built.
-func inlineCode(zip []byte, bucket *string) ([]byte, error) {
-	switch {
-	case bucket != nil:
-		return nil, lambda.NotBuilt("Code from S3 (S3Bucket, S3Key)")
-	case zip == nil:
-		return nil, lambda.InvalidParameter("Please provide a source for function code.")
-	}
-	return zip, nil
 }
 
 // GetFunction shows a function, with a link to its code or the name of its image.
@@ -228,28 +192,21 @@ func (c *call) UpdateFunctionCode(ctx context.Context, in *lambdaapi.UpdateFunct
 	if err != nil {
 		return nil, err
 	}
+	from, err := c.newCode(was.Settings.PackageType, in)
+	if err != nil {
+		return nil, err
+	}
 	u := registry.UpdateCode{
 		ARN:      arn,
-		Image:    lambdaapi.Value(in.ImageUri),
+		Zip:      from.zip,
+		Object:   from.object,
+		Image:    from.image,
 		Revision: lambda.RevisionID(lambdaapi.Value(in.RevisionId)),
 		Publish:  lambdaapi.Value(in.Publish),
 		DryRun:   lambdaapi.Value(in.DryRun),
 	}
 	if len(in.Architectures) > 0 {
 		u.Architecture = lambda.Architecture(in.Architectures[0])
-	}
-	switch isImage := was.Settings.PackageType == lambda.Image; {
-	case isImage && in.ImageUri == nil:
-		return nil, lambda.InvalidParameter("Please provide ImageUri when updating a function with packageType Image.")
-	case !isImage && in.ImageUri != nil:
-		return nil, lambda.InvalidParameter("Please don't provide ImageUri when updating a function with packageType Zip.")
-	case !isImage:
-		if u.Zip, err = inlineCode(in.ZipFile, in.S3Bucket); err != nil {
-			return nil, err
-		}
-	}
-	if err := c.mayFetch(u.Image); err != nil {
-		return nil, err
 	}
 	if err := c.verify(arn); err != nil {
 		return nil, err

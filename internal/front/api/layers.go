@@ -17,15 +17,14 @@ func (c *call) PublishLayerVersion(ctx context.Context, in *lambdaapi.PublishLay
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case in.Content.S3Bucket != nil:
-		return nil, lambda.NotBuilt("Content from S3 (S3Bucket, S3Key)")
-	case in.Content.ZipFile == nil:
-		return nil, lambda.InvalidParameter("Please provide a source for layer content.")
+	from, err := c.zip("layer content", "LayerVersionContent", in.Content.ZipFile, in.Content.S3Bucket, in.Content.S3Key, in.Content.S3ObjectVersion)
+	if err != nil {
+		return nil, err
 	}
 	p := registry.PublishLayer{
 		ARN:         arn,
-		Zip:         in.Content.ZipFile,
+		Zip:         from.zip,
+		Object:      from.object,
 		Description: lambdaapi.Value(in.Description),
 		License:     lambdaapi.Value(in.LicenseInfo),
 	}

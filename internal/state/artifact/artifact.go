@@ -36,8 +36,6 @@ type Config struct {
 	// MaxCache bounds the unpacked trees, in bytes of disk. Trees in use count but
 	// are never evicted, so that they alone may exceed it. 0 means DefaultMaxCache.
 	MaxCache int64
-	// MaxZipped bounds a package, in bytes. 0 means lambda.MaxZipped.
-	MaxZipped int64
 	// MaxMerged bounds the files, folders and links of a merged tree. 0 means as many as a package may have.
 	MaxMerged int
 	// Free fails with state.ErrFull when nothing more may be written. Nil: no floor.
@@ -72,9 +70,6 @@ func New(blob state.Blob, dir string, cfg Config) *Store {
 	if cfg.MaxCache == 0 {
 		cfg.MaxCache = DefaultMaxCache
 	}
-	if cfg.MaxZipped == 0 {
-		cfg.MaxZipped = lambda.MaxZipped
-	}
 	if cfg.MaxMerged == 0 {
 		cfg.MaxMerged = maxEntries
 	}
@@ -102,24 +97,28 @@ func (s *Store) Open(context.Context) error {
 // Add verifies a package, stores it durably and leaves it unpacked in the cache.
 // It fails with a *lambda.Error when the package is at fault, and leaves nothing
 // behind then. Adding the same bytes again repairs what is stored.
-func (s *Store) Add(ctx context.Context, zip []byte) (Package, error) {
-	if int64(len(zip)) > s.cfg.MaxZipped {
-		return Package{}, lambda.RequestEntityTooLarge("Zipped size must be smaller than %d bytes", s.cfg.MaxZipped)
+func (s *Store) Add(ctx context.Context, zip *io.SectionReader) (Package, error) {
+	if zip.Size() > lambda.MaxUnzipped {
+		return Package{}, lambda.UnzippedTooLarge()
 	}
-	sum := sha256.Sum256(zip)
-	p := Package{Digest: hex.EncodeToString(sum[:]), SHA256: base64.StdEncoding.EncodeToString(sum[:]), Size: int64(len(zip))}
+	hash := sha256.New()
+	if _, err := io.Copy(hash, io.NewSectionReader(zip, 0, zip.Size())); err != nil {
+		return Package{}, fmt.Errorf("read the package: %w", err)
+	}
+	sum := hash.Sum(nil)
+	p := Package{Digest: hex.EncodeToString(sum), SHA256: base64.StdEncoding.EncodeToString(sum), Size: zip.Size()}
 	t, err := s.pin(ctx, p.Digest)
 	if err != nil {
 		return Package{}, fmt.Errorf("add the package %s: %w", p.Digest, err)
 	}
 	defer s.unpin(t)
 	defer t.unlock()
-	b, err := s.unpack(ctx, p.Digest, bytes.NewReader(zip), int64(len(zip)))
+	b, err := s.unpack(ctx, p.Digest, zip, zip.Size())
 	if err != nil {
 		return Package{}, fmt.Errorf("add the package %s: %w", p.Digest, diskError(err))
 	}
 	defer b.discard()
-	if err := s.blob.Put(ctx, p.Digest, bytes.NewReader(zip)); err != nil {
+	if err := s.blob.Put(ctx, p.Digest, io.NewSectionReader(zip, 0, zip.Size())); err != nil {
 		return Package{}, fmt.Errorf("add the package %s: %w", p.Digest, diskError(err))
 	}
 	p.UnpackedBytes = b.unpacked
@@ -185,9 +184,9 @@ func (s *Store) Zip(ctx context.Context, digest string) (io.ReadCloser, int64, e
 	}
 	defer r.Close()
 	// Another Blob does not say the size, so that the package is read to learn it.
-	b, err := io.ReadAll(io.LimitReader(r, s.cfg.MaxZipped+1))
-	if err == nil && int64(len(b)) > s.cfg.MaxZipped {
-		err = fmt.Errorf("it is larger than %d bytes", s.cfg.MaxZipped)
+	b, err := io.ReadAll(io.LimitReader(r, lambda.MaxUnzipped+1))
+	if err == nil && len(b) > lambda.MaxUnzipped {
+		err = fmt.Errorf("it is larger than %d bytes", lambda.MaxUnzipped)
 	}
 	if err != nil {
 		return nil, 0, fmt.Errorf("read the package %s: %w", digest, err)

@@ -40,7 +40,7 @@ func addForever(dir string) {
 		}
 		w.Close()
 		var p artifact.Package
-		if p, err = s.Add(ctx, b.Bytes()); err == nil {
+		if p, err = s.Add(ctx, section(b.Bytes())); err == nil {
 			fmt.Println("added", p.Digest, seed)
 			if last != "" {
 				var release func()

@@ -32,7 +32,7 @@ func TestFullDisk(t *testing.T) {
 	s := openStore(t, blob, dir, artifact.Config{})
 	small := pack(t, file{"f", strings.Repeat("s", 500<<10), 0o644})
 	p := add(t, s, small)
-	_, err := s.Add(context.Background(), pack(t, file{"f", strings.Repeat("l", 3<<20), 0o644}))
+	_, err := s.Add(context.Background(), section(pack(t, file{"f", strings.Repeat("l", 3<<20), 0o644})))
 	if !errors.Is(err, state.ErrFull) || lambda.AsError(err) != nil {
 		t.Errorf("a full disk: %v", err)
 	}

@@ -375,7 +375,7 @@ func TestMergedAtOnce(t *testing.T) {
 					if err := s.Remove(ctx, a); err != nil && !errors.Is(err, state.ErrNotFound) {
 						t.Error(err)
 					}
-					if _, err := s.Add(ctx, zips[a]); err != nil {
+					if _, err := s.Add(ctx, section(zips[a])); err != nil {
 						t.Error(err)
 					}
 				}

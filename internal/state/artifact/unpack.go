@@ -48,10 +48,6 @@ func bad(format string, detail ...any) error {
 		fmt.Errorf(format, detail...))
 }
 
-func tooLarge() error {
-	return lambda.InvalidParameter("Unzipped size must be smaller than %d bytes", lambda.MaxUnzipped)
-}
-
 // unpack writes a package's content below root. It trusts nothing that the zip
 // says of itself: sizes are counted, names are checked, and links are made last,
 // when nothing is written any more that could pass through them.
@@ -250,7 +246,7 @@ func (u *unpacker) file(name string, f *zip.File) error {
 		n, rerr := in.Read(u.buffer)
 		size, u.manifest.Unpacked = size+int64(n), u.manifest.Unpacked+int64(n)
 		if u.manifest.Unpacked > lambda.MaxUnzipped {
-			return tooLarge()
+			return lambda.UnzippedTooLarge()
 		}
 		sum.Write(u.buffer[:n])
 		if _, err := out.Write(u.buffer[:n]); err != nil {

@@ -1,0 +1,245 @@
+// Package bucket fetches deployment packages from the S3 that Kiln's configuration
+// names, whatever serves it: AWS, MinIO, a gateway, an emulator. It keeps nothing;
+// the registry has what it fetches stored as any other package.
+package bucket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go"
+
+	"kiln/internal/lambda"
+	"kiln/internal/state"
+)
+
+const (
+	// DefaultTimeout bounds one fetch: the largest package at 20 Mbit/s.
+	DefaultTimeout = 2 * time.Minute
+	// headerTimeout is how long S3 may take to begin its answer.
+	headerTimeout = 30 * time.Second
+	// attempts is how often S3 is asked before it counts as failing.
+	attempts = 3
+	// maxBackoff is the longest pause between them.
+	maxBackoff = time.Second
+	// maxFetches bounds the packages fetched at once, each of which needs disk of
+	// its own until it is stored.
+	maxFetches = 4
+	// copySize is the unit of copying and of asking for free space, in bytes.
+	copySize = 256 << 10
+)
+
+// Config of a Fetcher. Dir is required.
+type Config struct {
+	// Endpoint is the URL of S3. "" is none: nothing can be fetched.
+	Endpoint string
+	// Credentials sign the requests. Nil: what any AWS client would find where
+	// Kiln runs, or no signature where that is nothing.
+	Credentials aws.CredentialsProvider
+	// Dir is a folder on the data directory's disk.
+	Dir string
+	// Free fails with state.ErrFull when nothing more may be written. Nil: no floor.
+	Free func() error
+	// Timeout bounds one fetch. 0 means DefaultTimeout.
+	Timeout time.Duration
+	// Log hears of requests that are not signed. Nil discards it.
+	Log *slog.Logger
+}
+
+// Fetcher is safe for concurrent use.
+type Fetcher struct {
+	cfg     Config
+	fetches chan struct{} // holds a token for each under way
+}
+
+// New starts nothing.
+func New(cfg Config) *Fetcher {
+	if cfg.Free == nil {
+		cfg.Free = func() error { return nil }
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = DefaultTimeout
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Fetcher{cfg: cfg, fetches: make(chan struct{}, maxFetches)}
+}
+
+// Fetch copies an object to a file without a name, which is gone once the caller
+// closes it. It fails with a *lambda.Error where the caller can do something about
+// it: what S3 answers, and that it does not.
+func (f *Fetcher) Fetch(ctx context.Context, o lambda.S3Object) (zip *io.SectionReader, close func(), err error) {
+	if f.cfg.Endpoint == "" {
+		return nil, nil, lambda.InvalidParameter("Kiln is not told which S3 to fetch s3://%s/%s from. Name it in kiln.toml, endpoints = { s3 = \"http://127.0.0.1:9000\" }, or in KILN_ENDPOINTS, s3=http://127.0.0.1:9000, and restart kiln; or give the package itself as ZipFile.", o.Bucket, o.Key)
+	}
+	// A server that follows such a path would serve another object than the one
+	// that the caller may read.
+	if parts := strings.Split(o.Key, "/"); slices.Contains(parts, ".") || slices.Contains(parts, "..") {
+		return nil, nil, lambda.InvalidParameter("The S3Key %s has . or .. between its slashes: give the object another key.", o.Key)
+	}
+	select {
+	case f.fetches <- struct{}{}:
+		defer func() { <-f.fetches }()
+	case <-ctx.Done():
+		return nil, nil, context.Cause(ctx)
+	}
+	fetching, cancel := context.WithTimeoutCause(ctx, f.cfg.Timeout, errSlow)
+	defer cancel()
+	file, size, err := f.fetch(fetching, o)
+	switch {
+	case err == nil:
+		return io.NewSectionReader(file, 0, size), func() { _ = file.Close() }, nil
+	case ctx.Err() != nil:
+		return nil, nil, context.Cause(ctx)
+	case context.Cause(fetching) == errSlow:
+		err = fmt.Errorf("%w %v", errSlow, f.cfg.Timeout)
+	}
+	return nil, nil, f.explain(o, err)
+}
+
+var errSlow = errors.New("the package was not here within")
+
+// fetch asks S3 for the object, and copies it.
+func (f *Fetcher) fetch(ctx context.Context, o lambda.S3Object) (_ *os.File, size int64, err error) {
+	client, done, err := f.client(ctx, o.Region)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer done()
+	in := &s3.GetObjectInput{Bucket: &o.Bucket, Key: &o.Key}
+	if o.Version != "" {
+		in.VersionId = &o.Version
+	}
+	out, err := client.GetObject(ctx, in)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer out.Body.Close()
+	if aws.ToInt64(out.ContentLength) > lambda.MaxUnzipped {
+		return nil, 0, lambda.UnzippedTooLarge()
+	}
+	file, err := os.CreateTemp(f.cfg.Dir, "package-")
+	if err != nil {
+		return nil, 0, disk(err)
+	}
+	defer func() {
+		if err != nil {
+			file.Close()
+		}
+	}()
+	if err := os.Remove(file.Name()); err != nil { // at once, so that no crash leaves it
+		return nil, 0, disk(err)
+	}
+	// The reader hides that the body could write itself: then nobody would count.
+	body := struct{ io.Reader }{io.LimitReader(out.Body, lambda.MaxUnzipped+1)}
+	size, err = io.CopyBuffer(floored{file, f.cfg.Free}, body, make([]byte, copySize))
+	if err == nil && size > lambda.MaxUnzipped {
+		err = lambda.UnzippedTooLarge()
+	}
+	return file, size, err
+}
+
+// floored asks for free space before each write.
+type floored struct {
+	file *os.File
+	free func() error
+}
+
+func (w floored) Write(b []byte) (int, error) {
+	if err := w.free(); err != nil {
+		return 0, err
+	}
+	n, err := w.file.Write(b)
+	return n, disk(err)
+}
+
+// disk tells the errors of this machine's disk from S3's.
+func disk(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		err = fmt.Errorf("%w: %w", state.ErrFull, err)
+	}
+	return diskError{err}
+}
+
+type diskError struct{ error }
+
+func (e diskError) Unwrap() error { return e.error }
+
+// client makes the client of one fetch, so that credentials may change while Kiln
+// runs. It signs for the function's region, which on AWS the bucket must be in.
+func (f *Fetcher) client(ctx context.Context, region lambda.Region) (_ *s3.Client, done func(), err error) {
+	transport := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+		t.ResponseHeaderTimeout = headerTimeout
+		t.DisableCompression = true // the bytes are wanted as they lie there
+	})
+	options := []func(*config.LoadOptions) error{config.WithRegion(string(region)), config.WithHTTPClient(transport)}
+	if u, err := url.Parse(f.cfg.Endpoint); err == nil && !strings.HasSuffix(u.Hostname(), ".amazonaws.com") {
+		// The role of a machine at AWS is of no use elsewhere, and where there is no
+		// metadata service to ask for it, that takes seconds.
+		options = append(options, config.WithEC2IMDSClientEnableState(imds.ClientDisabled))
+	}
+	if f.cfg.Credentials != nil {
+		options = append(options, config.WithCredentialsProvider(f.cfg.Credentials))
+	}
+	loaded, err := config.LoadDefaultConfig(ctx, options...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the AWS configuration: %w", err)
+	}
+	if _, err := loaded.Credentials.Retrieve(ctx); err != nil {
+		f.cfg.Log.Info("no credentials for S3 are found: the package is asked for without signature", "error", err)
+		loaded.Credentials = aws.AnonymousCredentials{}
+	}
+	// With what AWS_CA_BUNDLE added; a redirect leads where nobody has configured.
+	carrier := loaded.HTTPClient.(*awshttp.BuildableClient).GetTransport()
+	once := &http.Client{Transport: carrier, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return s3.NewFromConfig(loaded, func(s *s3.Options) {
+		s.BaseEndpoint = &f.cfg.Endpoint
+		s.UsePathStyle = true
+		s.DisableS3ExpressSessionAuth = aws.Bool(true)
+		s.DisableLogOutputChecksumValidationSkipped = true // to others than Kiln's log
+		s.HTTPClient = once
+		s.Retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = attempts, maxBackoff })
+	}), carrier.CloseIdleConnections, nil
+}
+
+// explain says what came of a fetch, in AWS's words where S3 has answered.
+func (f *Fetcher) explain(o lambda.S3Object, err error) error {
+	var answer smithy.APIError
+	var local diskError
+	switch {
+	case lambda.AsError(err) != nil, errors.Is(err, state.ErrFull), errors.As(err, &local):
+		return err
+	case errors.As(err, &answer) && answer.ErrorCode() == "AccessDenied":
+		return lambda.S3AccessDenied(o, answer.ErrorMessage())
+	case errors.As(err, &answer) && answer.ErrorCode() != "" && answer.ErrorCode() != "UnknownError":
+		return lambda.InvalidParameter("Error occurred while GetObject. S3 Error Code: %s. S3 Error Message: %s", answer.ErrorCode(), answer.ErrorMessage())
+	}
+	cause := err
+	var response *awshttp.ResponseError
+	if u := (*url.Error)(nil); errors.As(err, &u) {
+		cause = u.Err
+	} else if errors.As(err, &response) {
+		cause = fmt.Errorf("it answers with status %d, and not as S3", response.HTTPStatusCode())
+	}
+	return fmt.Errorf("%w (%w)", lambda.InvalidParameter("Error occurred while GetObject of s3://%s/%s. The S3 that Kiln is configured with (endpoints), %s, fails: %v.", o.Bucket, o.Key, f.cfg.Endpoint, cause), err)
+}
