@@ -6,8 +6,8 @@ import (
 	"kiln/test/kiln"
 )
 
-// urlsTF is what can be configured of how a function is called. NONE is not among it:
-// the provider adds a permission to that.
+// urlsTF is what can be configured of how a function is called. NONE, to which the
+// provider adds a permission, is in the example that TestTerraformFunction applies.
 const urlsTF = `
 terraform {
   required_providers {

@@ -50,6 +50,9 @@ func (tf *Terraform) Write(name, text string) {
 	}
 }
 
+// Setenv sets variables for the commands from now on.
+func (tf *Terraform) Setenv(env ...string) { tf.env = append(tf.env, env...) }
+
 // Run runs a command of Terraform, which must succeed, and returns what it said.
 func (tf *Terraform) Run(args ...string) string {
 	tf.t.Helper()
@@ -71,7 +74,7 @@ func (tf *Terraform) Apply(args ...string) {
 }
 
 // Destroy removes everything that was applied.
-func (tf *Terraform) Destroy() {
+func (tf *Terraform) Destroy(args ...string) {
 	tf.t.Helper()
-	tf.Run("destroy", "-auto-approve", "-input=false", "-no-color")
+	tf.Run(append([]string{"destroy", "-auto-approve", "-input=false", "-no-color"}, args...)...)
 }
