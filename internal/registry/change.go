@@ -238,6 +238,9 @@ func (r *Registry) checkSettings(by lambda.Principal, region lambda.Region, s *l
 	} else if s.Runtime == "" || s.Handler == "" {
 		return lambda.InvalidParameter("Runtime and Handler are mandatory parameters for functions created with deployment packages.")
 	}
+	if s.VPC != nil && (len(s.VPC.SubnetIDs) == 0) != (len(s.VPC.SecurityGroupIDs) == 0) {
+		return lambda.InvalidParameter("SubnetIds and SecurityIds must coexist or be both empty list.")
+	}
 	if s.Logging.Format == "Text" && (s.Logging.ApplicationLevel != "" || s.Logging.SystemLevel != "") {
 		return lambda.InvalidParameter(`LogLevel is not supported when LogFormat is set to "Text". Remove LogLevel from your request or change the LogFormat to "JSON" and try again.`)
 	}

@@ -352,11 +352,33 @@ func TestSettings(t *testing.T) {
 
 		// What an update clears is gone; what it does not name stays.
 		s.must("UpdateFunctionConfiguration", values{"FunctionName": fn,
-			"DeadLetterConfig": values{"TargetArn": ""}, "LoggingConfig": values{"LogFormat": "Text"}, "Environment": values{"Variables": values{}}})
+			"VpcConfig":        values{"SubnetIds": []string{}, "SecurityGroupIds": []string{}},
+			"DeadLetterConfig": values{"TargetArn": ""}, "LoggingConfig": values{"LogFormat": "Text"}, "Environment": values{"Variables": values{}},
+			"Description": "", "KMSKeyArn": "", "Layers": []string{}, "FileSystemConfigs": []any{}})
 		now := s.must("GetFunctionConfiguration", values{"FunctionName": fn})
-		want(t, "DeadLetterConfig", now["DeadLetterConfig"], nil)
+		for _, cleared := range []string{"DeadLetterConfig", "KMSKeyArn", "Environment", "Layers", "FileSystemConfigs"} {
+			want(t, cleared, now[cleared], nil)
+		}
+		want(t, "Description", now["Description"], "")
+		want(t, "VpcConfig", canonical(now["VpcConfig"]), `{"Ipv6AllowedForDualStack":false,"SecurityGroupIds":[],"SubnetIds":[],"VpcId":""}`)
 		want(t, "LoggingConfig", canonical(now["LoggingConfig"]), `{"LogFormat":"Text","LogGroup":"/custom/group"}`)
 		want(t, "MemorySize", now["MemorySize"], 256)
+		want(t, "TracingConfig", canonical(now["TracingConfig"]), `{"Mode":"Active"}`)
+
+		s.must("UpdateFunctionConfiguration", values{"FunctionName": fn, "Environment": values{"Variables": values{"OTHER": "value"}}})
+		s.must("UpdateFunctionConfiguration", values{"FunctionName": fn, "Timeout": 4})
+		now = s.must("GetFunctionConfiguration", values{"FunctionName": fn})
+		want(t, "Environment", canonical(now["Environment"]), `{"Variables":{"OTHER":"value"}}`)
+		s.refused("UpdateFunctionConfiguration", values{"FunctionName": fn, "VpcConfig": values{"SubnetIds": []string{"subnet-1"}}}, 400, "InvalidParameterValueException",
+			"SubnetIds and SecurityIds must coexist or be both empty list.")
+
+		// The log says once, when it is set, what has no effect.
+		for _, kept := range []string{"VpcConfig", "KMSKeyArn", "DeadLetterConfig", "TracingConfig"} {
+			line := `msg="a setting of a function is kept and has no effect" function=` + arnPrefix + fn + " setting=" + kept + " "
+			if n := strings.Count(d.Log.String(), line); n != 1 {
+				t.Errorf("the log says %d times that %s has no effect", n, kept)
+			}
+		}
 	})
 }
 

@@ -48,6 +48,8 @@ func (c *call) CreateFunction(ctx context.Context, in *lambdaapi.CreateFunctionI
 	if err != nil {
 		return nil, err
 	}
+	c.warnKept(arn, given(in))
+	c.warnSourceKey(arn, in.Code.SourceKMSKeyArn)
 	return c.configuration(f, published(f)), nil
 }
 
@@ -215,6 +217,7 @@ func (c *call) UpdateFunctionCode(ctx context.Context, in *lambdaapi.UpdateFunct
 	if err != nil {
 		return nil, err
 	}
+	c.warnSourceKey(arn, in.SourceKMSKeyArn)
 	return c.configuration(f, published(f)), nil
 }
 
@@ -259,6 +262,7 @@ func (c *call) UpdateFunctionConfiguration(ctx context.Context, in *lambdaapi.Up
 	if err != nil {
 		return nil, err
 	}
+	c.warnKept(arn, in)
 	return c.configuration(f, ""), nil
 }
 
@@ -326,7 +330,7 @@ func (c *call) configuration(f *lambda.Function, asked lambda.Qualifier) *lambda
 		out.DeadLetterConfig = &lambdaapi.DeadLetterConfig{TargetArn: &s.DeadLetterTarget}
 	}
 	if v := s.VPC; v != nil {
-		out.VpcConfig = &lambdaapi.VpcConfigResponse{SubnetIds: v.SubnetIDs, SecurityGroupIds: v.SecurityGroupIDs, VpcId: new(""), Ipv6AllowedForDualStack: &v.IPv6DualStack}
+		out.VpcConfig = &lambdaapi.VpcConfigResponse{SubnetIds: append([]string{}, v.SubnetIDs...), SecurityGroupIds: append([]string{}, v.SecurityGroupIDs...), VpcId: new(""), Ipv6AllowedForDualStack: &v.IPv6DualStack}
 	}
 	for _, fs := range s.FileSystems {
 		out.FileSystemConfigs = append(out.FileSystemConfigs, lambdaapi.FileSystemConfig{Arn: &fs.ARN, LocalMountPath: &fs.LocalMountPath})

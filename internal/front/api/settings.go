@@ -24,13 +24,18 @@ func newSettings(in *lambdaapi.CreateFunctionInput) lambda.Settings {
 	if len(in.Architectures) > 0 {
 		s.Architecture = lambda.Architecture(in.Architectures[0])
 	}
-	change(&s, &lambdaapi.UpdateFunctionConfigurationInput{
+	change(&s, given(in))
+	return s
+}
+
+// given are the settings that a creation names, as a change names them.
+func given(in *lambdaapi.CreateFunctionInput) *lambdaapi.UpdateFunctionConfigurationInput {
+	return &lambdaapi.UpdateFunctionConfigurationInput{
 		Role: in.Role, Handler: in.Handler, Description: in.Description, Timeout: in.Timeout, MemorySize: in.MemorySize,
 		VpcConfig: in.VpcConfig, Environment: in.Environment, Runtime: in.Runtime, DeadLetterConfig: in.DeadLetterConfig,
 		KMSKeyArn: in.KMSKeyArn, TracingConfig: in.TracingConfig, FileSystemConfigs: in.FileSystemConfigs,
 		EphemeralStorage: in.EphemeralStorage, SnapStart: in.SnapStart, LoggingConfig: in.LoggingConfig, ImageConfig: in.ImageConfig,
-	})
-	return s
+	}
 }
 
 // change applies what the request names; the rest stays.
@@ -48,6 +53,9 @@ func change(s *lambda.Settings, in *lambdaapi.UpdateFunctionConfigurationInput) 
 	}
 	if in.Environment != nil {
 		s.Environment = in.Environment.Variables
+		if len(s.Environment) == 0 { // which is shown as none
+			s.Environment = nil
+		}
 	}
 	if in.EphemeralStorage != nil {
 		set(&s.EphemeralMB, in.EphemeralStorage.Size)
@@ -77,10 +85,8 @@ func change(s *lambda.Settings, in *lambdaapi.UpdateFunctionConfigurationInput) 
 		}
 	}
 	if v := in.VpcConfig; v != nil {
-		s.VPC = nil
-		if v.SubnetIds != nil || v.SecurityGroupIds != nil {
-			s.VPC = &lambda.VPC{SubnetIDs: v.SubnetIds, SecurityGroupIDs: v.SecurityGroupIds, IPv6DualStack: lambdaapi.Value(v.Ipv6AllowedForDualStack)}
-		}
+		// Replaced whole: what empties it leaves empty lists, which are shown.
+		s.VPC = &lambda.VPC{SubnetIDs: v.SubnetIds, SecurityGroupIDs: v.SecurityGroupIds, IPv6DualStack: lambdaapi.Value(v.Ipv6AllowedForDualStack)}
 	}
 	if in.FileSystemConfigs != nil {
 		s.FileSystems = nil
