@@ -8,6 +8,7 @@ need_go
 need_aws
 need_aws2
 need_boto3
+need_moto
 need_nodes
 need_js_sdk
 need_node_clients

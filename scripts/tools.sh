@@ -10,6 +10,7 @@ mkdir -p "$cache"
 
 AWSCLI_VERSION=1.46.3
 BOTO3_VERSION=1.44.5
+MOTO_VERSION=5.2.5
 JS_SDK_VERSION=3.1164.0
 NODE_22_VERSION=22
 NODE_24_VERSION=24
@@ -95,6 +96,14 @@ need_aws2() {
 
 # need_boto3 makes sure that the Python SDK is there, in the same environment.
 need_boto3() { need_pip "boto3==$BOTO3_VERSION"; }
+
+# need_moto installs an S3 that code is deployed from, in the same environment.
+need_moto() {
+	need_venv
+	"$cache/venv/bin/python3" -c 'import moto.server' 2>/dev/null && return
+	installing "moto"
+	"$cache/venv/bin/pip" install --quiet --disable-pip-version-check "moto[s3,server]==$MOTO_VERSION"
+}
 
 # node_major prints the major version of a Node.js, or nothing.
 node_major() { "$1" -p 'process.versions.node.split(".")[0]' 2>/dev/null || true; }

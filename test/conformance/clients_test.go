@@ -447,8 +447,10 @@ func (c cli) call(to target, operation string, in values) (values, *failure) {
 			args = append(args, flag, fmt.Sprint(v))
 		default:
 			if m, ok := v.(values); ok && (name == "Code" || operation == "PublishLayerVersion") {
-				args = append(args, "--zip-file", file(m["ZipFile"].([]byte)))
-				continue
+				if zip, ok := m["ZipFile"].([]byte); ok {
+					args = append(args, "--zip-file", file(zip))
+					continue
+				}
 			}
 			text, err := json.Marshal(v)
 			if err != nil {

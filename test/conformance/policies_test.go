@@ -35,6 +35,7 @@ func TestPolicies(t *testing.T) {
 		}
 		return `{"Effect":"Allow","Action":"` + action + `","Resource":"` + resource + `"` + condition + `}`
 	}
+	inS3 := strings.Replace(body("s3", ""), `"ZipFile":"`+code+`"`, `"S3Bucket":"bkt","S3Key":"k"`, 1)
 	create, pass := statement("lambda:CreateFunction", "*", ""), statement("iam:PassRole", role, "")
 	for _, c := range []struct {
 		name               string
@@ -52,6 +53,8 @@ func TestPolicies(t *testing.T) {
 		{"layers of others", []string{statement("lambda:CreateFunction", "*", `"ForAllValues:StringLike":{"lambda:Layer":"arn:aws:lambda:*:111122223333:layer:*"}`), pass}, "POST", functionsPath, body("g", `,"Layers":["`+layerARN+`"]`), 403, "lambda:CreateFunction"},
 		{"a tag that is wanted", []string{statement("lambda:CreateFunction", "*", `"StringEquals":{"aws:RequestTag/team":"red"}`), pass}, "POST", functionsPath, body("h", `,"Tags":{"team":"blue"}`), 403, "lambda:CreateFunction"},
 		{"a tag that is there", []string{statement("lambda:CreateFunction", "*", `"StringEquals":{"aws:RequestTag/team":"red"}`), pass}, "POST", functionsPath, body("i", `,"Tags":{"team":"red"}`), 201, ""},
+		{"code that may not be read", []string{create, pass}, "POST", functionsPath, inS3, 403, "Your access has been denied by S3, please make sure your request credentials have permission to GetObject for bkt/k. S3 Error Code: AccessDenied. S3 Error Message: User: "},
+		{"code that may be read", []string{create, pass, statement("s3:GetObject", "arn:aws:s3:::bkt/*", "")}, "POST", functionsPath, inS3, 400, "Kiln is not told which S3 to fetch s3://bkt/k from."},
 		{"a function's tag", []string{statement("lambda:GetFunction", "*", `"StringEquals":{"aws:ResourceTag/team":"blue"}`)}, "GET", functionsPath + "/blue", "", 200, ""},
 		{"another tag", []string{statement("lambda:GetFunction", "*", `"StringEquals":{"aws:ResourceTag/team":"red"}`)}, "GET", functionsPath + "/blue", "", 403, "lambda:GetFunction"},
 		{"one's own name", []string{statement("lambda:GetFunction", functionARN+"${aws:username}", "")}, "GET", functionsPath + "/blue", "", 403, "lambda:GetFunction"},
