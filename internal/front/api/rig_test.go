@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -125,7 +126,7 @@ func archive(content string) []byte {
 	if err == nil {
 		_, err = io.WriteString(w, content)
 	}
-	if err = z.Close(); err != nil {
+	if err = errors.Join(err, z.Close()); err != nil {
 		panic(err)
 	}
 	return b.Bytes()
