@@ -51,6 +51,8 @@ type Code struct {
 	// Of an image: the reference that was given, and the one with the digest that
 	// it led to then.
 	ImageURI, ResolvedImageURI string
+	// SourceKMSKeyARN is the key that a zip was to be encrypted with: kept and shown.
+	SourceKMSKeyARN string `json:",omitempty"`
 }
 
 // IsImage tells an image from a deployment package.

@@ -21,6 +21,7 @@ type Create struct {
 	Layers   []string // ARNs of their versions
 	Zip      []byte
 	Object   *lambda.S3Object // in place of Zip
+	Key      string           // SourceKMSKeyArn of either; kept
 	Image    string           // with PackageType Image
 	Tags     map[string]string
 	Attached lambda.Attached
@@ -48,7 +49,7 @@ func (r *Registry) Create(ctx context.Context, c Create) (*lambda.Function, erro
 	if r.find(c.ARN) != nil {
 		return nil, lambda.Conflict("Function already exist: %s", c.ARN.Name)
 	}
-	code, err := r.addCode(ctx, s, source{c.Zip, c.Object, c.Image}, held)
+	code, err := r.addCode(ctx, s, source{c.Zip, c.Object, c.Image, c.Key}, held)
 	if err != nil {
 		return nil, err
 	}
@@ -90,6 +91,7 @@ type UpdateCode struct {
 	ARN          lambda.FunctionARN
 	Zip          []byte
 	Object       *lambda.S3Object    // in place of Zip
+	Key          string              // SourceKMSKeyArn of either; kept
 	Image        string              // of a function with PackageType Image
 	Architecture lambda.Architecture // "" keeps it
 	Revision     lambda.RevisionID   // "" for any
@@ -104,7 +106,7 @@ func (r *Registry) UpdateCode(ctx context.Context, u UpdateCode) (*lambda.Functi
 		if u.Architecture != "" {
 			f.Settings.Architecture = u.Architecture
 		}
-		f.Code, err = r.addCode(ctx, &f.Settings, source{u.Zip, u.Object, u.Image}, held)
+		f.Code, err = r.addCode(ctx, &f.Settings, source{u.Zip, u.Object, u.Image, u.Key}, held)
 		return err
 	})
 }
@@ -187,6 +189,7 @@ func (r *Registry) addCode(ctx context.Context, s *lambda.Settings, from source,
 	if err != nil {
 		return code, err
 	}
+	code.SourceKMSKeyARN = from.key
 	return code, r.checkCode(ctx, s, code)
 }
 

@@ -74,6 +74,7 @@ type source struct {
 	zip    []byte
 	object *lambda.S3Object
 	image  string
+	key    string // ARN of the KMS key of a zip, which is only kept
 }
 
 // add verifies, stores and claims a package, which may have to be fetched first.

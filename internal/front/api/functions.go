@@ -41,6 +41,7 @@ func (c *call) CreateFunction(ctx context.Context, in *lambdaapi.CreateFunctionI
 		Layers:   in.Layers,
 		Zip:      from.zip,
 		Object:   from.object,
+		Key:      lambdaapi.Value(in.Code.SourceKMSKeyArn),
 		Image:    from.image,
 		Tags:     in.Tags,
 		Publish:  lambdaapi.Value(in.Publish),
@@ -48,8 +49,7 @@ func (c *call) CreateFunction(ctx context.Context, in *lambdaapi.CreateFunctionI
 	if err != nil {
 		return nil, err
 	}
-	c.warnKept(arn, given(in))
-	c.warnSourceKey(arn, in.Code.SourceKMSKeyArn)
+	c.warnKept(arn, given(in), in.Code.SourceKMSKeyArn)
 	return c.configuration(f, published(f)), nil
 }
 
@@ -119,7 +119,7 @@ func (c *call) location(f *lambda.Function) (*lambdaapi.FunctionCodeLocation, er
 	}
 	path := "/_kiln/code/" + url.PathEscape(string(f.ARN.Account)) + "/" + url.PathEscape(string(f.ARN.Region)) + "/" + url.PathEscape(string(f.ARN.Name)) + "/" + url.PathEscape(string(f.Version)) + "/" + url.PathEscape(base64.RawURLEncoding.EncodeToString([]byte(f.Code.SHA256)))
 	link, err := c.door.Access.Link(c.base, path, f.ARN.Scope, linkLife)
-	return &lambdaapi.FunctionCodeLocation{RepositoryType: new("S3"), Location: &link}, err
+	return &lambdaapi.FunctionCodeLocation{RepositoryType: new("S3"), Location: &link, SourceKMSKeyArn: optional(f.Code.SourceKMSKeyARN)}, err
 }
 
 // GetFunctionConfiguration shows a function's settings.
@@ -202,6 +202,7 @@ func (c *call) UpdateFunctionCode(ctx context.Context, in *lambdaapi.UpdateFunct
 		ARN:      arn,
 		Zip:      from.zip,
 		Object:   from.object,
+		Key:      lambdaapi.Value(in.SourceKMSKeyArn),
 		Image:    from.image,
 		Revision: lambda.RevisionID(lambdaapi.Value(in.RevisionId)),
 		Publish:  lambdaapi.Value(in.Publish),
@@ -217,7 +218,9 @@ func (c *call) UpdateFunctionCode(ctx context.Context, in *lambdaapi.UpdateFunct
 	if err != nil {
 		return nil, err
 	}
-	c.warnSourceKey(arn, in.SourceKMSKeyArn)
+	if !u.DryRun {
+		c.warnKept(arn, &lambdaapi.UpdateFunctionConfigurationInput{}, in.SourceKMSKeyArn)
+	}
 	return c.configuration(f, published(f)), nil
 }
 
@@ -262,7 +265,7 @@ func (c *call) UpdateFunctionConfiguration(ctx context.Context, in *lambdaapi.Up
 	if err != nil {
 		return nil, err
 	}
-	c.warnKept(arn, in)
+	c.warnKept(arn, in, nil)
 	return c.configuration(f, ""), nil
 }
 

@@ -7,8 +7,8 @@ import (
 
 // warnKept tells the operator of what a change sets that Kiln keeps and shows, as AWS
 // does, and that has no effect here: whoever relies on it should learn of that once,
-// and not with each invocation.
-func (c *call) warnKept(arn lambda.FunctionARN, in *lambdaapi.UpdateFunctionConfigurationInput) {
+// and not with each invocation. sourceKey is that of code.
+func (c *call) warnKept(arn lambda.FunctionARN, in *lambdaapi.UpdateFunctionConfigurationInput, sourceKey *string) {
 	for _, s := range []struct {
 		set           bool
 		name, instead string
@@ -16,6 +16,7 @@ func (c *call) warnKept(arn lambda.FunctionARN, in *lambdaapi.UpdateFunctionConf
 		{in.VpcConfig != nil && len(in.VpcConfig.SubnetIds) > 0, "VpcConfig", "the function joins no VPC: network in kiln.toml says what it reaches"},
 		{len(in.FileSystemConfigs) > 0, "FileSystemConfigs", "nothing is mounted: the path is not there"},
 		{lambdaapi.Value(in.KMSKeyArn) != "", "KMSKeyArn", "environment variables are sealed under Kiln's master key"},
+		{lambdaapi.Value(sourceKey) != "", "SourceKMSKeyArn", "packages lie on the disk as they came"},
 		{in.TracingConfig != nil && lambdaapi.Value(in.TracingConfig.Mode) == "Active", "TracingConfig", "no traces are sampled or sent"},
 		{in.DeadLetterConfig != nil && lambdaapi.Value(in.DeadLetterConfig.TargetArn) != "", "DeadLetterConfig", "no event is sent there: asynchronous invocations are not built"},
 		{in.SnapStart != nil && lambdaapi.Value(in.SnapStart.ApplyOn) == "PublishedVersions", "SnapStart", "no snapshot is made: versions start as others do"},
@@ -23,12 +24,5 @@ func (c *call) warnKept(arn lambda.FunctionARN, in *lambdaapi.UpdateFunctionConf
 		if s.set {
 			c.door.Log.Warn("a setting of a function is kept and has no effect", "function", arn.String(), "setting", s.name, "instead", s.instead)
 		}
-	}
-}
-
-// warnSourceKey does the same for the key that a package would be encrypted with.
-func (c *call) warnSourceKey(arn lambda.FunctionARN, key *string) {
-	if lambdaapi.Value(key) != "" {
-		c.door.Log.Warn("a setting of a function is ignored", "function", arn.String(), "setting", "SourceKMSKeyArn", "instead", "packages lie on the disk as they came")
 	}
 }
