@@ -222,8 +222,6 @@ func TestLayerRefusals(t *testing.T) {
 		for what, zip := range map[string][]byte{"text": []byte("no zip"), "empty": kiln.Zip(nil), "upwards": kiln.Zip(map[string]string{"../x": "x"}), "absolute": kiln.Zip(map[string]string{"/opt/x": "x"})} {
 			s.refused("PublishLayerVersion", values{"LayerName": "bad-" + what, "Content": values{"ZipFile": zip}}, 400, "InvalidParameterValueException", unzip)
 		}
-		s.refused("PublishLayerVersion", values{"LayerName": layer, "Content": values{"S3Bucket": "bucket", "S3Key": "key"}}, 501, "NotImplementedException",
-			"Content from S3 (S3Bucket, S3Key) is not built yet in Kiln. docs/compatibility.md lists what is.")
 		s.refused("PublishLayerVersion", values{"LayerName": layer, "Content": values{}}, 400, "InvalidParameterValueException", "Please provide a source for layer content.")
 		s.refusedIf("PublishLayerVersion", publication(layer, "x", values{"CompatibleRuntimes": []any{"cobol"}}), 400, "ValidationException", "… at 'compatibleRuntimes' …",
 			func(got string) bool {
