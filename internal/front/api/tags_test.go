@@ -38,9 +38,6 @@ func TestRecursionAndRuntimes(t *testing.T) {
 		recursion = "/2024-08-31/functions/f/recursion-config"
 		runtimes  = "/2021-07-20/functions/f/runtime-management-config"
 	)
-	put := func(name, path, body string, status int, code, want string) step {
-		return step{name: name, method: "PUT", path: path, body: body, status: status, code: code, want: want}
-	}
 	newRig(t).table([]step{
 		get("of what is missing", recursion, 404, missing, "Function not found: "+arn+"f"),
 		put("of what is missing", recursion, `{"RecursiveLoop":"Allow"}`, 404, missing, "Function not found: "+arn+"f"),
@@ -53,25 +50,5 @@ func TestRecursionAndRuntimes(t *testing.T) {
 		get("by default", runtimes, 200, "", `{"UpdateRuntimeOn":"Auto","FunctionArn":"*","RuntimeVersionArn":null}`),
 		put("with each change", runtimes, `{"UpdateRuntimeOn":"FunctionUpdate"}`, 200, "", `{"UpdateRuntimeOn":"FunctionUpdate","FunctionArn":"*"}`),
 		get("as it is", runtimes, 200, "", `{"UpdateRuntimeOn":"FunctionUpdate"}`),
-	})
-}
-
-func TestCodeSigning(t *testing.T) {
-	t.Parallel()
-	const (
-		at     = "/2020-04-22/code-signing-configs"
-		of     = "/2020-06-30/functions/f/code-signing-config"
-		absent = "arn:aws:lambda:us-east-1:123456789012:code-signing-config:csc-0123456789abcdef0"
-		gone   = "The code signing configuration cannot be found. Check that the provided configuration is not deleted: " + absent + "."
-	)
-	publishers := `"AllowedPublishers":{"SigningProfileVersionArns":["arn:aws:signer:us-east-1:123456789012:/signing-profiles/p/0123456789"]}`
-	newRig(t).table([]step{
-		get("missing", at+"/"+absent, 404, missing, "The Lambda code signing configuration "+absent+" can not be found."),
-		post("no publishers", at, `{}`, 400, violation, "1 validation error detected: Value null at 'allowedPublishers' failed to satisfy constraint: Member must not be null"),
-		post("one", at, `{`+publishers+`}`, 201, "", `{"CodeSigningConfig":{"CodeSigningConfigArn":"*","CodeSigningConfigId":"*","CodeSigningPolicies":{"UntrustedArtifactOnDeployment":"Warn"},"LastModified":"*"}}`),
-		{name: "one that is missing, before the function", method: "PUT", path: of, body: `{"CodeSigningConfigArn":"` + absent + `"}`, status: 404, code: "CodeSigningConfigNotFoundException", want: gone},
-		creation("", "", 201, "", `{}`),
-		get("of a function without", of, 200, "", `{"CodeSigningConfigArn":null}`),
-		remove("of a function without", of, 204, "", ""),
 	})
 }
