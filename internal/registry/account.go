@@ -16,25 +16,34 @@ func (r *Registry) Account(scope lambda.Scope) Account {
 	committed, _ := r.committed(lambda.FunctionARN{Scope: scope})
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	a := Account{CodeStorage: r.config.CodeStorage, Concurrency: r.config.Concurrency, Unreserved: r.config.Concurrency - committed}
-	for _, f := range r.functions[scope].after("") {
+	a := Account{CodeSize: r.codeSize(scope), CodeStorage: r.config.CodeStorage, Concurrency: r.config.Concurrency, Unreserved: r.config.Concurrency - committed}
+	for range r.functions[scope].after("") {
 		a.Functions++
-		a.CodeSize += f.latest.shown.Code.Size
-		for _, v := range f.versions {
-			a.CodeSize += v.shown.Code.Size
-		}
-	}
-	for _, l := range r.layers[scope] {
-		for _, v := range l.versions {
-			a.CodeSize += v.Code.Size
-		}
 	}
 	return a
 }
 
+// codeSize is what the packages of the scope have, in bytes. r.mu is held.
+func (r *Registry) codeSize(scope lambda.Scope) (sum int64) {
+	for _, f := range r.functions[scope].after("") {
+		sum += f.latest.shown.Code.Size
+		for _, v := range f.versions {
+			sum += v.shown.Code.Size
+		}
+	}
+	for _, l := range r.layers[scope] {
+		for _, v := range l.versions {
+			sum += v.Code.Size
+		}
+	}
+	return sum
+}
+
 // checkStorage refuses a package that the scope has no room for.
 func (r *Registry) checkStorage(scope lambda.Scope, size int64) error {
-	if a := r.Account(scope); a.CodeSize+size > a.CodeStorage {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.codeSize(scope)+size > r.config.CodeStorage {
 		return lambda.CodeStorageExceeded()
 	}
 	return nil

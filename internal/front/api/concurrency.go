@@ -92,24 +92,13 @@ func (c *call) GetProvisionedConcurrencyConfig(_ context.Context, in *lambdaapi.
 
 // ListProvisionedConcurrencyConfigs shows a page of what of a function is kept ready.
 func (c *call) ListProvisionedConcurrencyConfigs(_ context.Context, in *lambdaapi.ListProvisionedConcurrencyConfigsInput) (*lambdaapi.ListProvisionedConcurrencyConfigsOutput, error) {
-	arn, err := c.function(in.FunctionName, nil)
+	page, next, err := c.owners(in.FunctionName, in.Marker, in.MaxItems, func(a *lambda.Attached) bool { return a.Provisioned != nil }, nil)
 	if err != nil {
 		return nil, err
 	}
-	after, err := readMarker(in.Marker)
-	if err != nil {
-		return nil, err
-	}
-	page, more, err := c.door.Registry.Owners(arn, func(a *lambda.Attached) bool { return a.Provisioned != nil }, lambda.Qualifier(after), pageSize(in.MaxItems))
-	if err != nil {
-		return nil, err
-	}
-	out := &lambdaapi.ListProvisionedConcurrencyConfigsOutput{ProvisionedConcurrencyConfigs: []lambdaapi.ProvisionedConcurrencyConfigListItem{}}
+	out := &lambdaapi.ListProvisionedConcurrencyConfigsOutput{ProvisionedConcurrencyConfigs: []lambdaapi.ProvisionedConcurrencyConfigListItem{}, NextMarker: next}
 	for _, o := range page {
 		out.ProvisionedConcurrencyConfigs = append(out.ProvisionedConcurrencyConfigs, showProvisioned(o))
-	}
-	if more {
-		out.NextMarker = writeMarker(string(page[len(page)-1].ARN.Qualifier))
 	}
 	return out, nil
 }

@@ -119,24 +119,13 @@ func (c *call) GetFunctionEventInvokeConfig(_ context.Context, in *lambdaapi.Get
 // ListFunctionEventInvokeConfigs shows a page of a function's configurations, one for
 // each qualifier that has one.
 func (c *call) ListFunctionEventInvokeConfigs(_ context.Context, in *lambdaapi.ListFunctionEventInvokeConfigsInput) (*lambdaapi.ListFunctionEventInvokeConfigsOutput, error) {
-	arn, err := c.function(in.FunctionName, nil)
+	page, next, err := c.owners(in.FunctionName, in.Marker, in.MaxItems, func(a *lambda.Attached) bool { return a.EventInvoke != nil }, noEventFunction())
 	if err != nil {
 		return nil, err
 	}
-	after, err := readMarker(in.Marker)
-	if err != nil {
-		return nil, err
-	}
-	page, more, err := c.door.Registry.Owners(arn, func(a *lambda.Attached) bool { return a.EventInvoke != nil }, lambda.Qualifier(after), pageSize(in.MaxItems))
-	if err != nil {
-		return nil, noEventFunction()
-	}
-	out := &lambdaapi.ListFunctionEventInvokeConfigsOutput{FunctionEventInvokeConfigs: []lambdaapi.FunctionEventInvokeConfig{}}
+	out := &lambdaapi.ListFunctionEventInvokeConfigsOutput{FunctionEventInvokeConfigs: []lambdaapi.FunctionEventInvokeConfig{}, NextMarker: next}
 	for _, o := range page {
 		out.FunctionEventInvokeConfigs = append(out.FunctionEventInvokeConfigs, *showEventInvoke(o))
-	}
-	if more {
-		out.NextMarker = writeMarker(string(page[len(page)-1].ARN.Qualifier))
 	}
 	return out, nil
 }

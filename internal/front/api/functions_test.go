@@ -98,11 +98,6 @@ func TestCreateFunction(t *testing.T) {
 	})
 }
 
-// get is a step that reads.
-func get(name, path string, status int, code, want string) step {
-	return step{name: name, method: "GET", path: path, status: status, code: code, want: want}
-}
-
 func TestGetFunction(t *testing.T) {
 	t.Parallel()
 	const other = "arn:aws:lambda:eu-west-1:123456789012:function:f"
@@ -170,11 +165,6 @@ func TestUpdateFunction(t *testing.T) {
 		{name: "code of what is missing", method: "PUT", path: path + "/absent/code", body: `{"ZipFile":"` + code("x") + `"}`, status: 404, code: missing, want: "Function not found: " + arn + "absent"},
 		{name: "settings of what is missing", method: "PUT", path: path + "/absent/configuration", body: `{}`, status: 404, code: missing, want: "Function not found: " + arn + "absent"},
 	})
-}
-
-// remove is a step that deletes.
-func remove(name, path string, status int, code, want string) step {
-	return step{name: name, method: "DELETE", path: path, status: status, code: code, want: want}
 }
 
 func TestDeleteFunction(t *testing.T) {

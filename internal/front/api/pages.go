@@ -1,9 +1,11 @@
 package api
 
 import (
+	"cmp"
 	"encoding/base64"
 
 	"kiln/internal/lambda"
+	"kiln/internal/registry"
 )
 
 // maxPage is how many items AWS lists at once, whatever MaxItems says.
@@ -29,6 +31,27 @@ func readMarker(marker *string) (string, error) {
 		return "", badMarker(*marker)
 	}
 	return string(last), nil
+}
+
+// owners is a page of what of a function has something attached, and the marker of the
+// next; missing is the answer where there is no such function, nil for the usual one.
+func (c *call) owners(name, marker *string, maxItems *int, has func(*lambda.Attached) bool, missing error) (page []registry.Owner, next *string, err error) {
+	arn, err := c.function(name, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	after, err := readMarker(marker)
+	if err != nil {
+		return nil, nil, err
+	}
+	page, more, err := c.door.Registry.Owners(arn, has, lambda.Qualifier(after), pageSize(maxItems))
+	if err != nil {
+		return nil, nil, cmp.Or(missing, err)
+	}
+	if more {
+		next = writeMarker(string(page[len(page)-1].ARN.Qualifier))
+	}
+	return page, next, nil
 }
 
 func badMarker(marker string) error {

@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +49,7 @@ type rig struct {
 	http.Handler
 	t         *testing.T
 	functions *registry.Registry
+	changed   chan struct{} // has something after every change of a function
 }
 
 func newRig(t *testing.T) *rig {
@@ -57,8 +59,14 @@ func newRig(t *testing.T) *rig {
 	if err := engine.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	functions := registry.New(engine.State(), packages{}, anything{}, clear{}, func(lambda.FunctionARN, *lambda.Function) {}, log,
-		registry.Config{Architecture: lambda.X86_64, Concurrency: lambda.DefaultConcurrency, CodeStorage: 75 << 30})
+	changed := make(chan struct{}, 1)
+	functions := registry.New(engine.State(), packages{}, anything{}, clear{}, func(lambda.FunctionARN, *lambda.Function) {
+		select {
+		case changed <- struct{}{}:
+		default: // it has
+		}
+	}, log,
+		registry.Config{Architecture: lambda.X86_64, Concurrency: lambda.DefaultConcurrency, CodeStorage: lambda.DefaultCodeStorage})
 	t.Cleanup(func() {
 		functions.Close()
 		if err := engine.Close(); err != nil {
@@ -78,7 +86,7 @@ func newRig(t *testing.T) *rig {
 		Registry: functions, Mappings: mappings, Signing: signings, Capacity: providers, Runtimes: anything{}, Log: log,
 		Admit: func(context.Context, int64) (func(), error) { return func() {}, nil },
 	})
-	return &rig{door.Handler(false), t, functions}
+	return &rig{door.Handler(false), t, functions, changed}
 }
 
 // packages are verified, and forgotten. An object's content is its key.
@@ -155,6 +163,26 @@ type step struct {
 	keep string // member of the answer that later steps have in place of $NAME, its name in capitals
 }
 
+// get is a step that reads.
+func get(name, path string, status int, code, want string) step {
+	return step{name: name, method: "GET", path: path, status: status, code: code, want: want}
+}
+
+// post is a step that makes something.
+func post(name, path, body string, status int, code, want string) step {
+	return step{name: name, method: "POST", path: path, body: body, status: status, code: code, want: want}
+}
+
+// put is a step that replaces something.
+func put(name, path, body string, status int, code, want string) step {
+	return step{name: name, method: "PUT", path: path, body: body, status: status, code: code, want: want}
+}
+
+// remove is a step that deletes.
+func remove(name, path string, status int, code, want string) step {
+	return step{name: name, method: "DELETE", path: path, status: status, code: code, want: want}
+}
+
 // members are those of an exception, besides the message: the case of that matters to
 // strict clients, and so does a Type that AWS does not give.
 var members = map[string]string{
@@ -206,16 +234,17 @@ func (r *rig) send(method, path, body string) *httptest.ResponseRecorder {
 // settle waits until no change of a function is in progress.
 func (r *rig) settle() {
 	scope := lambda.Scope{Account: account, Region: region}
-	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Microsecond) {
+	late := time.After(time.Minute)
+	for {
 		page, _ := r.functions.ListAll(scope, registry.Position{}, 1000)
-		busy := false
-		for _, f := range page {
-			busy = busy || f.State == lambda.Pending || f.UpdateStatus == lambda.UpdateInProgress
-		}
-		if !busy {
+		if !slices.ContainsFunc(page, func(f *lambda.Function) bool {
+			return f.State == lambda.Pending || f.UpdateStatus == lambda.UpdateInProgress
+		}) {
 			return
 		}
-		if time.Now().After(end) {
+		select {
+		case <-r.changed:
+		case <-late:
 			r.t.Fatal("a function does not settle")
 		}
 	}

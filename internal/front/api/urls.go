@@ -62,24 +62,13 @@ func (c *call) GetFunctionUrlConfig(_ context.Context, in *lambdaapi.GetFunction
 
 // ListFunctionUrlConfigs shows a page of the URLs of a function and its aliases.
 func (c *call) ListFunctionUrlConfigs(_ context.Context, in *lambdaapi.ListFunctionUrlConfigsInput) (*lambdaapi.ListFunctionUrlConfigsOutput, error) {
-	arn, err := c.function(in.FunctionName, nil)
+	page, next, err := c.owners(in.FunctionName, in.Marker, in.MaxItems, func(a *lambda.Attached) bool { return a.URL != nil }, noFunction())
 	if err != nil {
 		return nil, err
 	}
-	after, err := readMarker(in.Marker)
-	if err != nil {
-		return nil, err
-	}
-	page, more, err := c.door.Registry.Owners(arn, func(a *lambda.Attached) bool { return a.URL != nil }, lambda.Qualifier(after), pageSize(in.MaxItems))
-	if err != nil {
-		return nil, noFunction()
-	}
-	out := &lambdaapi.ListFunctionUrlConfigsOutput{FunctionUrlConfigs: []lambdaapi.FunctionUrlConfig{}}
+	out := &lambdaapi.ListFunctionUrlConfigsOutput{FunctionUrlConfigs: []lambdaapi.FunctionUrlConfig{}, NextMarker: next}
 	for _, o := range page {
 		out.FunctionUrlConfigs = append(out.FunctionUrlConfigs, *c.showURL(o))
-	}
-	if more {
-		out.NextMarker = writeMarker(string(page[len(page)-1].ARN.Qualifier))
 	}
 	return out, nil
 }

@@ -2,16 +2,6 @@ package api_test
 
 import "testing"
 
-// post is a step that makes something.
-func post(name, path, body string, status int, code, want string) step {
-	return step{name: name, method: "POST", path: path, body: body, status: status, code: code, want: want}
-}
-
-// put is a step that replaces something.
-func put(name, path, body string, status int, code, want string) step {
-	return step{name: name, method: "PUT", path: path, body: body, status: status, code: code, want: want}
-}
-
 func TestPublishVersion(t *testing.T) {
 	t.Parallel()
 	const versions = path + "/f/versions"
