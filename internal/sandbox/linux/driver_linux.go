@@ -18,6 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kiln/internal/sandbox"
+	"kiln/internal/sandbox/cgroup"
+	"kiln/internal/sandbox/scratch"
 )
 
 // Driver implements sandbox.Driver.
@@ -25,9 +27,9 @@ type Driver struct {
 	cfg     Config
 	root    *skeleton
 	users   *users
-	cgroups hierarchy
-	uids    *sandbox.UIDs // nil: rootless, functions have the daemon's user
-	scratch *scratches    // nil: /tmp is a directory of the host's, without a limit
+	cgroups cgroup.Hierarchy
+	uids    *sandbox.UIDs  // nil: rootless, functions have the daemon's user
+	scratch *scratch.Maker // nil: /tmp is a directory of the host's, without a limit
 	missing []string
 
 	// tree is held while directories and cgroups of groups are made and removed,
@@ -70,17 +72,14 @@ func New(cfg Config) (*Driver, error) {
 	if d.users, err = newUsers(filepath.Join(cfg.Dir, "users")); err != nil {
 		return nil, fmt.Errorf("linux driver: %w", err)
 	}
-	mounts, err := os.ReadFile("/proc/self/mounts")
-	if err != nil {
+	var lacks []string
+	if d.cgroups, lacks, err = cgroup.Find(cfg.Cgroup); err != nil {
 		return nil, fmt.Errorf("linux driver: %w", err)
 	}
-	self, _ := os.ReadFile("/proc/self/cgroup")
-	var lacks []string
-	d.cgroups, lacks = findHierarchy(string(mounts), string(self), cfg.Cgroup)
 	d.missing = append(d.missing, lacks...)
 	if d.uids == nil {
 		d.missing = append(d.missing, "a limit on the size of /tmp: start the daemon as root")
-	} else if d.scratch, err = newScratches(filepath.Join(cfg.Dir, "scratch")); err != nil {
+	} else if d.scratch, err = scratch.New(filepath.Join(cfg.Dir, "scratch")); err != nil {
 		d.missing = append(d.missing, "a limit on the size of /tmp: "+err.Error())
 	}
 	if cfg.Network == NetworkHost {
@@ -208,7 +207,7 @@ func (d *Driver) register(b *box) error {
 // Sweep implements sandbox.Driver. What an earlier daemon started ended with
 // it, unless it was frozen; its mounts ended with its processes.
 func (d *Driver) Sweep(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, cgroupTimeout)
+	ctx, cancel := context.WithTimeout(ctx, cgroup.Timeout)
 	defer cancel()
 	var failed error
 	var groups []string
@@ -223,8 +222,8 @@ func (d *Driver) Sweep(ctx context.Context) error {
 			}
 			return nil
 		}
-		c := d.cgroups.at(group, id)
-		if err := errors.Join(c.kill(ctx), c.remove(ctx), sandbox.RemoveTree(path)); err != nil {
+		c := d.cgroups.At(group, id)
+		if err := errors.Join(c.Kill(ctx), c.Remove(ctx), sandbox.RemoveTree(path)); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("sweep sandbox %s: %w", id, err))
 		}
 		return filepath.SkipDir
@@ -279,7 +278,7 @@ func (d *Driver) Close() error {
 		st.close() // last: the inits die with its thread
 	}
 	if d.scratch != nil {
-		d.scratch.close()
+		d.scratch.Close()
 	}
 	return err
 }
@@ -316,7 +315,7 @@ func (d *Driver) removeGroup(group string) {
 	const child = "x" // removal begins at its parent
 	d.tree.Lock()
 	defer d.tree.Unlock()
-	d.cgroups.at(group, child).removeParents()
+	d.cgroups.At(group, child).RemoveParents()
 	sandbox.RemoveEmptyParents(filepath.Join(d.runs(), group, child), d.runs())
 }
 

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -17,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kiln/internal/sandbox"
+	"kiln/internal/sandbox/cgroup"
+	"kiln/internal/sandbox/scratch"
 )
 
 var (
@@ -32,7 +33,7 @@ type box struct {
 	d    *Driver
 	spec sandbox.Spec
 	dir  string // its /tmp, where that has no file system of its own
-	cg   *cgroup
+	cg   *cgroup.Cgroup
 	uid  int // of the functions
 
 	starter *starter
@@ -49,8 +50,8 @@ type box struct {
 	// init's child before its exec with init's memory, and for writing by KillAll,
 	// Freeze and Thaw.
 	lifecycle sync.RWMutex
-	execs     sync.Mutex // one Exec or Usage at a time
-	meter     *meter     // guarded by execs; nil until Usage is asked
+	execs     sync.Mutex    // one Exec or Usage at a time
+	meter     *cgroup.Meter // guarded by execs; nil until Usage is asked
 
 	mu        sync.Mutex
 	listeners []net.Listener // guarded by mu
@@ -66,7 +67,7 @@ func newBox(d *Driver, spec sandbox.Spec) *box {
 	return &box{
 		d: d, spec: spec,
 		dir:       d.runDir(spec),
-		cg:        d.cgroups.at(spec.Group, spec.ID),
+		cg:        d.cgroups.At(spec.Group, spec.ID),
 		uid:       rootlessUID,
 		procs:     map[int]*proc{},
 		destroyed: make(chan struct{}),
@@ -125,23 +126,23 @@ func (b *box) enter(ctx context.Context, f *firstProcess) error {
 	if err != nil {
 		return err
 	}
-	defer tmp.close() // init has its own
-	_, err = b.control.callWith(ctx, tmp.files(), b.setup(tmp)...)
+	defer tmp.Close() // init has its own
+	_, err = b.control.callWith(ctx, tmp.Files(), b.setup(tmp)...)
 	return err
 }
 
 // tmp is the file system for /tmp, the spare one if it fits; nil where /tmp is the
 // sandbox's directory.
-func (b *box) tmp(spare *scratch) (*scratch, error) {
+func (b *box) tmp(spare *scratch.FileSystem) (*scratch.FileSystem, error) {
 	bounded := b.d.scratch != nil && b.spec.TmpBytes > 0
-	if bounded && spare != nil && spare.bytes == b.spec.TmpBytes {
+	if bounded && spare != nil && spare.Bytes == b.spec.TmpBytes {
 		return spare, nil
 	}
-	spare.close()
+	spare.Close()
 	if !bounded {
 		return nil, nil
 	}
-	return b.d.scratch.make(b.spec.TmpBytes)
+	return b.d.scratch.Make(b.spec.TmpBytes)
 }
 
 // leave ends the first process and everything below it. It returns when the
@@ -157,9 +158,9 @@ func (b *box) leave() {
 	b.lifecycle.Lock()
 	defer b.lifecycle.Unlock()
 	if b.frozen.Load() {
-		ctx, cancel := context.WithTimeout(context.Background(), cgroupTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), cgroup.Timeout)
 		defer cancel()
-		_ = b.cg.freeze(ctx, false)
+		_ = b.cg.Freeze(ctx, false)
 	}
 	_, _ = b.init.Wait()
 	_ = b.control.conn.Close()
@@ -181,11 +182,11 @@ func (b *box) makeTree() error {
 	if err := os.Chmod(b.dir, 0o777|os.ModeSticky); err != nil {
 		return err
 	}
-	return b.cg.make(b.spec.MemoryBytes)
+	return b.cg.Make(cgroup.Limits{MemoryBytes: b.spec.MemoryBytes, Processes: processes})
 }
 
 // setup is init's first request; tmp goes along with it.
-func (b *box) setup(tmp *scratch) []string {
+func (b *box) setup(tmp *scratch.FileSystem) []string {
 	s := []string{"setup", "root=" + b.d.root.dir, "uid=" + strconv.Itoa(b.uid)}
 	if b.ownUID {
 		s = append(s, "setuid=")
@@ -222,7 +223,7 @@ func (b *box) setup(tmp *scratch) []string {
 			s = append(s, m.String())
 		}
 	}
-	tasks, into := b.cg.entrances()
+	tasks, into := b.cg.Entrances()
 	for _, t := range tasks {
 		s = append(s, "tasks="+t)
 	}
@@ -243,7 +244,7 @@ func (b *box) watch() {
 	b.procs = map[int]*proc{}
 	b.mu.Unlock()
 	for _, p := range left {
-		p.end(sandbox.Exit{Signal: syscall.SIGKILL, OOM: b.cg.oomKills() > p.oomBefore})
+		p.end(sandbox.Exit{Signal: syscall.SIGKILL, OOM: b.cg.OOMKills() > p.oomBefore})
 	}
 }
 
@@ -256,7 +257,7 @@ func (b *box) exited(pid int, status syscall.WaitStatus) {
 	if p == nil {
 		return
 	}
-	e := sandbox.Exit{OOM: b.cg.oomKills() > p.oomBefore}
+	e := sandbox.Exit{OOM: b.cg.OOMKills() > p.oomBefore}
 	if status.Signaled() {
 		e.Signal = status.Signal()
 	} else {
@@ -397,7 +398,7 @@ func (b *box) Exec(ctx context.Context, cmd sandbox.Command) (sandbox.Process, e
 	if cmd.Telemetry != nil {
 		files = append(files, cmd.Telemetry)
 	}
-	p := &proc{b: b, oomBefore: b.cg.oomKills(), done: make(chan struct{})}
+	p := &proc{b: b, oomBefore: b.cg.OOMKills(), done: make(chan struct{})}
 	started := make(chan error, 1)
 	// The reader knows the process before it can read of its end.
 	err := b.control.send(request, files, func(a answer, _ *os.File) {
@@ -448,9 +449,9 @@ func (b *box) Usage(ctx context.Context) (sandbox.Usage, error) {
 		return sandbox.Usage{}, err
 	}
 	if b.meter == nil {
-		b.meter = newMeter(b.cg)
+		b.meter = cgroup.NewMeter(b.cg)
 	}
-	u, err := b.meter.read(b.initPID)
+	u, err := b.meter.Read(b.initPID)
 	if err != nil {
 		return sandbox.Usage{}, b.wrap(err)
 	}
@@ -461,20 +462,6 @@ func (b *box) Usage(ctx context.Context) (sandbox.Usage, error) {
 	return u, nil
 }
 
-// descendants lists the processes below pid, from the children files of /proc.
-func descendants(pid int) (list []int) {
-	for next := []int{pid}; len(next) > 0; next = next[1:] {
-		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", next[0]))
-		for _, t := range tasks {
-			b, _ := os.ReadFile(t)
-			for _, f := range splitInts(b) {
-				list, next = append(list, f), append(next, f)
-			}
-		}
-	}
-	return list
-}
-
 // Freeze implements sandbox.Freezer.
 func (b *box) Freeze(ctx context.Context) error {
 	b.lifecycle.Lock()
@@ -483,8 +470,8 @@ func (b *box) Freeze(ctx context.Context) error {
 		return errDestroyed
 	}
 	b.frozen.Store(true)
-	if err := b.cg.freeze(ctx, true); err != nil {
-		_ = b.cg.freeze(context.WithoutCancel(ctx), false)
+	if err := b.cg.Freeze(ctx, true); err != nil {
+		_ = b.cg.Freeze(context.WithoutCancel(ctx), false)
 		b.frozen.Store(false)
 		return b.wrap(err)
 	}
@@ -498,7 +485,7 @@ func (b *box) Thaw(ctx context.Context) error {
 	if b.closing.Load() {
 		return errDestroyed
 	}
-	if err := b.cg.freeze(ctx, false); err != nil {
+	if err := b.cg.Freeze(ctx, false); err != nil {
 		return b.wrap(err)
 	}
 	b.frozen.Store(false)
@@ -536,9 +523,9 @@ func (b *box) destroy() error {
 
 	b.leave()
 	if b.meter != nil {
-		b.meter.close()
+		b.meter.Close()
 	}
-	err := b.cg.remove(context.Background())
+	err := b.cg.Remove(context.Background())
 	err = errors.Join(err, sandbox.RemoveTree(b.dir))
 	if b.spec.Root != "" {
 		b.d.users.forget(b.userName())
@@ -592,12 +579,3 @@ func (p *proc) Signal(sig syscall.Signal) error {
 
 // signalTimeout bounds how long init may take for a kill(2).
 const signalTimeout = 10 * time.Second
-
-func splitInts(b []byte) (list []int) {
-	for f := range strings.FieldsSeq(string(b)) {
-		if n, err := strconv.Atoi(f); err == nil {
-			list = append(list, n)
-		}
-	}
-	return list
-}

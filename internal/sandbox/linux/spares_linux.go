@@ -5,6 +5,8 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"kiln/internal/sandbox/scratch"
 )
 
 // spareDelay is how long after a spare was taken the next is started: starting
@@ -15,7 +17,7 @@ const spareDelay = 100 * time.Millisecond
 type firstProcess struct {
 	conn *net.UnixConn
 	p    *os.Process
-	tmp  *scratch // of a spare's; nil for none
+	tmp  *scratch.FileSystem // of a spare's; nil for none
 }
 
 func (d *Driver) startFirst(st *starter) (*firstProcess, error) {
@@ -36,7 +38,7 @@ func (d *Driver) startFirst(st *starter) (*firstProcess, error) {
 func (d *Driver) startSpare(st *starter) (*firstProcess, error) {
 	f, err := d.startFirst(st)
 	if err == nil && d.scratch != nil && d.cfg.SpareTmpBytes > 0 {
-		f.tmp, err = d.scratch.make(d.cfg.SpareTmpBytes)
+		f.tmp, err = d.scratch.Make(d.cfg.SpareTmpBytes)
 		if err != nil {
 			f.end()
 		}
@@ -49,7 +51,7 @@ func (f *firstProcess) end() {
 	_ = f.conn.Close()
 	_ = f.p.Kill()
 	_, _ = f.p.Wait()
-	f.tmp.close()
+	f.tmp.Close()
 }
 
 // spares keeps first processes ready that belong to no sandbox yet: they have

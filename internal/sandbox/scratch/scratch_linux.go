@@ -1,4 +1,4 @@
-package linux
+package scratch
 
 import (
 	"bytes"
@@ -26,10 +26,10 @@ const (
 	loopTries = 64
 )
 
-// scratches makes the file systems behind /tmp: a sparse file without a name, on
+// Maker makes the file systems behind /tmp: a sparse file without a name, on
 // a loop device that the kernel frees with the last mount of it. Nothing of one
 // is in the host's mount table or directories, and nothing outlives a killed daemon.
-type scratches struct {
+type Maker struct {
 	dir    string // ours alone
 	format string // mkfs.ext4
 
@@ -44,35 +44,37 @@ type template struct {
 	err  error
 }
 
-// scratch is one file system that is mounted nowhere yet.
-type scratch struct {
+// FileSystem is one file system that is mounted nowhere yet.
+type FileSystem struct {
 	mount *os.File
-	bytes int64
+	Bytes int64 // its size
 }
 
-func (s *scratch) close() {
+// Close lets go of it. When it is mounted nowhere, the kernel undoes all of it.
+func (s *FileSystem) Close() {
 	if s != nil {
-		_ = s.mount.Close() // its only mount: the kernel undoes all of it
+		_ = s.mount.Close()
 	}
 }
 
-// files are what is passed on of it.
-func (s *scratch) files() []*os.File {
+// Files are what is passed on of it.
+func (s *FileSystem) Files() []*os.File {
 	if s == nil {
 		return nil
 	}
 	return []*os.File{s.mount}
 }
 
-// newScratches says why where this machine cannot make any.
-func newScratches(dir string) (*scratches, error) {
+// New returns a maker that keeps its files in dir, which is its alone. The error
+// says why where this machine cannot make any.
+func New(dir string) (*Maker, error) {
 	if err := os.RemoveAll(dir); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	s := &scratches{dir: dir, templates: map[int64]*template{}}
+	s := &Maker{dir: dir, templates: map[int64]*template{}}
 	for _, name := range []string{"mkfs.ext4", "/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"} {
 		if path, err := exec.LookPath(name); err == nil {
 			s.format = path
@@ -82,16 +84,16 @@ func newScratches(dir string) (*scratches, error) {
 	if s.format == "" {
 		return nil, errors.New("install e2fsprogs, which has mkfs.ext4")
 	}
-	probe, err := s.make(16 << 20)
+	probe, err := s.Make(16 << 20)
 	if err != nil {
 		return nil, err
 	}
-	probe.close()
+	probe.Close()
 	return s, nil
 }
 
-// close forgets the templates. File systems in use stay.
-func (s *scratches) close() {
+// Close forgets the templates. File systems in use stay.
+func (s *Maker) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range s.templates {
@@ -102,8 +104,8 @@ func (s *scratches) close() {
 	clear(s.templates)
 }
 
-// make returns an empty file system with room for so many bytes.
-func (s *scratches) make(bytes int64) (_ *scratch, err error) {
+// Make returns an empty file system with room for so many bytes.
+func (s *Maker) Make(bytes int64) (_ *FileSystem, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("make a file system of %d bytes for /tmp: %w", bytes, err)
@@ -130,10 +132,10 @@ func (s *scratches) make(bytes int64) (_ *scratch, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return &scratch{mount, bytes}, nil
+	return &FileSystem{mount, bytes}, nil
 }
 
-func (s *scratches) template(bytes int64) *template {
+func (s *Maker) template(bytes int64) *template {
 	s.mu.Lock()
 	t := s.templates[bytes]
 	if t == nil {
@@ -146,7 +148,7 @@ func (s *scratches) template(bytes int64) *template {
 }
 
 // unnamed makes a file that goes with its last user. Its name tells `losetup` whose it was.
-func (s *scratches) unnamed() (*os.File, error) {
+func (s *Maker) unnamed() (*os.File, error) {
 	f, err := os.CreateTemp(s.dir, fmt.Sprintf("scratch-%d-", os.Getpid()))
 	if err != nil {
 		return nil, err
@@ -160,7 +162,7 @@ func (s *scratches) unnamed() (*os.File, error) {
 
 // formatted makes an empty ext4 with room for so many bytes. There is no journal:
 // nothing of it outlives a crash.
-func (s *scratches) formatted(size int64) (_ *os.File, err error) {
+func (s *Maker) formatted(size int64) (_ *os.File, err error) {
 	f, err := s.unnamed()
 	if err != nil {
 		return nil, err

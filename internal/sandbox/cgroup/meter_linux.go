@@ -1,8 +1,9 @@
-package linux
+package cgroup
 
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -12,11 +13,11 @@ import (
 	"kiln/internal/sandbox"
 )
 
-// meter reads a sandbox's memory. It is read after every invocation, so it keeps
+// Meter reads a sandbox's memory. It is read after every invocation, so it keeps
 // the kernel's files open: opening them costs several times the reading. Methods
 // are called by one goroutine at a time.
-type meter struct {
-	cg     *cgroup
+type Meter struct {
+	cg     *Cgroup
 	procs  file
 	stat   file
 	peak   file
@@ -31,8 +32,9 @@ type file int
 // processes, of which a sandbox has 1,024 at most.
 const meterBuffer = 16 << 10
 
-func newMeter(cg *cgroup) *meter {
-	m := &meter{cg: cg, status: map[int]file{}}
+// NewMeter returns a meter of that cgroup, which must be there already.
+func NewMeter(cg *Cgroup) *Meter {
+	m := &Meter{cg: cg, status: map[int]file{}}
 	if dirs := cg.dirs(); len(dirs) > 0 {
 		m.procs = open(filepath.Join(dirs[0], "cgroup.procs"))
 	}
@@ -43,7 +45,8 @@ func newMeter(cg *cgroup) *meter {
 	return m
 }
 
-func (m *meter) close() {
+// Close closes the files.
+func (m *Meter) Close() {
 	for _, f := range []file{m.procs, m.stat, m.peak} {
 		f.close()
 	}
@@ -53,10 +56,10 @@ func (m *meter) close() {
 	m.procs, m.stat, m.peak, m.status = 0, 0, 0, nil
 }
 
-// read returns the memory of the sandbox's processes, of which init is none. The
+// Read returns the memory of the sandbox's processes, of which init is none. The
 // peak is the processes' own high-water marks; their sum may count shared pages
 // twice, so it is bounded by the cgroup's mark, which has page cache on top.
-func (m *meter) read(init int) (u sandbox.Usage, err error) {
+func (m *Meter) Read(init int) (u sandbox.Usage, err error) {
 	if m.buffer == nil {
 		m.buffer = make([]byte, meterBuffer)
 	}
@@ -83,7 +86,7 @@ func (m *meter) read(init int) (u sandbox.Usage, err error) {
 
 // processes adds what each process but init says of itself. The file of a process
 // that is gone gives nothing, also when its id is another's now.
-func (m *meter) processes(pids []int, init int, u *sandbox.Usage) {
+func (m *Meter) processes(pids []int, init int, u *sandbox.Usage) {
 	alive := 0
 	for _, pid := range pids {
 		if pid == init { // listed for its forking thread; its memory is not the function's
@@ -140,6 +143,20 @@ func numbers(text []byte) (list []int) {
 	for field := range bytes.FieldsSeq(text) {
 		if n, err := strconv.Atoi(string(field)); err == nil {
 			list = append(list, n)
+		}
+	}
+	return list
+}
+
+// descendants lists the processes below pid, from the children files of /proc.
+func descendants(pid int) (list []int) {
+	for next := []int{pid}; len(next) > 0; next = next[1:] {
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", next[0]))
+		for _, t := range tasks {
+			b, _ := os.ReadFile(t)
+			for _, f := range numbers(b) {
+				list, next = append(list, f), append(next, f)
+			}
 		}
 	}
 	return list

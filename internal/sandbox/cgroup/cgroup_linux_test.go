@@ -1,4 +1,4 @@
-package linux
+package cgroup
 
 import (
 	"context"
@@ -61,9 +61,9 @@ func TestFindV2(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(top, "user.slice/cgroup.procs"), []byte("1\n2\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		h, missing := findHierarchy("cgroup2 "+top+" cgroup2 rw 0 0\n", "0::/user.slice\n", "kiln")
-		want := hierarchy{v2: true, freezer: top + "/kiln"}
-		if diff := cmp.Diff(want, h, cmp.AllowUnexported(hierarchy{})); diff != "" || len(missing) != 2 {
+		h, missing := find("cgroup2 "+top+" cgroup2 rw 0 0\n", "0::/user.slice\n", "kiln")
+		want := Hierarchy{v2: true, freezer: top + "/kiln"}
+		if diff := cmp.Diff(want, h, cmp.AllowUnexported(Hierarchy{})); diff != "" || len(missing) != 2 {
 			t.Errorf("%s, missing %q", diff, missing) // +pids is no list of what is on
 		}
 		if got := read(t, top, "cgroup.subtree_control"); got != "+pids" {
@@ -76,7 +76,7 @@ func TestFindV2(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(top, "kiln.service/cgroup.procs"), []byte(self+"\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		h, _ := findHierarchy("cgroup2 "+top+" cgroup2 rw 0 0\n", "0::/kiln.service\n", "kiln")
+		h, _ := find("cgroup2 "+top+" cgroup2 rw 0 0\n", "0::/kiln.service\n", "kiln")
 		if want := top + "/kiln.service/kiln"; h.freezer != want {
 			t.Errorf("chose %q, want %q", h.freezer, want)
 		}
@@ -88,13 +88,13 @@ func TestFindV2(t *testing.T) {
 		}
 	})
 	t.Run("nothing", func(t *testing.T) {
-		h, missing := findHierarchy("proc /proc proc rw 0 0\n", "0::/\n", "kiln")
+		h, missing := find("proc /proc proc rw 0 0\n", "0::/\n", "kiln")
 		if len(h.dirs()) != 0 || len(missing) != 3 {
 			t.Errorf("found %+v, missing %q", h, missing)
 		}
 	})
 	t.Run("not writable", func(t *testing.T) {
-		h, missing := findHierarchy("cgroup2 /proc/self cgroup2 rw 0 0\n", "0::/\n", "kiln")
+		h, missing := find("cgroup2 /proc/self cgroup2 rw 0 0\n", "0::/\n", "kiln")
 		if len(h.dirs()) != 0 || len(missing) != 1 || !strings.Contains(missing[0], "Delegate=yes") {
 			t.Errorf("found %+v, missing %q", h, missing)
 		}
@@ -105,18 +105,18 @@ func TestCgroupLimits(t *testing.T) {
 	t.Run("v2", func(t *testing.T) {
 		top := fakeV2(t, "kiln", "kiln/a/r/_tasks/one")
 		dir := filepath.Join(top, "kiln/a/r/_tasks/one")
-		h := hierarchy{v2: true, memory: top + "/kiln", pids: top + "/kiln", freezer: top + "/kiln"}
-		c := h.at("a/r/tasks", "one")
+		h := Hierarchy{v2: true, memory: top + "/kiln", pids: top + "/kiln", freezer: top + "/kiln"}
+		c := h.At("a/r/tasks", "one")
 		if diff := cmp.Diff([]string{dir}, c.dirs()); diff != "" {
 			t.Fatal(diff)
 		}
-		if err := c.make(64 << 20); !errors.Is(err, os.ErrExist) {
+		if err := c.Make(Limits{64 << 20, 1024}); !errors.Is(err, os.ErrExist) {
 			t.Fatalf("an existing cgroup is taken: %v", err)
 		}
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.make(64 << 20); err != nil {
+		if err := c.Make(Limits{64 << 20, 1024}); err != nil {
 			t.Fatal(err)
 		}
 		for file, want := range map[string]string{"memory.max": "67108864", "memory.swap.max": "0", "pids.max": "1024"} {
@@ -135,21 +135,21 @@ func TestCgroupLimits(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		m := newMeter(c)
-		defer m.close()
-		if u, err := m.read(0); u.CurrentBytes != 1020 || u.PeakBytes > 9999 || err != nil {
+		m := NewMeter(c)
+		defer m.Close()
+		if u, err := m.Read(0); u.CurrentBytes != 1020 || u.PeakBytes > 9999 || err != nil {
 			t.Errorf("usage %+v, %v", u, err)
 		}
-		if n := c.oomKills(); n != 2 {
+		if n := c.OOMKills(); n != 2 {
 			t.Errorf("%d oom kills", n)
 		}
-		if diff := cmp.Diff([]int{12, 13}, c.procs()); diff != "" {
+		if diff := cmp.Diff([]int{12, 13}, c.Procs()); diff != "" {
 			t.Error(diff)
 		}
-		if err := c.freeze(context.Background(), true); err != nil || read(t, dir, "cgroup.freeze") != "1" {
+		if err := c.Freeze(context.Background(), true); err != nil || read(t, dir, "cgroup.freeze") != "1" {
 			t.Errorf("freeze: %v", err)
 		}
-		if tasks, into := c.entrances(); tasks != nil || into != dir {
+		if tasks, into := c.Entrances(); tasks != nil || into != dir {
 			t.Errorf("entrances %q %q", tasks, into)
 		}
 	})
@@ -187,11 +187,11 @@ func TestV2Freezer(t *testing.T) {
 		t.Skip(err)
 	}
 	defer os.Remove(top)
-	c := hierarchy{v2: true, freezer: top}.at("a/r/f", "one")
-	if err := c.make(1 << 30); err != nil {
+	c := Hierarchy{v2: true, freezer: top}.At("a/r/f", "one")
+	if err := c.Make(Limits{1 << 30, 1024}); err != nil {
 		t.Fatal(err)
 	}
-	_, into := c.entrances()
+	_, into := c.Entrances()
 	fd, err := unix.Open(into, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -202,20 +202,20 @@ func TestV2Freezer(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]int{cmd.Process.Pid}, c.procs()); diff != "" {
+	if diff := cmp.Diff([]int{cmd.Process.Pid}, c.Procs()); diff != "" {
 		t.Error(diff)
 	}
-	if err := c.freeze(t.Context(), true); err != nil {
+	if err := c.Freeze(t.Context(), true); err != nil {
 		t.Error(err)
 	}
-	if err := c.kill(t.Context()); err != nil {
+	if err := c.Kill(t.Context()); err != nil {
 		t.Error(err)
 	}
 	_ = cmd.Wait()
-	if err := c.remove(t.Context()); err != nil {
+	if err := c.Remove(t.Context()); err != nil {
 		t.Error(err)
 	}
-	c.removeParents()
+	c.RemoveParents()
 	if err := os.Remove(top); err != nil {
 		t.Error(err)
 	}

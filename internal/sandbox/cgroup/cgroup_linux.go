@@ -1,4 +1,4 @@
-package linux
+package cgroup
 
 import (
 	"bufio"
@@ -18,21 +18,23 @@ import (
 	"kiln/internal/sandbox"
 )
 
-// A process that was killed leaves its cgroup at once, unless it hangs in the kernel.
-const (
-	cgroupTimeout = 10 * time.Second
-	cgroupPause   = 100 * time.Microsecond
-)
+// Timeout bounds what waits for killed processes: one leaves its cgroup at once,
+// unless it hangs in the kernel.
+const Timeout = 10 * time.Second
 
-// hierarchy is where this daemon may make cgroups: three v1 directories, or one
-// v2 directory in their place. A controller that is missing has none.
-type hierarchy struct {
+// shortPause is the first of the pauses between two looks at a cgroup.
+const shortPause = 100 * time.Microsecond
+
+// Hierarchy is where this daemon may make cgroups: three v1 directories, or one
+// v2 directory in their place. A controller that is missing has none. The zero
+// Hierarchy makes none.
+type Hierarchy struct {
 	v2                    bool
 	memory, pids, freezer string
 }
 
 // dirs are the different directories of the hierarchy.
-func (h hierarchy) dirs() []string {
+func (h Hierarchy) dirs() []string {
 	var list []string
 	for _, d := range []string{h.memory, h.pids, h.freezer} {
 		if d != "" && !slices.Contains(list, d) {
@@ -42,11 +44,22 @@ func (h hierarchy) dirs() []string {
 	return list
 }
 
-// findHierarchy looks where cgroups can be made under the given name, and says
-// what it did not find. mounts and self are /proc/self/mounts and
+// Find looks where cgroups can be made under the given name, and says what it
+// did not find.
+func Find(name string) (h Hierarchy, missing []string, err error) {
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return Hierarchy{}, nil, err
+	}
+	self, _ := os.ReadFile("/proc/self/cgroup")
+	h, missing = find(string(mounts), string(self), name)
+	return h, missing, nil
+}
+
+// find is Find in what it is given. mounts and self are /proc/self/mounts and
 // /proc/self/cgroup; v1 wins where the memory controller is there, because a
 // controller is only ever in one of them.
-func findHierarchy(mounts, self, name string) (h hierarchy, missing []string) {
+func find(mounts, self, name string) (h Hierarchy, missing []string) {
 	v1, v2 := cgroupMounts(mounts)
 	if v1["memory"] == "" && v2 != "" {
 		return findV2(v2, self, name)
@@ -100,7 +113,7 @@ func cgroupMounts(mounts string) (v1 map[string]string, v2 string) {
 // cgroups with limits, so a daemon that has a cgroup to itself (a systemd unit
 // or scope with Delegate=yes) first moves down into a leaf of it. Otherwise root takes
 // a cgroup at the top, and everybody else has none.
-func findV2(mount, self, name string) (h hierarchy, missing []string) {
+func findV2(mount, self, name string) (h Hierarchy, missing []string) {
 	own := mount
 	for line := range strings.Lines(self) {
 		if p, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
@@ -120,11 +133,11 @@ func findV2(mount, self, name string) (h hierarchy, missing []string) {
 		}
 	}
 	if err != nil {
-		return hierarchy{}, []string{fmt.Sprintf(
+		return Hierarchy{}, []string{fmt.Sprintf(
 			"memory and process limits, freezing: no cgroup is delegated to the daemon (%v): start it with systemd-run --user --scope -p Delegate=yes, in a unit with Delegate=yes, or as root",
 			strings.ReplaceAll(err.Error(), "\n", "; "))}
 	}
-	h = hierarchy{v2: true, freezer: dir}
+	h = Hierarchy{v2: true, freezer: dir}
 	on, _ := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
 	for controller, to := range map[string]*string{"memory": &h.memory, "pids": &h.pids} {
 		if slices.Contains(strings.Fields(string(on)), controller) {
@@ -197,16 +210,16 @@ func write(dir, file, value string) error {
 	return os.WriteFile(filepath.Join(dir, file), []byte(value), 0o644)
 }
 
-// cgroup is one sandbox's.
-type cgroup struct {
-	hierarchy // its own directories
-	tops      hierarchy
+// Cgroup is one sandbox's. Methods are safe for concurrent use, but for Make and Remove.
+type Cgroup struct {
+	Hierarchy // its own directories
+	tops      Hierarchy
 }
 
-// at names a sandbox's cgroup without making it.
-func (h hierarchy) at(group, id string) *cgroup {
+// At names a sandbox's cgroup without making it.
+func (h Hierarchy) At(group, id string) *Cgroup {
 	rel := filepath.Join(escape(group), id)
-	c := &cgroup{tops: h, hierarchy: hierarchy{v2: h.v2}}
+	c := &Cgroup{tops: h, Hierarchy: Hierarchy{v2: h.v2}}
 	for _, x := range []struct {
 		top string
 		to  *string
@@ -232,9 +245,15 @@ func escape(group string) string {
 	return filepath.Join(parts...)
 }
 
-// make makes the cgroup with its limits. One at a time: what is made on the way
+// Limits are what the processes of a cgroup may have together.
+type Limits struct {
+	MemoryBytes int64 // 0 for no limit
+	Processes   int   // and threads
+}
+
+// Make makes the cgroup with its limits. One at a time: what is made on the way
 // must be complete before another relies on it.
-func (c *cgroup) make(memoryBytes int64) error {
+func (c *Cgroup) Make(l Limits) error {
 	for i, dir := range c.dirs() {
 		if err := c.makeDir(c.tops.dirs()[i], dir); err != nil {
 			return fmt.Errorf("cgroup: %w", err)
@@ -245,9 +264,9 @@ func (c *cgroup) make(memoryBytes int64) error {
 		optional         bool
 	}
 	var limits []limit
-	n := strconv.FormatInt(memoryBytes, 10)
+	n := strconv.FormatInt(l.MemoryBytes, 10)
 	switch {
-	case c.memory == "" || memoryBytes == 0:
+	case c.memory == "" || l.MemoryBytes == 0:
 	case c.v2:
 		limits = []limit{
 			{c.memory, "memory.max", n, false},
@@ -260,7 +279,7 @@ func (c *cgroup) make(memoryBytes int64) error {
 		}
 	}
 	if c.pids != "" {
-		limits = append(limits, limit{c.pids, "pids.max", strconv.Itoa(processes), false})
+		limits = append(limits, limit{c.pids, "pids.max", strconv.Itoa(l.Processes), false})
 	}
 	for _, l := range limits {
 		if err := write(l.dir, l.file, l.value); err != nil && !(l.optional && missingFile(err)) {
@@ -277,7 +296,7 @@ func missingFile(err error) bool {
 }
 
 // makeDir makes dir and its parents below top.
-func (c *cgroup) makeDir(top, dir string) error {
+func (c *Cgroup) makeDir(top, dir string) error {
 	if err := os.Mkdir(dir, 0o755); !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -293,7 +312,7 @@ func (c *cgroup) makeDir(top, dir string) error {
 }
 
 // enableBelow passes the controllers on from top down to dir.
-func (c *cgroup) enableBelow(top, dir string) error {
+func (c *Cgroup) enableBelow(top, dir string) error {
 	rel, err := filepath.Rel(top, dir)
 	if err != nil || rel == "." {
 		return err
@@ -307,9 +326,9 @@ func (c *cgroup) enableBelow(top, dir string) error {
 	return nil
 }
 
-// entrances are what init needs to get its children in: files for its forking
+// Entrances are what init needs to get its children in: files for its forking
 // thread to write to (v1), or the cgroup to clone them into (v2).
-func (c *cgroup) entrances() (tasks []string, into string) {
+func (c *Cgroup) Entrances() (tasks []string, into string) {
 	if c.v2 {
 		return nil, c.freezer
 	}
@@ -319,8 +338,8 @@ func (c *cgroup) entrances() (tasks []string, into string) {
 	return tasks, ""
 }
 
-// procs lists the processes inside.
-func (c *cgroup) procs() []int {
+// Procs lists the processes inside.
+func (c *Cgroup) Procs() []int {
 	dirs := c.dirs()
 	if len(dirs) == 0 {
 		return nil
@@ -336,7 +355,7 @@ func (c *cgroup) procs() []int {
 }
 
 // peakFile has the high-water mark of all memory, page cache included.
-func (h hierarchy) peakFile() string {
+func (h Hierarchy) peakFile() string {
 	if h.v2 {
 		return "memory.peak"
 	}
@@ -360,8 +379,8 @@ func anonymous(stat []byte, v2 bool) (sum int64) {
 	return sum
 }
 
-// oomKills counts the processes that the memory limit killed.
-func (c *cgroup) oomKills() int64 {
+// OOMKills counts the processes that the memory limit killed.
+func (c *Cgroup) OOMKills() int64 {
 	if c.memory == "" {
 		return 0
 	}
@@ -384,8 +403,8 @@ func field(b []byte, name string) int64 {
 	return 0
 }
 
-// freeze stops or continues every process inside, and waits until it is so.
-func (c *cgroup) freeze(ctx context.Context, on bool) error {
+// Freeze stops or continues every process inside, and waits until it is so.
+func (c *Cgroup) Freeze(ctx context.Context, on bool) error {
 	if c.freezer == "" {
 		return fmt.Errorf("no cgroup freezer here: %w", errors.ErrUnsupported)
 	}
@@ -398,7 +417,7 @@ func (c *cgroup) freeze(ctx context.Context, on bool) error {
 	case on:
 		value = "FROZEN"
 	}
-	for pause := cgroupPause; ; pause = min(2*pause, 10*time.Millisecond) {
+	for pause := shortPause; ; pause = min(2*pause, 10*time.Millisecond) {
 		// Again and again in v1, whose freezer gives up on a busy process.
 		if err := write(c.freezer, file, value); err != nil {
 			return fmt.Errorf("freezer: %w", err)
@@ -414,7 +433,7 @@ func (c *cgroup) freeze(ctx context.Context, on bool) error {
 	}
 }
 
-func (c *cgroup) frozen() bool {
+func (c *Cgroup) frozen() bool {
 	if c.v2 {
 		b, _ := os.ReadFile(filepath.Join(c.freezer, "cgroup.events"))
 		return field(b, "frozen") == 1
@@ -423,22 +442,22 @@ func (c *cgroup) frozen() bool {
 	return strings.TrimSpace(string(b)) == "FROZEN"
 }
 
-// kill ends what may still be inside, frozen or not, for Sweep: while a daemon
+// Kill ends what may still be inside, frozen or not, for Sweep: while a daemon
 // lives, its sandboxes' processes end with their init.
-func (c *cgroup) kill(ctx context.Context) error {
+func (c *Cgroup) Kill(ctx context.Context) error {
 	if c.v2 {
 		if err := write(c.freezer, "cgroup.kill", "1"); err == nil {
 			return nil
 		}
 	}
-	for pause := cgroupPause; ; pause = min(2*pause, 10*time.Millisecond) {
-		pids := c.procs()
+	for pause := shortPause; ; pause = min(2*pause, 10*time.Millisecond) {
+		pids := c.Procs()
 		for _, pid := range pids {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
 		if c.freezer != "" {
 			// A signal reaches a frozen process of v1 once it is thawed.
-			_ = c.freeze(ctx, false)
+			_ = c.Freeze(ctx, false)
 		}
 		if len(pids) == 0 {
 			return nil
@@ -451,9 +470,9 @@ func (c *cgroup) kill(ctx context.Context) error {
 	}
 }
 
-// remove removes the cgroup. It is no error if it is gone.
-func (c *cgroup) remove(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, cgroupTimeout)
+// Remove removes the cgroup. It is no error if it is gone.
+func (c *Cgroup) Remove(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	var failed error
 	for _, dir := range c.dirs() {
@@ -462,8 +481,8 @@ func (c *cgroup) remove(ctx context.Context) error {
 	return failed
 }
 
-// removeParents removes those of its parents that are empty.
-func (c *cgroup) removeParents() {
+// RemoveParents removes those of its parents that are empty.
+func (c *Cgroup) RemoveParents() {
 	tops := c.tops.dirs()
 	for i, dir := range c.dirs() {
 		sandbox.RemoveEmptyParents(dir, tops[i])
@@ -471,7 +490,7 @@ func (c *cgroup) removeParents() {
 }
 
 func removeCgroup(ctx context.Context, dir string) error {
-	for pause := cgroupPause; ; pause = min(2*pause, 10*time.Millisecond) {
+	for pause := shortPause; ; pause = min(2*pause, 10*time.Millisecond) {
 		err := unix.Rmdir(dir)
 		if err == nil || errors.Is(err, unix.ENOENT) {
 			return nil
