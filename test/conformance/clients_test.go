@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -232,20 +234,21 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func startScript(program string, args ...string) (*script, error) {
+// startProgram starts a program that ends with its standard input, after the last test.
+func startProgram(program string, args ...string) (io.Writer, io.Reader, error) {
 	cmd := exec.Command(program, args...)
 	cmd.Stderr = os.Stderr
 	cmd.Env = append(os.Environ(), "AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_EC2_METADATA_DISABLED=true")
 	in, err := cmd.StdinPipe()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	running.Lock()
 	defer running.Unlock()
@@ -253,6 +256,14 @@ func startScript(program string, args ...string) (*script, error) {
 		_ = in.Close() // which ends it
 		_ = cmd.Wait()
 	})
+	return in, out, nil
+}
+
+func startScript(program string, args ...string) (*script, error) {
+	in, out, err := startProgram(program, args...)
+	if err != nil {
+		return nil, err
+	}
 	return &script{in: json.NewEncoder(in), out: json.NewDecoder(bufio.NewReader(out))}, nil
 }
 
@@ -361,37 +372,57 @@ var javascript = sync.OnceValues(func() (client, error) {
 
 // ── the AWS CLI ──
 
-type cli struct{ program, dir string }
+// cli is the AWS CLI, run by testdata/cli_server.py.
+type cli struct{ socket, dir string }
 
 var awsCLI = sync.OnceValues(func() (client, error) {
-	program := cache("venv", "bin", "aws")
-	if _, err := os.Stat(program); err != nil {
-		if program, err = exec.LookPath("aws"); err != nil {
-			return nil, fmt.Errorf("the AWS CLI: %w", errMissing)
-		}
+	python := cache("venv", "bin", "python3")
+	if exec.Command(python, "-c", "import awscli").Run() != nil {
+		return nil, fmt.Errorf("the AWS CLI: %w", errMissing)
 	}
 	dir, err := os.MkdirTemp("", "kiln-cli-")
 	if err != nil {
 		return nil, err
 	}
 	running.Lock()
-	defer running.Unlock()
 	running.stop = append(running.stop, func() { _ = os.RemoveAll(dir) })
-	return cli{program, dir}, nil
+	running.Unlock()
+	c := cli{filepath.Join(dir, "socket"), dir}
+	_, out, err := startProgram(python, filepath.Join("testdata", "cli_server.py"), c.socket)
+	if err != nil {
+		return nil, err
+	}
+	if ready, err := bufio.NewReader(out).ReadString('\n'); ready != "ready\n" {
+		return nil, fmt.Errorf("the AWS CLI did not start: %q, %w", ready, err)
+	}
+	return c, nil
 })
 
 func (c cli) run(to target, args ...string) ([]byte, *failure) {
-	cmd := exec.Command(c.program, append([]string{to.service}, args...)...)
-	cmd.Env = append(os.Environ(),
-		"AWS_ENDPOINT_URL="+to.endpoint, "AWS_ACCESS_KEY_ID="+to.key, "AWS_SECRET_ACCESS_KEY="+to.secret, "AWS_SESSION_TOKEN=",
-		"AWS_DEFAULT_REGION="+to.region, "AWS_REGION="+to.region, "AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null",
-		"AWS_MAX_ATTEMPTS=1", "AWS_PAGER=", "AWS_DEFAULT_OUTPUT=json")
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := cmd.Run(); err != nil {
-		return nil, cliFailure(errs.String())
+	conn, err := net.Dial("unix", c.socket)
+	if err != nil {
+		return nil, &failure{Message: err.Error()}
 	}
-	return out.Bytes(), nil
+	defer conn.Close()
+	err = json.NewEncoder(conn).Encode(map[string]any{"args": append([]string{to.service}, args...), "env": map[string]string{
+		"AWS_ENDPOINT_URL": to.endpoint, "AWS_ACCESS_KEY_ID": to.key, "AWS_SECRET_ACCESS_KEY": to.secret, "AWS_SESSION_TOKEN": "",
+		"AWS_DEFAULT_REGION": to.region, "AWS_REGION": to.region,
+		"AWS_MAX_ATTEMPTS": "1", "AWS_PAGER": "", "AWS_DEFAULT_OUTPUT": "json",
+	}})
+	var answer struct {
+		Code     int
+		Out, Err string
+	}
+	if err == nil {
+		err = json.NewDecoder(conn).Decode(&answer)
+	}
+	if err != nil {
+		return nil, &failure{Message: "the AWS CLI ended: " + err.Error()}
+	}
+	if answer.Code != 0 {
+		return nil, cliFailure(answer.Err)
+	}
+	return []byte(answer.Out), nil
 }
 
 var cliError = regexp.MustCompile(`(?s)An error occurred \((\w+)\) when calling the \w+ operation(?: \([^)]*\))?: (.*)`)
