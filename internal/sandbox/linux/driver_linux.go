@@ -77,6 +77,9 @@ func New(cfg Config) (*Driver, error) {
 		return nil, fmt.Errorf("linux driver: %w", err)
 	}
 	d.missing = append(d.missing, lacks...)
+	if !filters() {
+		d.missing = append(d.missing, "a filter of system calls: this kernel is built without seccomp filters")
+	}
 	if d.uids == nil {
 		d.missing = append(d.missing, "a limit on the size of /tmp: start the daemon as root")
 	} else if d.scratch, err = scratch.New(filepath.Join(cfg.Dir, "scratch")); err != nil {

@@ -54,6 +54,9 @@ func Init() int {
 	_ = unix.CloseRange(controlFD+1, 1<<32-1, unix.CLOSE_RANGE_CLOEXEC)
 	in := &initProcess{groups: map[int]bool{}}
 	in.forked.L = &in.mu
+	if filters() {
+		in.filter = newFilter()
+	}
 	go in.serve() // ends with the process
 	in.reap()
 	return 0
@@ -63,7 +66,8 @@ type initProcess struct {
 	uid      int  // of the functions
 	setUID   bool // whether it is another than init's
 	null     *os.File
-	cgroupFD int // of the function's cgroup v2; 0: none
+	cgroupFD int             // of the function's cgroup v2; 0: none
+	filter   *unix.SockFprog // of what the functions may call; nil: this kernel has no filters
 
 	mu     sync.Mutex
 	forked sync.Cond    // signalled when there may be a first child
@@ -352,18 +356,18 @@ func (in *initProcess) exec(args []string, fds []int) (pid int, err error) {
 	for _, fd := range fds {
 		files = append(files, uintptr(fd))
 	}
-	sys := &syscall.SysProcAttr{Setsid: true}
-	if in.setUID {
-		sys.Credential = &syscall.Credential{Uid: uint32(in.uid), Gid: uint32(in.uid)}
-	}
-	if in.cgroupFD > 0 {
-		sys.UseCgroupFD, sys.CgroupFD = true, in.cgroupFD
-	}
 	// Looked at here, because exec does not say which of the two is missing.
 	if path, err = sandbox.Look(path, dir, args[3+n:]); err != nil {
 		return 0, err
 	}
-	pid, err = syscall.ForkExec(path, args[3:3+n], &syscall.ProcAttr{Dir: dir, Env: args[3+n:], Files: files, Sys: sys})
+	c, err := newChild(path, dir, args[3:3+n], args[3+n:], files)
+	if err == nil {
+		c.cgroup, c.filter = in.cgroupFD, in.filter
+		if in.setUID {
+			c.id = in.uid
+		}
+		pid, err = c.start()
+	}
 	if err != nil {
 		return 0, fmt.Errorf("exec %s: %w", path, err)
 	}
