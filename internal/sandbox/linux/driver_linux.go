@@ -80,6 +80,9 @@ func New(cfg Config) (*Driver, error) {
 	if !filters() {
 		d.missing = append(d.missing, "a filter of system calls: this kernel is built without seccomp filters")
 	}
+	if lockVersion() == 0 {
+		d.missing = append(d.missing, "a second lock on the file system: this kernel runs without landlock (lsm=landlock on its command line)")
+	}
 	if d.uids == nil {
 		d.missing = append(d.missing, "a limit on the size of /tmp: start the daemon as root")
 	} else if d.scratch, err = scratch.New(filepath.Join(cfg.Dir, "scratch")); err != nil {

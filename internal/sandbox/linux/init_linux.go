@@ -308,6 +308,9 @@ func (in *initProcess) restrict() error {
 	if err := unix.Capset(&head, &data[0]); err != nil {
 		return fmt.Errorf("drop capabilities: %w", err)
 	}
+	if v := lockVersion(); v > 0 {
+		return lock(v)
+	}
 	return nil
 }
 
