@@ -140,6 +140,8 @@ type settings struct {
 	ImageFolders       string `placeholder:"PATHS" help:"Folders whose OCI layouts and docker archives functions may be made from."`
 	RuntimePaths       string `placeholder:"PATHS" help:"Interpreters, or folders of them, to look at first."`
 	Concurrency        string `placeholder:"N" help:"Concurrent executions of an account in a region."`
+	ScalingRate        string `placeholder:"N" help:"Environments that a function may add in ten seconds."`
+	MemoryBudget       string `placeholder:"SIZE" help:"Memory that all environments may hold together."`
 	IdleTimeout        string `placeholder:"TIME" help:"How long an idle environment is kept."`
 	MaxInflightBytes   string `placeholder:"SIZE" help:"Bytes of requests held in memory at once."`
 	ShutdownTimeout    string `placeholder:"TIME" help:"How long running invocations may take to end at shutdown."`

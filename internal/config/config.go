@@ -42,6 +42,8 @@ type Config struct {
 	ImageFolders []string `toml:"image_folders" help:"Folders whose OCI layouts and docker archives callers may name as an ImageUri (oci:/folder:tag, docker-archive:/file.tar). Images of registries need none."`
 
 	Concurrency      int      `toml:"concurrency" help:"Concurrent executions of an account in a region; above it, requests are throttled."`
+	ScalingRate      int      `toml:"scaling_rate" help:"Environments that a function may add in ten seconds, as on AWS; invocations that need more are throttled."`
+	MemoryBudget     Size     `toml:"memory_budget" help:"Bytes of memory that all environments may hold together, by what they were measured to hold. For one more, idle ones are closed; where that is not enough, the invocation is throttled. 0: four fifths of the machine's memory, or of the limit of the control group that Kiln runs in. Whatever it is, idle environments are closed when the machine runs short of memory."`
 	IdleTimeout      Duration `toml:"idle_timeout" help:"How long an environment is kept without work."`
 	MaxInflightBytes Size     `toml:"max_inflight_bytes" help:"Bytes of events and answers held in memory at once; requests beyond it wait."`
 	ShutdownTimeout  Duration `toml:"shutdown_timeout" help:"How long invocations under way may take to end when Kiln is told to stop."`
@@ -81,6 +83,7 @@ func Default() Config {
 		Driver:             "auto",
 		Network:            "none",
 		Concurrency:        1000,
+		ScalingRate:        1000,
 		IdleTimeout:        Duration(10 * time.Minute),
 		MaxInflightBytes:   512 << 20,
 		ShutdownTimeout:    Duration(30 * time.Second),

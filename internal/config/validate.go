@@ -18,6 +18,8 @@ import (
 const (
 	// minInflight holds one event and one answer of 6 MiB, in bytes.
 	minInflight = 16 << 20
+	// minMemory is what a function of the smallest size may need, in bytes.
+	minMemory = 128 << 20
 	// minLogs is what a log group needs to be of use, in bytes.
 	minLogs = 1 << 20
 	// maxConcurrency is far above what a machine can run, and keeps sums in range.
@@ -183,6 +185,12 @@ func (c Config) Validate() error {
 
 	if c.Concurrency < 1 || c.Concurrency > maxConcurrency {
 		bad("concurrency", "%d is not between 1 and %d", c.Concurrency, maxConcurrency)
+	}
+	if c.ScalingRate < 1 || c.ScalingRate > maxConcurrency {
+		bad("scaling_rate", "%d is not between 1 and %d", c.ScalingRate, maxConcurrency)
+	}
+	if c.MemoryBudget != 0 && c.MemoryBudget < minMemory {
+		bad("memory_budget", "%s is less than %s, which one environment may need; 0 takes a share of the machine's memory", c.MemoryBudget, Size(minMemory))
 	}
 	if c.IdleTimeout <= 0 {
 		bad("idle_timeout", "%s is not above zero; use at least a second, such as 10m", c.IdleTimeout)

@@ -42,6 +42,7 @@ import (
 	"kiln/internal/registry/signing"
 	"kiln/internal/sandbox"
 	"kiln/internal/scheduler"
+	"kiln/internal/scheduler/machine"
 	"kiln/internal/state/artifact"
 	"kiln/internal/state/bucket"
 	"kiln/internal/state/datadir"
@@ -185,6 +186,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	}
 	environments := scheduler.New(factory, counts, d.log, scheduler.Config{
 		IdleTimeout: time.Duration(d.config.IdleTimeout), MaxEnvironments: d.config.Concurrency,
+		ScalingRate: d.config.ScalingRate, MemoryBudget: memoryBudget(d.config, machine.Read()), Machine: machine.Read,
 	})
 	functions = registry.New(engine.State(), code, factory, sealer{dir}, func(arn lambda.FunctionARN, now *lambda.Function) {
 		if now == nil {
@@ -361,6 +363,14 @@ func (d *Daemon) room(large func()) func(ctx context.Context, n int64) (release 
 			}
 		}, nil
 	}
+}
+
+// memoryBudget is what all environments may hold together, in bytes.
+func memoryBudget(c config.Config, m machine.Memory) int64 {
+	if c.MemoryBudget > 0 {
+		return int64(c.MemoryBudget)
+	}
+	return m.Total / 5 * 4
 }
 
 // returnMemory gives back to the system what deployments needed: packages are

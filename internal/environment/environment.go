@@ -77,6 +77,8 @@ type Environment struct {
 	process *process      // nil while down
 	init    time.Duration // of the init phase, until it is reported
 	peak    int64         // highest memory of the environment so far
+	resets  int           // in a row, without an answer in between
+	unfit   string        // why it should serve no longer; "": it may
 }
 
 // process is a running runtime with its extensions and what serves them.
@@ -170,7 +172,7 @@ func (e *Environment) Invoke(ctx context.Context, inv *lambda.Invocation, delive
 		e.process.drain()
 	}
 	outcome.Duration = end.Sub(begin)
-	outcome.MaxMemory = e.memory(f)
+	outcome.MaxMemory, outcome.Held = e.memory(f)
 	e.tellReport(inv.ID, outcome, ran, f)
 	if r.tail != nil {
 		e.out.keepTail(nil)
@@ -178,8 +180,9 @@ func (e *Environment) Invoke(ctx context.Context, inv *lambda.Invocation, delive
 	r.finish()
 	if f != nil {
 		e.shutDown(f.shutdownReason())
+		e.fail(f)
 	} else {
-		e.state = Idle
+		e.state, e.resets = Idle, 0
 	}
 	return outcome
 }
@@ -308,19 +311,29 @@ func await[T any](e *Environment, ctx context.Context, id lambda.RequestID, limi
 	}
 }
 
-// memory returns the environment's peak so far.
-func (e *Environment) memory(f *failure) int64 {
+// memory returns the environment's peak so far, and what it holds now; 0: not known.
+func (e *Environment) memory(f *failure) (peak, held int64) {
 	if f != nil && f.kind == metrics.OutOfMemory {
 		e.peak = int64(e.function.Settings.MemoryMB) << 20 // it had all of it, or it would live
-		return e.peak
+		return e.peak, 0
 	}
 	u, err := e.box.Usage(context.Background())
 	if err != nil {
 		e.log.Warn("cannot read an environment's memory", "error", err)
-		return e.peak
+		return e.peak, 0
 	}
 	e.peak = max(e.peak, u.PeakBytes)
-	return e.peak
+	return e.peak, u.CurrentBytes
+}
+
+// Held reads what the environment holds of the machine's memory now, in bytes; 0: not
+// known. It may be called at any time.
+func (e *Environment) Held(ctx context.Context) int64 {
+	u, err := e.box.Usage(ctx)
+	if err != nil {
+		return 0 // it is closed already
+	}
+	return u.CurrentBytes
 }
 
 // Close ends everything of the environment and leaves nothing behind.

@@ -18,6 +18,7 @@ import (
 type Outcome struct {
 	metrics.Outcome
 	Init time.Duration // of a cold start that succeeded; else 0
+	Held int64         // bytes that the environment has at the end; 0: not known
 }
 
 // course is when an invocation came how far; zero: it did not.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"syscall"
 	"time"
+
+	"kiln/internal/telemetry/metrics"
 )
 
 // Why an environment's processes are ended, as extensions are told.
@@ -150,18 +152,42 @@ func (e *Environment) kill() {
 	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
 	defer cancel()
 	if err := e.box.KillAll(ctx); err != nil {
+		e.unfit = survives
 		e.log.Error("processes of an environment survive", "error", err)
 	}
 	deadline := time.Now().Add(killTimeout)
 	if p.Process != nil && !waitDone(p, deadline) {
+		e.unfit = survives
 		e.log.Error("a killed runtime does not end", "waited", killTimeout)
 	}
 	for _, x := range p.extensions {
 		if !waitDone(x, deadline) {
+			e.unfit = survives
 			e.log.Error("a killed extension does not end", "extension", x.name, "waited", killTimeout)
 		}
 	}
 }
+
+const survives = "what ran in it cannot be killed"
+
+// maxResets is how often in a row an environment is reset instead of replaced: what
+// makes every invocation fail may lie in its /tmp, which a reset leaves.
+const maxResets = 3
+
+// fail notes that an invocation has cost the environment its runtime.
+func (e *Environment) fail(f *failure) {
+	e.resets++
+	switch {
+	case e.unfit != "":
+	case f.kind == metrics.Platform:
+		e.unfit = "Kiln failed in it"
+	case e.resets >= maxResets:
+		e.unfit = "its runtime was lost several times in a row"
+	}
+}
+
+// Unfit says why the environment should not be used again; "": it may be.
+func (e *Environment) Unfit() string { return e.unfit }
 
 // hangUp ends the runtime API and frees its port. Nobody talks to it any more.
 func (p *process) hangUp() {

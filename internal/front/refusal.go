@@ -12,7 +12,7 @@ import (
 // every other error.
 func Refusal(err error) *lambdaapi.Fault {
 	if e := lambda.AsError(err); e != nil {
-		return &lambdaapi.Fault{Code: e.Code, Status: e.Status, Message: e.Message, Reason: e.Reason}
+		return &lambdaapi.Fault{Code: e.Code, Status: e.Status, Message: e.Message, Reason: e.Reason, RetryAfter: e.RetryAfter}
 	}
 	var unsigned *sigv4.Error
 	if errors.As(err, &unsigned) {

@@ -5,7 +5,9 @@
 package invoke
 
 import (
+	"cmp"
 	"context"
+	"net/http"
 	"sync"
 
 	"kiln/internal/lambda"
@@ -15,9 +17,7 @@ import (
 // whose.
 type Functions interface {
 	Resolve(ctx context.Context, arn lambda.FunctionARN) (*lambda.Function, error)
-	// Reserved is how many invocations the function may run at once, where it reserves
-	// any, and how many all functions of its account and region have reserved.
-	Reserved(arn lambda.FunctionARN) (own int, reserves bool, all int)
+	Share(arn lambda.FunctionARN) lambda.Share
 }
 
 // Runner runs an invocation in some environment. It calls over once, when the
@@ -53,13 +53,6 @@ type Service struct {
 
 	mu      sync.Mutex
 	running map[pool]int // guarded by mu
-}
-
-// pool is what an invocation is counted in: what its function has reserved, or, without
-// a name, what the others of the account and region share.
-type pool struct {
-	scope lambda.Scope
-	name  lambda.FunctionName
 }
 
 // New returns a Service.
@@ -113,12 +106,16 @@ func (s *Service) Invoke(ctx context.Context, r Request) (lambda.Result, error) 
 		Stream:        r.Stream,
 	}
 	for {
-		in, throttled := s.admit(fn.ARN)
+		leave, throttled := s.admit(r.ARN)
 		if throttled != nil {
 			s.observer.Throttled(fn, throttled.Reason)
 			return lambda.Result{}, throttled
 		}
-		result, err := s.runner.Invoke(ctx, fn, inv, func() { s.leave(in) })
+		result, err := s.runner.Invoke(ctx, fn, inv, leave)
+		if e := lambda.AsError(err); e != nil && e.Status == http.StatusTooManyRequests {
+			s.observer.Throttled(fn, cmp.Or(e.Reason, noMemory))
+			return result, err
+		}
 		if err == nil || ctx.Err() != nil {
 			return result, err
 		}
@@ -135,27 +132,6 @@ func (s *Service) Invoke(ctx context.Context, r Request) (lambda.Result, error) 
 	}
 }
 
-// admit counts an invocation in the pool that it belongs to now, which it leaves even
-// if the function reserves more, or nothing any more, when it ends.
-func (s *Service) admit(arn lambda.FunctionARN) (pool, *lambda.Error) {
-	own, reserves, all := s.functions.Reserved(arn)
-	in, limit, reason := pool{scope: arn.Scope}, s.config.Concurrency-all, "ConcurrentInvocationLimitExceeded"
-	if reserves {
-		in.name, limit, reason = arn.Name, own, "ReservedFunctionConcurrentInvocationLimitExceeded"
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.running[in] >= limit {
-		return in, lambda.Throttled(reason)
-	}
-	s.running[in]++
-	return in, nil
-}
-
-func (s *Service) leave(in pool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.running[in]--; s.running[in] == 0 {
-		delete(s.running, in)
-	}
-}
+// noMemory is the reason, which AWS has none for, of throttling an invocation for
+// whose environment there is no memory.
+const noMemory = "NoMemory"

@@ -27,6 +27,7 @@ type engine struct {
 	mu        sync.Mutex
 	throttled []string                    // guarded by mu; reasons
 	reserved  map[lambda.FunctionName]int // guarded by mu
+	provides  map[lambda.FunctionARN]int  // guarded by mu; provisioned concurrency
 }
 
 func (e *engine) Resolve(context.Context, lambda.FunctionARN) (*lambda.Function, error) {
@@ -36,14 +37,23 @@ func (e *engine) Resolve(context.Context, lambda.FunctionARN) (*lambda.Function,
 	return e.resolve()
 }
 
-func (e *engine) Reserved(arn lambda.FunctionARN) (own int, reserves bool, all int) {
+func (e *engine) Share(arn lambda.FunctionARN) (share lambda.Share) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, n := range e.reserved {
-		all += n
+		share.Claimed += n
 	}
-	own, reserves = e.reserved[arn.Name]
-	return own, reserves, all
+	for owner, n := range e.provides {
+		if _, reserves := e.reserved[owner.Name]; !reserves {
+			share.Claimed += n
+		}
+		if owner.Name == arn.Name {
+			share.Function += n
+		}
+	}
+	share.Provisioned = e.provides[arn]
+	share.Reserved, share.Reserves = e.reserved[arn.Name]
+	return share
 }
 
 func (e *engine) Invoke(ctx context.Context, fn *lambda.Function, inv *lambda.Invocation, over func()) (lambda.Result, error) {
@@ -276,12 +286,11 @@ func TestReservedConcurrency(t *testing.T) {
 	begin("two")
 	begin("two")
 	throttled("two", own)
-	// What runs when it begins or ceases to reserve is counted where it began.
-	reserve(map[lambda.FunctionName]int{"any": 1})
-	begin("any")
-	throttled("any", own)
-	begin("two")
+	// What runs when it begins or ceases to reserve runs on, and counts.
+	reserve(map[lambda.FunctionName]int{"any": 4})
 	throttled("two", shared)
+	reserve(map[lambda.FunctionName]int{"any": 1})
+	throttled("any", own)
 	close(release)
 	running.Wait()
 	reserve(nil)

@@ -34,3 +34,13 @@ type RuntimeManagement struct {
 	UpdateOn   string // Auto, FunctionUpdate or Manual
 	VersionARN string // of the runtime, with Manual
 }
+
+// Share is what of its scope's concurrent executions there is for a function's
+// invocations by one qualifier.
+type Share struct {
+	Provisioned int  // for the qualifier alone
+	Reserves    bool // Reserved is what the function has to itself, and at most
+	Reserved    int
+	Function    int // provisioned for any qualifier of the function; if it reserves, a part of that
+	Claimed     int // what all functions of the scope have to themselves, either way
+}

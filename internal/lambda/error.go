@@ -14,6 +14,8 @@ type Error struct {
 	Status  int    // HTTP status
 	Message string
 	Reason  string // TooManyRequestsException only
+
+	RetryAfter int // seconds; 0: not said
 }
 
 func (e *Error) Error() string { return e.Code + ": " + e.Message }

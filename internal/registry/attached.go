@@ -126,15 +126,10 @@ func (r *Registry) OwnerByURL(id string) (Owner, error) {
 	return r.owner(arn)
 }
 
-// index keeps r.urls, and the sum of what is reserved, in step with what an owner has
+// index keeps r.urls, and what concurrency is claimed, in step with what an owner has
 // attached. r.mu is held.
 func (r *Registry) index(owner lambda.FunctionARN, was, now *lambda.Attached) {
-	if was != nil && was.Reserved != nil {
-		r.scope(owner.Scope).reserved -= *was.Reserved
-	}
-	if now != nil && now.Reserved != nil {
-		r.scope(owner.Scope).reserved += *now.Reserved
-	}
+	r.scope(owner.Scope).claim(owner.Name, was, now)
 	if was != nil && was.URL != nil {
 		delete(r.urls, was.URL.ID)
 	}

@@ -7,19 +7,71 @@ import (
 	"kiln/internal/lambda"
 )
 
-// Reserved tells how many concurrent executions a function has to itself (reserves
-// is false where it shares), and how many all functions of its scope have so.
-func (r *Registry) Reserved(arn lambda.FunctionARN) (own int, reserves bool, all int) {
+// claim is what a function has of its scope's concurrent executions to itself.
+type claim struct {
+	reserved    *int
+	provisioned int // for all its qualifiers
+}
+
+// sum is the claim as a number: what is provisioned is part of what is reserved.
+func (c claim) sum() int {
+	if c.reserved != nil {
+		return *c.reserved
+	}
+	return c.provisioned
+}
+
+// claim keeps the claims of a scope in step with what an owner has attached. Every
+// invocation asks for their sum. The registry's mu is held.
+func (s *functions) claim(name lambda.FunctionName, was, now *lambda.Attached) {
+	c := s.claims[name]
+	s.claimed -= c.sum()
+	if was != nil {
+		if was.Reserved != nil {
+			c.reserved = nil
+		}
+		c.provisioned -= provisioned(was)
+	}
+	if now != nil {
+		if now.Reserved != nil {
+			c.reserved = now.Reserved
+		}
+		c.provisioned += provisioned(now)
+	}
+	s.claimed += c.sum()
+	if c == (claim{}) {
+		delete(s.claims, name)
+	} else {
+		s.claims[name] = c
+	}
+}
+
+func provisioned(a *lambda.Attached) int {
+	if a.Provisioned == nil {
+		return 0
+	}
+	return a.Provisioned.Requested
+}
+
+// Share tells what there is for invocations of a function by the ARN's qualifier.
+func (r *Registry) Share(arn lambda.FunctionARN) lambda.Share {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	scope := r.functions[arn.Scope]
 	if scope == nil {
-		return 0, false, 0
+		return lambda.Share{}
 	}
-	if f := scope.find(arn.Name); f != nil && f.latest.attached.Reserved != nil {
-		return *f.latest.attached.Reserved, true, scope.reserved
+	c := scope.claims[arn.Name]
+	share := lambda.Share{Function: c.provisioned, Claimed: scope.claimed}
+	if c.reserved != nil {
+		share.Reserves, share.Reserved = true, *c.reserved
 	}
-	return 0, false, scope.reserved
+	if c.provisioned > 0 {
+		if o, err := r.owner(arn); err == nil {
+			share.Provisioned = provisioned(&o.Attached)
+		}
+	}
+	return share
 }
 
 // Reserve gives a function concurrent executions to itself; nil ends that.
@@ -50,16 +102,14 @@ func (r *Registry) Provision(ctx context.Context, arn lambda.FunctionARN, n int)
 		if err := r.checkOverlap(arn); err != nil {
 			return err
 		}
-		own, reserves, _ := r.Reserved(arn)
+		share := r.Share(arn)
 		committed, provisioned := r.committed(arn)
-		if was := o.Attached.Provisioned; was != nil {
-			provisioned -= was.Requested
-		}
+		provisioned -= share.Provisioned
 		unreserved := r.config.Concurrency - committed - provisioned
 		switch {
-		case reserves && provisioned+n > own:
+		case share.Reserves && provisioned+n > share.Reserved:
 			return lambda.InvalidParameter("Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function")
-		case reserves: // taken from what is reserved already
+		case share.Reserves: // taken from what is reserved already
 		case n > unreserved:
 			return lambda.InvalidParameter("Specified ConcurrentExecutions for function is greater than account's unreserved concurrency [%d].", unreserved)
 		case unreserved-n < r.minUnreserved():
@@ -103,29 +153,12 @@ func (r *Registry) Unprovision(ctx context.Context, arn lambda.FunctionARN) erro
 func (r *Registry) committed(arn lambda.FunctionARN) (others, own int) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	for name, f := range r.functions[arn.Scope].after("") {
-		provisioned := 0
-		add := func(a *lambda.Attached) {
-			if a.Provisioned != nil {
-				provisioned += a.Provisioned.Requested
-			}
-		}
-		for _, v := range f.versions {
-			add(&v.attached)
-		}
-		for _, a := range f.aliases {
-			add(&a.attached)
-		}
-		switch reserved := f.latest.attached.Reserved; {
-		case name == arn.Name:
-			own = provisioned
-		case reserved != nil:
-			others += *reserved
-		default:
-			others += provisioned
-		}
+	scope := r.functions[arn.Scope]
+	if scope == nil {
+		return 0, 0
 	}
-	return others, own
+	c := scope.claims[arn.Name]
+	return scope.claimed - c.sum(), c.provisioned
 }
 
 // lockConcurrency makes decisions about what is left of a scope's concurrency one

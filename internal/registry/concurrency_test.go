@@ -46,8 +46,8 @@ func TestReservedConcurrency(t *testing.T) {
 	}
 	reserved := func(name string, own int, reserves bool, all int) {
 		t.Helper()
-		if gotOwn, gotReserves, gotAll := r.Reserved(named(name)); gotOwn != own || gotReserves != reserves || gotAll != all {
-			t.Errorf("%s: %d, %t of %d; want %d, %t of %d", name, gotOwn, gotReserves, gotAll, own, reserves, all)
+		if got, want := r.Share(named(name)), (lambda.Share{Reserves: reserves, Reserved: own, Claimed: all}); got != want {
+			t.Errorf("%s: %+v, want %+v", name, got, want)
 		}
 	}
 	reserved("f", 899, true, 900)
@@ -127,8 +127,8 @@ func TestProvisionedConcurrency(t *testing.T) {
 	}
 }
 
-// Whatever is reserved, provisioned and deleted, the sum that every invocation asks for
-// is the functions', and what the account keeps unreserved is never less than 100.
+// Whatever is reserved, provisioned and deleted, what every invocation asks for is what
+// the functions have, and what the account keeps unreserved is never less than 100.
 func TestConcurrencyIsNeverPromisedTwice(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -174,21 +174,23 @@ func TestConcurrencyIsNeverPromisedTwice(t *testing.T) {
 					rt.Fatal(err)
 				}
 			}
-			sum, left := 0, 1000
+			left := 1000
 			for _, name := range names {
-				sum += reserved[name]
-				if n, ok := reserved[name]; ok {
+				n, reserves := reserved[name]
+				if reserves {
 					left -= n
 				} else {
 					left -= provisioned[name]
 				}
-				if own, reserves, _ := r.Reserved(named(name)); own != reserved[name] {
-					rt.Fatalf("%s has %d, %t; want %d", name, own, reserves, reserved[name])
+				want := lambda.Share{Provisioned: provisioned[name], Reserves: reserves, Reserved: n, Function: provisioned[name]}
+				got := r.Share(qualified(name, "1"))
+				if got.Claimed = 0; got != want {
+					rt.Fatalf("%s has %+v, want %+v", name, got, want)
 				}
 			}
 			a := r.Account(named(names[0]).Scope)
-			if _, _, all := r.Reserved(named(names[0])); all != sum || a.Unreserved != left || left < 100 {
-				rt.Fatalf("all %d, unreserved %d; want %d, %d; reserved %v, provisioned %v", all, a.Unreserved, sum, left, reserved, provisioned)
+			if all := r.Share(named(names[0])).Claimed; all != 1000-left || a.Unreserved != left || left < 100 {
+				rt.Fatalf("all %d, unreserved %d of %d; reserved %v, provisioned %v", all, a.Unreserved, left, reserved, provisioned)
 			}
 		}
 		for _, name := range names {

@@ -11,10 +11,10 @@ import (
 
 // functions are those of one scope.
 type functions struct {
-	byName map[lambda.FunctionName]*function
-	names  []lambda.FunctionName // of byName, sorted: lists need not sort 10,000 for 50
-	// reserved is the sum of what functions have reserved: every invocation asks for it.
-	reserved int
+	byName  map[lambda.FunctionName]*function
+	names   []lambda.FunctionName         // of byName, sorted: lists need not sort 10,000 for 50
+	claims  map[lambda.FunctionName]claim // of those that have any
+	claimed int                           // their sum
 }
 
 // function is what has one name. Its entries and aliases are replaced, never changed.
@@ -60,7 +60,7 @@ func (e *entry) packages() (list []lambda.Code) {
 func (r *Registry) scope(scope lambda.Scope) *functions {
 	s := r.functions[scope]
 	if s == nil {
-		s = &functions{byName: map[lambda.FunctionName]*function{}}
+		s = &functions{byName: map[lambda.FunctionName]*function{}, claims: map[lambda.FunctionName]claim{}}
 		r.functions[scope] = s
 	}
 	return s

@@ -10,12 +10,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
+	"slices"
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"kiln/internal/environment"
 	"kiln/internal/lambda"
+	"kiln/internal/scheduler/machine"
 	"kiln/internal/telemetry/metrics"
 )
 
@@ -29,15 +32,13 @@ type Config struct {
 	// MaxEnvironments bounds all environments together: idle ones of other
 	// functions make room first.
 	MaxEnvironments int
+	// ScalingRate is how many environments a function may add in scalingPeriod.
+	ScalingRate int
+	// MemoryBudget bounds what all environments hold together, in bytes.
+	MemoryBudget int64
+	// Machine tells how much memory the machine has, and how short of it it is.
+	Machine func() machine.Memory
 }
-
-// startsPerCore bounds the inits that run at once: more would only make each
-// slower, and the slowest run into the init timeout.
-const startsPerCore = 4
-
-// slowStart is when an init stops counting against that bound: it waits for
-// something, and must not hold up other functions.
-const slowStart = time.Second
 
 // minTurnaround and maxTurnaround bound the trust in an environment that is about
 // to be free.
@@ -49,7 +50,7 @@ const (
 // closeTimeout bounds the closing of one environment.
 const closeTimeout = 30 * time.Second
 
-// reapInterval is how often idle environments are looked at.
+// reapInterval is how often idle environments, and the machine's memory, are looked at.
 const reapInterval = time.Second
 
 // Factory makes environments.
@@ -70,10 +71,11 @@ type Scheduler struct {
 	work   sync.WaitGroup // every goroutine
 
 	mu     sync.Mutex
-	pools  map[string]*pool  // guarded by mu; by lambda.Function.ID
-	builds map[string]string // guarded by mu; the current build by the ARN of the version; "": none; absent: any
-	total  int               // guarded by mu; environments alive or being made
-	closed bool              // guarded by mu
+	pools  map[string]*pool                     // guarded by mu; by lambda.Function.ID
+	builds map[string]string                    // guarded by mu; the current build by the ARN of the version; "": none; absent: any
+	rates  map[lambda.FunctionARN]*rate.Limiter // guarded by mu; of functions that grew lately
+	total  int                                  // guarded by mu; environments alive or being made
+	closed bool                                 // guarded by mu
 }
 
 // pool is the environments of one build of one version.
@@ -85,6 +87,7 @@ type pool struct {
 	finishing int           // environments that have answered and are not idle yet
 	alive     int           // all, starting included
 	started   time.Duration // how long making the last one took
+	memory    ledger
 }
 
 // turnaround is how long a waiting invocation trusts that an environment which
@@ -101,6 +104,9 @@ type slot struct {
 	counts *metrics.Function
 	state  metrics.EnvironmentState // changed by whoever owns the slot
 	since  time.Time                // when it became idle
+
+	charged bool  // guarded by mu: it has memory
+	bytes   int64 // guarded by mu: how much; 0: not measured
 }
 
 func (t *slot) move(to metrics.EnvironmentState) {
@@ -119,14 +125,16 @@ func New(factory Factory, metrics *metrics.Recorder, log *slog.Logger, config Co
 	ctx, cancel := context.WithCancelCause(context.Background())
 	return &Scheduler{
 		factory: factory, metrics: metrics, log: log, config: config,
-		starts: make(chan struct{}, startsPerCore*runtime.NumCPU()),
+		starts: newStarts(),
 		ctx:    ctx, cancel: cancel,
 		pools:  map[string]*pool{},
 		builds: map[string]string{},
+		rates:  map[lambda.FunctionARN]*rate.Limiter{},
 	}
 }
 
-// Run closes environments that are idle too long, until ctx ends.
+// Run closes environments that are idle too long, or whose memory the machine needs,
+// until ctx ends.
 func (s *Scheduler) Run(ctx context.Context) {
 	tick := time.NewTicker(reapInterval)
 	defer tick.Stop()
@@ -136,6 +144,7 @@ func (s *Scheduler) Run(ctx context.Context) {
 			return
 		case now := <-tick.C:
 			s.reap(now)
+			s.relieve(s.config.Machine())
 		}
 	}
 }
@@ -176,6 +185,12 @@ func (s *Scheduler) run(t *slot, inv *lambda.Invocation, over func(), answer cha
 	t.counts.Invocation(outcome.Outcome)
 	s.mu.Lock()
 	t.pool.finishing--
+	s.measured(t, outcome.Held)
+	if why := t.Unfit(); why != "" {
+		s.log.Info("an environment is replaced", "function", t.pool.function.ARN.String(), "environment", t.ID(), "reason", why)
+		s.discardLocked(t)
+		return
+	}
 	s.freeLocked(t)
 }
 
@@ -207,7 +222,12 @@ func (s *Scheduler) acquire(ctx context.Context, fn *lambda.Function) (_ *slot, 
 	w := &waiter{got: make(chan *slot, 1)}
 	p.waiting = append(p.waiting, w)
 	trusting := len(p.waiting) <= p.starting+p.finishing && p.finishing > 0
-	s.grow(p, p.finishing)
+	if !s.grow(p, p.finishing) {
+		p.waiting = p.waiting[:len(p.waiting)-1]
+		s.tidy(p)
+		s.mu.Unlock()
+		return nil, tooFast()
+	}
 	trust := p.turnaround()
 	s.mu.Unlock()
 
@@ -219,8 +239,11 @@ func (s *Scheduler) acquire(ctx context.Context, fn *lambda.Function) (_ *slot, 
 			return w.result(t)
 		case <-timer.C:
 			s.mu.Lock()
-			s.grow(p, 0)
+			throttled := !s.grow(p, 0) && p.leave(w)
 			s.mu.Unlock()
+			if throttled {
+				return nil, tooFast()
+			}
 		case <-ctx.Done():
 		}
 	}
@@ -243,83 +266,24 @@ func (w *waiter) result(t *slot) (*slot, error) {
 // abandon takes back a waiter; an environment it was given meanwhile goes on to the next.
 func (s *Scheduler) abandon(p *pool, w *waiter) {
 	s.mu.Lock()
-	for i, other := range p.waiting {
-		if other == w {
-			p.waiting = append(p.waiting[:i], p.waiting[i+1:]...)
-			s.mu.Unlock()
-			return
-		}
-	}
+	left := p.leave(w)
 	s.mu.Unlock()
+	if left {
+		return
+	}
 	if t := <-w.got; t != nil {
 		s.free(t)
 	}
 }
 
-// grow starts environments for the waiting invocations that none of those
-// starting, nor of expected others, will serve. s.mu is held.
-func (s *Scheduler) grow(p *pool, expected int) {
-	for p.starting+expected < len(p.waiting) {
-		p.starting++
-		p.alive++
-		s.total++
-		s.work.Go(func() { s.start(p) })
+// leave takes a waiter out of the line, unless it has been served. s.mu is held.
+func (p *pool) leave(w *waiter) bool {
+	i := slices.Index(p.waiting, w)
+	if i < 0 {
+		return false
 	}
-	s.evict()
-}
-
-// start makes one environment and gives it to whoever waits.
-func (s *Scheduler) start(p *pool) {
-	t := &slot{pool: p, counts: s.metrics.Function(p.function.ARN)}
-	t.move(metrics.Initializing)
-	began := time.Now()
-	err := s.initialise(t)
-
-	s.mu.Lock()
-	p.started = time.Since(began)
-	p.starting--
-	if err != nil {
-		s.forget(p)
-		var failed []*waiter
-		// Whoever this environment was for cannot be served; the others have their own.
-		for len(p.waiting) > p.starting+p.finishing {
-			failed = append(failed, p.waiting[0])
-			p.waiting = p.waiting[1:]
-		}
-		s.tidy(p)
-		s.mu.Unlock()
-		t.move(metrics.Absent)
-		for _, w := range failed {
-			w.err = err
-			close(w.got)
-		}
-		return
-	}
-	s.freeLocked(t)
-}
-
-func (s *Scheduler) initialise(t *slot) error {
-	select {
-	case s.starts <- struct{}{}:
-	case <-s.ctx.Done():
-		return ErrClosed
-	}
-	var once sync.Once
-	leave := func() { once.Do(func() { <-s.starts }) }
-	defer leave()
-	timer := time.AfterFunc(slowStart, leave)
-	defer timer.Stop()
-
-	e, err := s.factory.New(s.ctx, t.pool.function)
-	if err != nil {
-		return err
-	}
-	t.Environment = e
-	if err := e.Init(s.ctx); err != nil {
-		s.close(t)
-		return err
-	}
-	return nil
+	p.waiting = slices.Delete(p.waiting, i, i+1)
+	return true
 }
 
 // free gives an environment to the next waiter, keeps it idle, or closes it.
@@ -340,16 +304,24 @@ func (s *Scheduler) freeLocked(t *slot) {
 	}
 	current, known := s.builds[p.function.VersionARN().String()]
 	if s.closed || known && current != p.function.Build {
-		s.forget(p)
-		s.tidy(p)
-		s.mu.Unlock()
-		s.close(t)
+		s.discardLocked(t)
 		return
 	}
 	t.since = time.Now()
 	p.idle = append(p.idle, t)
 	t.move(metrics.Idle)
 	s.mu.Unlock()
+}
+
+// discardLocked closes an environment. The caller holds s.mu, which it gives back.
+func (s *Scheduler) discardLocked(t *slot) {
+	s.forget(t)
+	if !s.grow(t.pool, t.pool.finishing) { // for those who trusted in it
+		t.pool.shed(tooFast())
+	}
+	s.tidy(t.pool)
+	s.mu.Unlock()
+	s.close(t)
 }
 
 // Retire closes the idle environments of every build of the version but
@@ -396,27 +368,13 @@ func (s *Scheduler) reap(now time.Time) {
 	for _, p := range s.pools {
 		old = append(old, s.takeIdle(p, func(i *slot) bool { return now.Sub(i.since) > s.config.IdleTimeout })...)
 	}
+	for arn, r := range s.rates {
+		if r.TokensAt(now) >= float64(r.Burst()) {
+			delete(s.rates, arn) // it is as good as new
+		}
+	}
 	s.mu.Unlock()
 	s.closeIdle(old)
-}
-
-// evict makes room when there are too many environments: the one that is idle
-// longest goes first. s.mu is held.
-func (s *Scheduler) evict() {
-	for s.total > s.config.MaxEnvironments {
-		var oldest *pool
-		for _, p := range s.pools {
-			if len(p.idle) > 0 && (oldest == nil || p.idle[0].since.Before(oldest.idle[0].since)) {
-				oldest = p
-			}
-		}
-		if oldest == nil {
-			return // all are busy: the account's concurrency bounds them
-		}
-		first := oldest.idle[0]
-		out := s.takeIdle(oldest, func(i *slot) bool { return i == first })
-		s.work.Go(func() { s.closeIdle(out) })
-	}
 }
 
 // takeIdle removes idle environments from the pool. s.mu is held.
@@ -425,7 +383,7 @@ func (s *Scheduler) takeIdle(p *pool, which func(*slot) bool) (out []*slot) {
 	for _, i := range p.idle {
 		if which(i) {
 			out = append(out, i)
-			s.forget(p)
+			s.forget(i)
 		} else {
 			keep = append(keep, i)
 		}
@@ -437,8 +395,9 @@ func (s *Scheduler) takeIdle(p *pool, which func(*slot) bool) (out []*slot) {
 }
 
 // forget counts an environment out. s.mu is held.
-func (s *Scheduler) forget(p *pool) {
-	p.alive--
+func (s *Scheduler) forget(t *slot) {
+	s.discharge(t)
+	t.pool.alive--
 	s.total--
 }
 

@@ -22,6 +22,7 @@ import (
 	"kiln/internal/environment/environmenttest"
 	"kiln/internal/lambda"
 	"kiln/internal/scheduler"
+	"kiln/internal/scheduler/machine"
 	"kiln/internal/telemetry/metrics"
 )
 
@@ -49,7 +50,9 @@ type rig struct {
 func newRig(t *testing.T, change func(*scheduler.Config)) *rig {
 	t.Helper()
 	f := environmenttest.New(t)
-	config := scheduler.Config{IdleTimeout: time.Hour, MaxEnvironments: 1000}
+	config := scheduler.Config{
+		IdleTimeout: time.Hour, MaxEnvironments: 1000, ScalingRate: 1000, MemoryBudget: 1 << 40, Machine: func() machine.Memory { return machine.Unknown },
+	}
 	if change != nil {
 		change(&config)
 	}
@@ -248,20 +251,6 @@ func TestRetire(t *testing.T) {
 	late.environment(t)
 	r.await("end of all", func() bool { return len(r.states(old)) == 0 })
 	r.awaitIdle(other, 1)
-}
-
-func TestOldestIdleMakesRoom(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, func(c *scheduler.Config) { c.MaxEnvironments = 2 })
-	a, b, c := r.Function("a", environmenttest.Bootstrap("", held)), r.Function("b", environmenttest.Bootstrap("", held)), r.Function("c", environmenttest.Bootstrap("", held))
-	r.do(a)
-	r.awaitIdle(a, 1)
-	r.do(b)
-	r.awaitIdle(b, 1)
-	r.do(c)
-	r.await("room", func() bool { return len(r.states(a)) == 0 })
-	r.awaitIdle(b, 1)
-	r.awaitIdle(c, 1)
 }
 
 func TestIdleTooLong(t *testing.T) {
@@ -463,18 +452,22 @@ func TestCloseCutsOff(t *testing.T) {
 	}
 }
 
-// An init that fails is the function's error, and no reason to start another environment.
+// An init that fails is the function's error, and no reason to start another
+// environment; when it fails over and over, it is.
 func TestFunctionWithoutBootstrap(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	fn := r.Function("empty", "")
-	for range 3 {
+	for i := range 3 {
 		result, err := r.Invoke(t.Context(), fn, environmenttest.Invocation(fn, "1"), func() {})
 		if err != nil || result.FunctionError != "Unhandled" || !strings.Contains(string(result.Payload), "Runtime.InvalidEntrypoint") {
 			t.Errorf("%+v %v", result, err)
 		}
-		r.awaitIdle(fn, 1)
+		if i < 2 {
+			r.awaitIdle(fn, 1)
+		}
 	}
+	r.await("end of the environment", func() bool { return len(r.states(fn)) == 0 })
 }
 
 var _ scheduler.Factory = (*environment.Factory)(nil)

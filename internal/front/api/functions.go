@@ -107,8 +107,8 @@ func (c *call) GetFunction(_ context.Context, in *lambdaapi.GetFunctionInput) (*
 	if out.Tags, err = c.door.Registry.Tags(arn); err != nil { // versions have the function's
 		return nil, err
 	}
-	if n, reserves, _ := c.door.Registry.Reserved(arn); reserves {
-		out.Concurrency = &lambdaapi.Concurrency{ReservedConcurrentExecutions: &n}
+	if share := c.door.Registry.Share(arn); share.Reserves {
+		out.Concurrency = &lambdaapi.Concurrency{ReservedConcurrentExecutions: &share.Reserved}
 	}
 	return out, nil
 }
