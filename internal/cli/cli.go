@@ -134,7 +134,8 @@ type settings struct {
 	Hosts              string `placeholder:"NAMES" help:"Further host names that requests may be for."`
 	AccessKey          string `placeholder:"ID" help:"Root access key; every request must then be signed with a key."`
 	SecretKeyFile      string `placeholder:"FILE" help:"File with the root key's secret."`
-	Driver             string `placeholder:"NAME" help:"Where functions run: auto, linux or process."`
+	Driver             string `placeholder:"NAME" help:"Where functions run: auto, linux, gvisor or process."`
+	Runsc              string `placeholder:"PROGRAM" help:"gVisor's runsc, for the gvisor driver."`
 	Network            string `placeholder:"NAME" help:"Network of linux sandboxes: none or host."`
 	AnyRuntime         bool   `help:"Let the nearest installed version serve a runtime that is missing."`
 	ImageFolders       string `placeholder:"PATHS" help:"Folders whose OCI layouts and docker archives functions may be made from."`

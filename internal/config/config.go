@@ -35,7 +35,8 @@ type Config struct {
 	MasterKeyCredential string   `toml:"master_key_credential" help:"Name of the systemd credential (LoadCredential=, LoadCredentialEncrypted=) with that key, in place of a file."`
 	MasterKeyCommand    []string `toml:"master_key_command" help:"Program and arguments, run without a shell, that print that key, in place of a file. It has 30 seconds."`
 
-	Driver       string   `toml:"driver" help:"Where functions run: linux (sealed sandboxes), process (plain processes that isolate nothing), or auto (linux where the machine can)."`
+	Driver       string   `toml:"driver" help:"Where functions run: linux (sealed sandboxes on this machine's kernel, for teams that trust each other that far), gvisor (a kernel of their own for each, for tenants that do not; needs runsc), process (plain processes that isolate nothing), or auto (linux where the machine can, else process)."`
+	Runsc        string   `toml:"runsc" help:"gVisor's runsc program, for driver = gvisor: a path, or a name to look for on PATH."`
 	Network      string   `toml:"network" help:"Network of a linux sandbox: none (only its runtime API, and Kiln itself), or host (shares the machine's network)."`
 	AnyRuntime   bool     `toml:"any_runtime" help:"Run a function on another version of its language's interpreter when its own is not installed, such as nodejs20.x on Node 22."`
 	RuntimePaths []string `toml:"runtime_paths" help:"Interpreters, or folders with them, to look at before the usual places."`
@@ -60,11 +61,18 @@ type Config struct {
 	LogFormat string `toml:"log_format" help:"Format of Kiln's own log: text, or json."`
 	AuditLog  string `toml:"audit_log" help:"File for the audit log, a line of JSON for each call that changes something or is refused; reopened at SIGHUP. Empty: such lines are part of Kiln's own log, at level info."`
 
+	Accounts map[string]Account `toml:"accounts" help:"What is different for single accounts, as a table each: [accounts.123456789012] with driver = \"gvisor\" runs that account's functions in a stronger driver than the others'. A driver weaker than the one above is refused. As a variable: 123456789012.driver=gvisor."`
+
 	Endpoints map[string]string `toml:"endpoints" help:"Where functions find services that Kiln does not serve, as service = \"URL\", such as sqs = \"http://127.0.0.1:9324\": their SDKs get it as AWS_ENDPOINT_URL_SQS. The service is named as in signatures. Functions must be able to reach it, see network. From s3 Kiln itself also fetches the packages that are deployed with S3Bucket and S3Key, with the credentials that any AWS client would find where Kiln runs (AWS_ACCESS_KEY_ID, AWS_PROFILE and so on), or unsigned where there are none."`
 
 	// Origins tells where each value came from, by key: "kiln.toml line 3",
 	// "KILN_LISTEN", "--listen". Keys that are not in it have their default.
 	Origins map[string]string `toml:"-"`
+}
+
+// Account is what an account may have of its own; zero values mean what holds for all.
+type Account struct {
+	Driver string `toml:"driver,omitempty"`
 }
 
 // DefaultFile is read when no file is named and it is there.
@@ -81,6 +89,7 @@ func Default() Config {
 		Account:            "000000000000",
 		Region:             "us-east-1",
 		Driver:             "auto",
+		Runsc:              "runsc",
 		Network:            "none",
 		Concurrency:        1000,
 		ScalingRate:        1000,

@@ -61,6 +61,9 @@ hosts = ["kiln.example.com"]
 
 [endpoints]
 sqs = "http://127.0.0.1:9324"
+
+[accounts.123456789012]
+driver = "gvisor"
 `)
 	c, err := config.Load(path, env(map[string]string{
 		"KILN_CONCURRENCY": "8", "KILN_ANY_RUNTIME": "true", "KILN_RUNTIME_PATHS": "/opt/node22, /opt/python",
@@ -76,9 +79,10 @@ sqs = "http://127.0.0.1:9324"
 	want.Listen, want.Concurrency, want.IdleTimeout, want.MaxInflightBytes = "127.0.0.1:1", 9, config.Duration(2*time.Minute), 1<<30
 	want.Hosts, want.AnyRuntime, want.RuntimePaths = []string{"kiln.example.com"}, true, []string{"/opt/node22", "/opt/python"}
 	want.Endpoints = map[string]string{"sqs": "http://10.0.0.1:1", "kinesis": "http://10.0.0.1:2"}
+	want.Accounts = map[string]config.Account{"123456789012": {Driver: "gvisor"}}
 	want.Origins = map[string]string{
 		"listen": "kiln.toml line 3", "concurrency": "--concurrency", "idle_timeout": "KILN_IDLE_TIMEOUT", "max_inflight_bytes": "kiln.toml line 6",
-		"hosts": "kiln.toml line 7", "any_runtime": "KILN_ANY_RUNTIME", "runtime_paths": "KILN_RUNTIME_PATHS", "endpoints": "KILN_ENDPOINTS",
+		"hosts": "kiln.toml line 7", "any_runtime": "KILN_ANY_RUNTIME", "runtime_paths": "KILN_RUNTIME_PATHS", "endpoints": "KILN_ENDPOINTS", "accounts": "kiln.toml line 12",
 	}
 	if diff := cmp.Diff(want, c); diff != "" {
 		t.Error(diff)
@@ -109,6 +113,8 @@ func TestLoadRejects(t *testing.T) {
 		{"syntax", "listen = \n", nil, []string{"line 1"}},
 		{"variable", "", map[string]string{"KILN_CONCURRENCY": "many", "KILN_ANY_RUNTIME": "perhaps", "KILN_IDLE_TIMEOUT": "soon", "KILN_ENDPOINTS": "sqs"},
 			[]string{`KILN_CONCURRENCY: "many" is not a whole number`, `KILN_ANY_RUNTIME: "perhaps" is neither`, "KILN_IDLE_TIMEOUT: ", `KILN_ENDPOINTS: "sqs" is not name=value`}},
+		{"account in a variable", "", map[string]string{"KILN_ACCOUNTS": "123456789012.drivr=gvisor"}, []string{"KILN_ACCOUNTS: 123456789012.drivr: there is no such setting; the settings of each are driver"}},
+		{"account in a file", "[accounts.123456789012]\ndrivr = \"gvisor\"\n", nil, []string{"line 2: accounts.123456789012.drivr: there is no such setting"}},
 	} {
 		_, err := config.Load(write(t, test.file), env(test.env))
 		if err == nil {
@@ -177,7 +183,13 @@ func TestValidate(t *testing.T) {
 		{"short secret", map[string]string{"access_key": "AKIA", "secret_key_file": short}, "has 6 characters"},
 		{"readable secret", map[string]string{"access_key": "AKIA", "secret_key_file": open}, "chmod 600"},
 		{"missing secret", map[string]string{"access_key": "AKIA", "secret_key_file": dir + "/none"}, "no such file"},
-		{"driver", map[string]string{"driver": "docker"}, `"docker" is none of auto, linux, process`},
+		{"driver", map[string]string{"driver": "docker"}, `"docker" is none of auto, linux, gvisor, process`},
+		{"account", map[string]string{"driver": "linux", "accounts": "123456789012.driver=gvisor,000000000000.driver=linux"}, ""},
+		{"account id", map[string]string{"accounts": "12.driver=gvisor"}, `"12" is not twelve digits`},
+		{"account driver", map[string]string{"accounts": "123456789012.driver=auto"}, `the driver "auto" of 123456789012 is none of`},
+		{"weaker driver", map[string]string{"driver": "gvisor", "accounts": "123456789012.driver=linux"}, "keeps functions apart less than driver = \"gvisor\""},
+		{"weakest driver", map[string]string{"driver": "linux", "accounts": "123456789012.driver=process"}, "keeps functions apart less"},
+		{"no runsc", map[string]string{"runsc": ""}, "name the program"},
 		{"network", map[string]string{"network": "nat"}, "none of none, host"},
 		{"process network", map[string]string{"driver": "process", "network": "none"}, "cannot keep functions from the network"},
 		{"concurrency", map[string]string{"concurrency": "0"}, "not between 1 and"},
@@ -256,6 +268,9 @@ func TestWriteLoadsBack(t *testing.T) {
 			ArtifactCacheBytes: config.Size(rapid.Int64Min(0).Draw(rt, "cache")), CodeStorageBytes: config.Size(rapid.Int64Min(0).Draw(rt, "storage")), FreeSpaceFloor: config.Size(rapid.Int64Min(0).Draw(rt, "floor")),
 			LogsGroupBytes: config.Size(rapid.Int64Min(0).Draw(rt, "group")), LogsTotalBytes: config.Size(rapid.Int64Min(0).Draw(rt, "total")),
 			LogLevel: text.Draw(rt, "level"), LogFormat: text.Draw(rt, "format"),
+			Runsc: text.Draw(rt, "runsc"), Accounts: rapid.MapOfN(text, rapid.Custom(func(rt *rapid.T) config.Account {
+				return config.Account{Driver: text.Draw(rt, "driver")}
+			}), 0, 4).Draw(rt, "accounts"),
 			Endpoints: rapid.MapOfN(text, text, 0, 4).Draw(rt, "endpoints"),
 			Origins:   map[string]string{"listen": "kiln.toml line 1"},
 		}

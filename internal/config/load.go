@@ -187,19 +187,47 @@ func setText(v reflect.Value, text string) error {
 	case reflect.Slice:
 		v.Set(reflect.ValueOf(list(text)))
 	case reflect.Map:
-		table := map[string]string{}
+		table := reflect.MakeMap(v.Type())
 		for _, pair := range list(text) {
 			name, value, ok := strings.Cut(pair, "=")
 			if !ok {
 				return fmt.Errorf("%q is not name=value", pair)
 			}
-			table[strings.TrimSpace(name)] = strings.TrimSpace(value)
+			if err := setEntry(table, strings.TrimSpace(name), strings.TrimSpace(value)); err != nil {
+				return err
+			}
 		}
-		v.Set(reflect.ValueOf(table))
+		v.Set(table)
 	default:
 		panic("config: no text form for " + v.Type().String())
 	}
 	return nil
+}
+
+// setEntry sets name in a table of strings, or name.setting in a table of tables.
+func setEntry(table reflect.Value, name, text string) error {
+	if table.Type().Elem().Kind() == reflect.String {
+		table.SetMapIndex(reflect.ValueOf(name), reflect.ValueOf(text))
+		return nil
+	}
+	name, setting, _ := strings.Cut(name, ".")
+	entry := reflect.New(table.Type().Elem()).Elem()
+	if old := table.MapIndex(reflect.ValueOf(name)); old.IsValid() {
+		entry.Set(old)
+	}
+	var settings []string
+	for i := range entry.NumField() {
+		key, _, _ := strings.Cut(entry.Type().Field(i).Tag.Get("toml"), ",")
+		if key == setting {
+			if err := setText(entry.Field(i), text); err != nil {
+				return err
+			}
+			table.SetMapIndex(reflect.ValueOf(name), entry)
+			return nil
+		}
+		settings = append(settings, key)
+	}
+	return fmt.Errorf("%s.%s: %w; the settings of each are %s", name, setting, errUnknownKey, strings.Join(settings, ", "))
 }
 
 func list(text string) (items []string) {

@@ -166,7 +166,21 @@ func (c Config) Validate() error {
 		bad("master_key_command", "its program is empty")
 	}
 
-	oneOf("driver", c.Driver, "auto", "linux", "process")
+	oneOf("driver", c.Driver, "auto", "linux", "gvisor", "process")
+	if c.Runsc == "" {
+		bad("runsc", "it is empty; name the program, such as runsc or /usr/local/bin/runsc")
+	}
+	for _, id := range slices.Sorted(maps.Keys(c.Accounts)) {
+		driver := c.Accounts[id].Driver
+		switch {
+		case !accountPattern.MatchString(id):
+			bad("accounts", "%q is not twelve digits, such as 123456789012", id)
+		case driver != "" && strength(driver) == 0:
+			bad("accounts", "the driver %q of %s is none of linux, gvisor, process", driver, id)
+		case driver != "" && Weaker(driver, c.Driver):
+			bad("accounts", "the driver %s of %s keeps functions apart less than driver = %q does for all; choose the same or a stronger one (process, linux, gvisor), or leave it out", driver, id, c.Driver)
+		}
+	}
 	oneOf("network", c.Network, "none", "host")
 	if c.Driver == "process" && c.Network == "none" && c.Origins["network"] != "" {
 		bad("network", "the process driver cannot keep functions from the network; set driver = \"linux\" or leave network out")
@@ -232,3 +246,12 @@ func (c Config) Validate() error {
 	}
 	return errors.Join(problems...)
 }
+
+// drivers are those that can be named, the weakest first.
+var drivers = []string{"process", "linux", "gvisor"}
+
+// strength is 0 for what is no driver, as auto is none.
+func strength(driver string) int { return slices.Index(drivers, driver) + 1 }
+
+// Weaker reports whether a driver keeps functions apart less than another does.
+func Weaker(driver, than string) bool { return strength(driver) < strength(than) }

@@ -40,6 +40,9 @@ const spares = 2
 // earlier run left. With driver = auto it is linux where that works; else reason
 // says why it does not.
 func Driver(ctx context.Context, c config.Config, dir string, log *slog.Logger) (driver sandbox.Driver, reason string, err error) {
+	if c.Driver == "gvisor" || len(c.Accounts) > 0 {
+		return nil, "", errors.New("driver gvisor and drivers of single accounts are not built yet: use driver = linux")
+	}
 	if c.Driver != "process" {
 		l, err := linux.New(linux.Config{
 			Dir: filepath.Join(dir, "linux"), Network: c.Network, Log: log,
