@@ -20,13 +20,14 @@ import (
 	"kiln/internal/sandbox"
 	"kiln/internal/sandbox/cgroup"
 	"kiln/internal/sandbox/scratch"
+	"kiln/internal/sandbox/skeleton"
 )
 
 // Driver implements sandbox.Driver.
 type Driver struct {
 	cfg     Config
-	root    *skeleton
-	users   *users
+	root    *skeleton.Skeleton
+	users   *skeleton.Users
 	cgroups cgroup.Hierarchy
 	uids    *sandbox.UIDs  // nil: rootless, functions have the daemon's user
 	scratch *scratch.Maker // nil: /tmp is a directory of the host's, without a limit
@@ -66,10 +67,10 @@ func New(cfg Config) (*Driver, error) {
 	if err := os.MkdirAll(d.runs(), 0o700); err != nil {
 		return nil, fmt.Errorf("linux driver: %w", err)
 	}
-	if d.root, err = newSkeleton(filepath.Join(cfg.Dir, "root"), cfg.Network); err != nil {
+	if d.root, err = skeleton.New(filepath.Join(cfg.Dir, "root"), resolvConf(cfg.Network)); err != nil {
 		return nil, fmt.Errorf("linux driver: prepare the root: %w", err)
 	}
-	if d.users, err = newUsers(filepath.Join(cfg.Dir, "users")); err != nil {
+	if d.users, err = skeleton.NewUsers(filepath.Join(cfg.Dir, "users")); err != nil {
 		return nil, fmt.Errorf("linux driver: %w", err)
 	}
 	var lacks []string
@@ -96,6 +97,15 @@ func New(cfg Config) (*Driver, error) {
 	return d, nil
 }
 
+// resolvConf is what a sandbox finds name servers by.
+func resolvConf(network string) []byte {
+	if network == NetworkHost {
+		text, _ := os.ReadFile("/etc/resolv.conf")
+		return text
+	}
+	return []byte("# This sandbox has no network beyond its loopback interface.\n")
+}
+
 // runs is the directory of sandboxes' directories.
 func (d *Driver) runs() string { return filepath.Join(d.cfg.Dir, "run") }
 
@@ -115,7 +125,7 @@ func (d *Driver) Describe() sandbox.Description {
 // MountPoints implements sandbox.Rooter.
 func (d *Driver) MountPoints() []string {
 	return []string{
-		"/proc/", "/dev/", tmpDir + "/", taskDir + "/", optDir + "/", runtimeDir + "/", langDir + "/", "/mnt/",
+		"/proc/", "/dev/", skeleton.TmpDir + "/", skeleton.TaskDir + "/", skeleton.OptDir + "/", skeleton.RuntimeDir + "/", skeleton.LangDir + "/", "/mnt/",
 		"/etc/passwd", "/etc/group", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf",
 	}
 }
@@ -334,7 +344,7 @@ type starter struct {
 	done chan struct{}
 }
 
-func newStarter(root *skeleton, rootless bool) (*starter, error) {
+func newStarter(root *skeleton.Skeleton, rootless bool) (*starter, error) {
 	s := &starter{jobs: make(chan func()), done: make(chan struct{})}
 	ready := make(chan error)
 	onOwnThread(func() { // ends by close, which waits
@@ -344,7 +354,7 @@ func newStarter(root *skeleton, rootless bool) (*starter, error) {
 			if err = unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 				err = fmt.Errorf("make a mount namespace: %w", err)
 			} else {
-				err = root.mount()
+				err = root.Mount()
 			}
 		}
 		ready <- err

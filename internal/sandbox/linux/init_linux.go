@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kiln/internal/sandbox"
+	"kiln/internal/sandbox/control"
+	"kiln/internal/sandbox/skeleton"
 )
 
 const (
@@ -74,12 +76,20 @@ type initProcess struct {
 	groups map[int]bool // guarded by mu; process groups made by exec
 }
 
-// serve handles the daemon's requests one after the other. The daemon's end is
-// the sandbox's: when process 1 ends, the kernel kills all others.
+// serve handles the daemon's requests one after the other:
+//
+//	setup key=value…, with a mount for /tmp   → ok
+//	listen port                               → ok, with the listener
+//	socket                                    → ok, with a TCP socket to connect
+//	exec path dir argc args… env…, with 2–3   → ok pid
+//	signal pid number                         → ok
+//	killall                                   → ok
+//
+// The daemon's end is the sandbox's: when process 1 ends, the kernel kills all others.
 func (in *initProcess) serve() {
 	runtime.LockOSThread()
-	buf := make([]byte, maxMessage)
-	oob := make([]byte, unix.CmsgSpace(4*maxFiles))
+	buf := make([]byte, control.MaxMessage)
+	oob := make([]byte, unix.CmsgSpace(4*control.MaxFiles))
 	for {
 		n, oobn, _, _, err := unix.Recvmsg(controlFD, buf, oob, unix.MSG_CMSG_CLOEXEC)
 		if errors.Is(err, unix.EINTR) {
@@ -88,8 +98,8 @@ func (in *initProcess) serve() {
 		if err != nil || n == 0 {
 			os.Exit(0)
 		}
-		fds := receivedFDs(oob[:oobn])
-		id, fields, err := decode(buf[:n])
+		fds := control.ReceivedFDs(oob[:oobn])
+		id, fields, err := control.Decode(buf[:n])
 		if err != nil {
 			os.Exit(1)
 		}
@@ -155,9 +165,9 @@ func (in *initProcess) handle(id uint64, verb string, args []string, fds []int) 
 }
 
 func (in *initProcess) send(id uint64, oob []byte, fields ...string) {
-	b, err := encode(id, fields)
+	b, err := control.Encode(id, fields)
 	if err != nil {
-		b, _ = encode(id, []string{"err", "0", "the answer is too long"})
+		b, _ = control.Encode(id, []string{"err", "0", "the answer is too long"})
 		oob = nil
 	}
 	for {
@@ -175,32 +185,17 @@ func (in *initProcess) give(id uint64, fd int) {
 
 // setup makes the sandbox. Paths are the host's until the root is entered.
 func (in *initProcess) setup(args []string, fds []int) error {
-	l := &layout{}
+	l := &skeleton.Layout{}
 	var tasks []string
 	var loopback, cgroup string
 	for _, a := range args {
+		if known, err := l.Set(a, fds); err != nil {
+			return err
+		} else if known {
+			continue
+		}
 		key, value, _ := strings.Cut(a, "=")
 		switch key {
-		case "root":
-			l.root = value
-		case "static":
-			l.fresh = true
-			if value != "" {
-				l.static = append(l.static, value)
-			}
-		case "image":
-			l.image = value
-		case readOnly, readWrite, asItIs:
-			b, ok := parseBind(a)
-			if !ok {
-				return fmt.Errorf("malformed %q", a)
-			}
-			l.binds = append(l.binds, b)
-		case "tmp":
-			if len(fds) == 0 {
-				return fmt.Errorf("no mount for %s came along: %w", tmpDir, unix.EINVAL)
-			}
-			l.tmp = fds[0]
 		case "uid":
 			in.uid, _ = strconv.Atoi(value)
 		case "setuid":
@@ -227,10 +222,10 @@ func (in *initProcess) setup(args []string, fds []int) error {
 		}
 		in.cgroupFD = fd
 	}
-	if err := l.enter(); err != nil {
+	if err := l.Enter(); err != nil {
 		return err
 	}
-	if err := unix.Sethostname([]byte(hostName)); err != nil {
+	if err := unix.Sethostname([]byte(skeleton.HostName)); err != nil {
 		return fmt.Errorf("set the host name: %w", err)
 	}
 	if loopback != "" {

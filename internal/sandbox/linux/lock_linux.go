@@ -5,6 +5,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"kiln/internal/sandbox/skeleton"
 )
 
 // The lock is landlock's: what the mounts, the user and the namespaces say
@@ -55,7 +57,7 @@ func lock(version int) error {
 	for _, r := range []struct {
 		path    string
 		allowed uint64
-	}{{"/", lockReads}, {"/dev", lockReads | lockWrites}, {"/proc", lockReads | lockWrites}, {tmpDir, all}} {
+	}{{"/", lockReads}, {"/dev", lockReads | lockWrites}, {"/proc", lockReads | lockWrites}, {skeleton.TmpDir, all}} {
 		at, err := unix.Open(r.path, unix.O_PATH|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return fmt.Errorf("open %s: %w", r.path, err)

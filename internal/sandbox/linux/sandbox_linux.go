@@ -17,7 +17,9 @@ import (
 
 	"kiln/internal/sandbox"
 	"kiln/internal/sandbox/cgroup"
+	"kiln/internal/sandbox/control"
 	"kiln/internal/sandbox/scratch"
+	"kiln/internal/sandbox/skeleton"
 )
 
 var (
@@ -40,7 +42,7 @@ type box struct {
 	spares  *spares
 	ownUID  bool
 	initPID int
-	control *control
+	control *control.Control
 	init    *os.Process
 	waits   sync.WaitGroup // the control reader, the wait for init, the listener's helpers
 	closing atomic.Bool
@@ -88,7 +90,7 @@ func (b *box) make(ctx context.Context) error {
 	}
 	if f := b.spares.take(); f != nil {
 		err := b.enter(ctx, f)
-		if !errors.Is(err, errInitGone) {
+		if !errors.Is(err, control.ErrGone) {
 			return err
 		}
 		// Somebody killed the spare while it waited: start another.
@@ -98,7 +100,7 @@ func (b *box) make(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := b.enter(ctx, f); errors.Is(err, errInitGone) {
+	if err := b.enter(ctx, f); errors.Is(err, control.ErrGone) {
 		return fmt.Errorf("its first process ended before it was ready: does this program call linux.Init first when its first argument is %s?", InitArg)
 	} else if err != nil {
 		return err
@@ -109,9 +111,9 @@ func (b *box) make(ctx context.Context) error {
 // describeUser makes the sandbox's own /etc/passwd and /etc/group.
 func (b *box) describeUser() error {
 	if b.spec.Root == "" {
-		return b.d.users.describe(b.uid)
+		return b.d.users.Describe(b.uid)
 	}
-	return b.d.users.describeIn(b.spec.Root, b.userName(), b.uid)
+	return b.d.users.DescribeIn(b.spec.Root, b.userName(), b.uid)
 }
 
 // userName is what its user files are kept under, where they are its own.
@@ -120,14 +122,14 @@ func (b *box) userName() string { return "box-" + b.spec.ID }
 // enter makes f the sandbox's first process and has it set up.
 func (b *box) enter(ctx context.Context, f *firstProcess) error {
 	b.init, b.initPID = f.p, f.p.Pid
-	b.control = newControl(f.conn, b.exited)
+	b.control = control.New(f.conn, b.exited)
 	b.waits.Go(b.watch)
 	tmp, err := b.tmp(f.tmp)
 	if err != nil {
 		return err
 	}
 	defer tmp.Close() // init has its own
-	_, err = b.control.callWith(ctx, tmp.Files(), b.setup(tmp)...)
+	_, err = b.control.CallWith(ctx, tmp.Files(), b.setup(tmp)...)
 	return err
 }
 
@@ -163,7 +165,7 @@ func (b *box) leave() {
 		_ = b.cg.Freeze(ctx, false)
 	}
 	_, _ = b.init.Wait()
-	_ = b.control.conn.Close()
+	b.control.Close()
 	b.waits.Wait()
 }
 
@@ -187,24 +189,24 @@ func (b *box) makeTree() error {
 
 // setup is init's first request; tmp goes along with it.
 func (b *box) setup(tmp *scratch.FileSystem) []string {
-	s := []string{"setup", "root=" + b.d.root.dir, "uid=" + strconv.Itoa(b.uid)}
+	s := []string{"setup", "root=" + b.d.root.Dir, "uid=" + strconv.Itoa(b.uid)}
 	if b.ownUID {
 		s = append(s, "setuid=")
 	} else {
 		s = append(s, "static=")
-		for _, p := range b.d.root.binds {
+		for _, p := range b.d.root.Binds {
 			s = append(s, "static="+p)
 		}
 	}
 	users := strconv.Itoa(b.uid)
-	binds := []bindMount{
-		{b.spec.Task, taskDir, readOnly},
-		{b.spec.Opt, optDir, readOnly},
-		{b.spec.Runtime, runtimeDir, readOnly},
-		{b.spec.Lang, langDir, readOnly},
+	binds := []skeleton.BindMount{
+		{Src: b.spec.Task, Dst: skeleton.TaskDir, Mode: skeleton.ReadOnly},
+		{Src: b.spec.Opt, Dst: skeleton.OptDir, Mode: skeleton.ReadOnly},
+		{Src: b.spec.Runtime, Dst: skeleton.RuntimeDir, Mode: skeleton.ReadOnly},
+		{Src: b.spec.Lang, Dst: skeleton.LangDir, Mode: skeleton.ReadOnly},
 	}
 	if tmp == nil {
-		binds = append(binds, bindMount{b.dir, tmpDir, readWrite})
+		binds = append(binds, skeleton.BindMount{Src: b.dir, Dst: skeleton.TmpDir, Mode: skeleton.ReadWrite})
 	} else {
 		s = append(s, "tmp=")
 	}
@@ -212,14 +214,14 @@ func (b *box) setup(tmp *scratch.FileSystem) []string {
 		users = b.userName()
 		s = append(s, "image="+b.spec.Root)
 		for _, own := range []string{"/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"} {
-			binds = append(binds, bindMount{b.d.root.dir + own, own, asItIs})
+			binds = append(binds, skeleton.BindMount{Src: b.d.root.Dir + own, Dst: own, Mode: skeleton.AsItIs})
 		}
 	}
-	for _, file := range userFiles {
-		binds = append(binds, bindMount{b.d.users.file(users, file), "/etc/" + file, readOnly})
+	for _, file := range skeleton.UserFiles {
+		binds = append(binds, skeleton.BindMount{Src: b.d.users.File(users, file), Dst: "/etc/" + file, Mode: skeleton.ReadOnly})
 	}
 	for _, m := range binds {
-		if m.src != "" {
+		if m.Src != "" {
 			s = append(s, m.String())
 		}
 	}
@@ -238,7 +240,7 @@ func (b *box) setup(tmp *scratch.FileSystem) []string {
 
 // watch serves init's messages until its end, which ends every process.
 func (b *box) watch() {
-	b.control.read()
+	b.control.Read()
 	b.mu.Lock()
 	left := b.procs
 	b.procs = map[int]*proc{}
@@ -249,7 +251,11 @@ func (b *box) watch() {
 }
 
 // exited is the news of a process's end.
-func (b *box) exited(pid int, status syscall.WaitStatus) {
+func (b *box) exited(fields []string) {
+	pid, status, ok := control.ParseExit(fields)
+	if !ok {
+		return
+	}
 	b.mu.Lock()
 	p := b.procs[pid]
 	delete(b.procs, pid)
@@ -269,7 +275,7 @@ func (b *box) exited(pid int, status syscall.WaitStatus) {
 // Paths implements sandbox.Sandbox. There is no HOME, as on AWS: the home
 // directory is in /etc/passwd, empty and read-only.
 func (b *box) Paths() sandbox.Paths {
-	return sandbox.Paths{Task: taskDir, Opt: optDir, Runtime: runtimeDir, Lang: langDir, Tmp: tmpDir}
+	return sandbox.Paths{Task: skeleton.TaskDir, Opt: skeleton.OptDir, Runtime: skeleton.RuntimeDir, Lang: skeleton.LangDir, Tmp: skeleton.TmpDir}
 }
 
 // Listen implements sandbox.Sandbox. Init opens the socket and passes it out,
@@ -285,7 +291,7 @@ func (b *box) Listen(ctx context.Context, port int) (net.Listener, error) {
 		if err := b.usable(); err != nil {
 			return nil, err
 		}
-		f, err := b.control.call(ctx, "listen", strconv.Itoa(port))
+		f, err := b.control.Call(ctx, "listen", strconv.Itoa(port))
 		if err != nil {
 			return nil, b.wrap(err)
 		}
@@ -318,7 +324,7 @@ func (b *box) Dial(ctx context.Context, port int) (net.Conn, error) {
 	if b.d.cfg.Network == NetworkHost {
 		return (&net.Dialer{}).DialContext(ctx, "tcp4", sandbox.Loopback(port))
 	}
-	f, err := b.control.call(ctx, "socket")
+	f, err := b.control.Call(ctx, "socket")
 	if err != nil {
 		return nil, b.wrap(err)
 	}
@@ -401,15 +407,15 @@ func (b *box) Exec(ctx context.Context, cmd sandbox.Command) (sandbox.Process, e
 	p := &proc{b: b, oomBefore: b.cg.OOMKills(), done: make(chan struct{})}
 	started := make(chan error, 1)
 	// The reader knows the process before it can read of its end.
-	err := b.control.send(request, files, func(a answer, _ *os.File) {
-		if a.err == nil {
-			if p.pid, a.err = strconv.Atoi(a.fields[0]); a.err == nil {
+	err := b.control.Send(request, files, func(a control.Answer, _ *os.File) {
+		if a.Err == nil {
+			if p.pid, a.Err = strconv.Atoi(a.Fields[0]); a.Err == nil {
 				b.mu.Lock()
 				b.procs[p.pid] = p
 				b.mu.Unlock()
 			}
 		}
-		started <- a.err
+		started <- a.Err
 	})
 	if err != nil {
 		return nil, b.wrap(err)
@@ -429,7 +435,7 @@ func (b *box) KillAll(ctx context.Context) error {
 	if err := b.usable(); err != nil {
 		return err
 	}
-	if _, err := b.control.call(ctx, "killall"); err != nil {
+	if _, err := b.control.Call(ctx, "killall"); err != nil {
 		return b.wrap(err)
 	}
 	return nil
@@ -528,7 +534,7 @@ func (b *box) destroy() error {
 	err := b.cg.Remove(context.Background())
 	err = errors.Join(err, sandbox.RemoveTree(b.dir))
 	if b.spec.Root != "" {
-		b.d.users.forget(b.userName())
+		b.d.users.Forget(b.userName())
 	}
 	if b.ownUID {
 		b.d.uids.Put(b.uid)
@@ -570,8 +576,8 @@ func (p *proc) Signal(sig syscall.Signal) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), signalTimeout)
 	defer cancel()
-	_, err := p.b.control.call(ctx, "signal", strconv.Itoa(p.pid), strconv.Itoa(int(sig)))
-	if errors.Is(err, errInitGone) || errors.Is(err, unix.ESRCH) {
+	_, err := p.b.control.Call(ctx, "signal", strconv.Itoa(p.pid), strconv.Itoa(int(sig)))
+	if errors.Is(err, control.ErrGone) || errors.Is(err, unix.ESRCH) {
 		return nil
 	}
 	return err

@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"kiln/internal/sandbox/control"
 	"kiln/internal/sandbox/scratch"
 )
 
@@ -21,7 +22,7 @@ type firstProcess struct {
 }
 
 func (d *Driver) startFirst(st *starter) (*firstProcess, error) {
-	conn, theirs, err := controlPair()
+	conn, theirs, err := control.Pair()
 	if err != nil {
 		return nil, err
 	}

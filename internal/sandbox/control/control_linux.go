@@ -1,4 +1,4 @@
-package linux
+package control
 
 import (
 	"context"
@@ -22,24 +22,19 @@ import (
 // string is a number: a request's own, repeated in its answer, or 0 for an event
 // that nobody asked for.
 //
-//	setup key=value…, with a mount for /tmp   → ok
-//	listen port                               → ok, with the listener
-//	socket                                    → ok, with a TCP socket to connect
-//	exec path dir argc args… env…, with 2–3   → ok pid
-//	signal pid number                         → ok
-//	killall                                   → ok
-//	any, when it fails                        → err errno text, or dir errno text
-//	0 exit pid status                         (a process ended; status as wait(2) has it)
+//	request argument…  → ok result…, perhaps with a descriptor
+//	                   → err errno text, or dir errno text, when it fails
+//	0 exit pid status  (a process ended; status as wait(2) has it)
 const (
-	// maxMessage bounds a packet: below the kernel's default socket buffer of
+	// MaxMessage bounds a packet: below the kernel's default socket buffer of
 	// 208 KiB, above AWS's 4 KiB of environment by far.
-	maxMessage = 128 << 10
-	maxFiles   = 4 // descriptors in a packet
+	MaxMessage = 128 << 10
+	MaxFiles   = 4 // descriptors in a packet
 )
 
 var errTooLong = errors.New("arguments and environment are longer than 128 KiB")
 
-func encode(id uint64, fields []string) ([]byte, error) {
+func Encode(id uint64, fields []string) ([]byte, error) {
 	n := 20
 	for _, f := range fields {
 		if strings.IndexByte(f, 0) >= 0 {
@@ -47,7 +42,7 @@ func encode(id uint64, fields []string) ([]byte, error) {
 		}
 		n += len(f) + 1
 	}
-	if n > maxMessage {
+	if n > MaxMessage {
 		return nil, errTooLong
 	}
 	b := strconv.AppendUint(make([]byte, 0, n), id, 10)
@@ -57,7 +52,7 @@ func encode(id uint64, fields []string) ([]byte, error) {
 	return b, nil
 }
 
-func decode(b []byte) (id uint64, fields []string, err error) {
+func Decode(b []byte) (id uint64, fields []string, err error) {
 	head, rest, ok := strings.Cut(string(b), "\x00")
 	if id, err = strconv.ParseUint(head, 10, 64); err != nil || !ok {
 		return 0, nil, fmt.Errorf("malformed message %.40q", b)
@@ -65,54 +60,54 @@ func decode(b []byte) (id uint64, fields []string, err error) {
 	return id, strings.Split(rest, "\x00"), nil
 }
 
-// control is the daemon's end. One goroutine reads; it ends at end of file,
+// Control is the daemon's end. One goroutine reads; it ends at end of file,
 // which is the end of init, or when close is called.
-type control struct {
-	conn   *net.UnixConn
-	onExit func(pid int, status syscall.WaitStatus) // called by the reader
-	gone   chan struct{}                            // closed by the reader at its end
+type Control struct {
+	conn  *net.UnixConn
+	event func(fields []string) // called by the reader
+	gone  chan struct{}         // closed by the reader at its end
 
 	mu      sync.Mutex
 	last    uint64                            // guarded by mu
-	pending map[uint64]func(answer, *os.File) // guarded by mu; nil once gone
+	pending map[uint64]func(Answer, *os.File) // guarded by mu; nil once gone
 }
 
-// answer is what came of a request.
-type answer struct {
-	fields []string
-	err    error
+// Answer is what came of a request.
+type Answer struct {
+	Fields []string
+	Err    error
 }
 
-var errInitGone = errors.New("the sandbox's first process is gone")
+var ErrGone = errors.New("the sandbox's first process is gone")
 
-func newControl(conn *net.UnixConn, onExit func(int, syscall.WaitStatus)) *control {
-	return &control{
-		conn: conn, onExit: onExit,
+// New returns the daemon's end, whose Read gives what nobody asked for to event.
+func New(conn *net.UnixConn, event func(fields []string)) *Control {
+	return &Control{
+		conn: conn, event: event,
 		gone:    make(chan struct{}),
-		pending: map[uint64]func(answer, *os.File){},
+		pending: map[uint64]func(Answer, *os.File){},
 	}
 }
 
-// read handles what init sends, until it ends.
-func (c *control) read() {
-	buf := make([]byte, maxMessage)
-	oob := make([]byte, unix.CmsgSpace(4*maxFiles))
+// Read handles what init sends, until it ends.
+func (c *Control) Read() {
+	buf := make([]byte, MaxMessage)
+	oob := make([]byte, unix.CmsgSpace(4*MaxFiles))
 	for {
 		n, oobn, _, _, err := c.conn.ReadMsgUnix(buf, oob)
 		if err != nil || n == 0 {
 			break
 		}
 		file := firstFile(oob[:oobn])
-		id, fields, err := decode(buf[:n])
+		id, fields, err := Decode(buf[:n])
 		if err != nil {
 			break // init is this same program: only a bug comes here
 		}
 		if id == 0 {
-			if len(fields) == 3 && fields[0] == "exit" {
-				pid, _ := strconv.Atoi(fields[1])
-				status, _ := strconv.ParseUint(fields[2], 10, 32)
-				c.onExit(pid, syscall.WaitStatus(status))
+			if file != nil {
+				_ = file.Close()
 			}
+			c.event(fields)
 			continue
 		}
 		c.mu.Lock()
@@ -132,37 +127,50 @@ func (c *control) read() {
 	c.pending = nil
 	c.mu.Unlock()
 	for _, f := range left {
-		f(answer{err: errInitGone}, nil)
+		f(Answer{Err: ErrGone}, nil)
 	}
 	_ = c.conn.Close()
 	close(c.gone)
 }
 
-func toAnswer(fields []string) answer {
+// ParseExit reads the event of a process's end.
+func ParseExit(fields []string) (pid int, status syscall.WaitStatus, ok bool) {
+	if len(fields) != 3 || fields[0] != "exit" {
+		return 0, 0, false
+	}
+	pid, err1 := strconv.Atoi(fields[1])
+	n, err2 := strconv.ParseUint(fields[2], 10, 32)
+	return pid, syscall.WaitStatus(n), err1 == nil && err2 == nil
+}
+
+// Close ends the conversation, and with it Read.
+func (c *Control) Close() { _ = c.conn.Close() }
+
+func toAnswer(fields []string) Answer {
 	if fields[0] == "dir" && len(fields) == 3 {
 		var why error
 		if errno, _ := strconv.Atoi(fields[1]); errno != 0 {
 			why = syscall.Errno(errno)
 		}
-		return answer{err: &sandbox.DirError{Text: fields[2], Err: why}}
+		return Answer{Err: &sandbox.DirError{Text: fields[2], Err: why}}
 	}
 	if fields[0] == "err" && len(fields) == 3 {
 		errno, _ := strconv.Atoi(fields[1])
 		if errno == 0 {
-			return answer{err: errors.New(fields[2])}
+			return Answer{Err: errors.New(fields[2])}
 		}
-		return answer{err: fmt.Errorf("%s: %w", fields[2], syscall.Errno(errno))}
+		return Answer{Err: fmt.Errorf("%s: %w", fields[2], syscall.Errno(errno))}
 	}
-	return answer{fields: fields[1:]}
+	return Answer{Fields: fields[1:]}
 }
 
-// send sends a request; then is called once with its answer, by the reader.
+// Send sends a request; then is called once with its answer, by the reader.
 // On error it is not called.
-func (c *control) send(fields []string, files []*os.File, then func(answer, *os.File)) error {
+func (c *Control) Send(fields []string, files []*os.File, then func(Answer, *os.File)) error {
 	c.mu.Lock()
 	if c.pending == nil {
 		c.mu.Unlock()
-		return errInitGone
+		return ErrGone
 	}
 	c.last++
 	id := c.last
@@ -182,12 +190,12 @@ func (c *control) send(fields []string, files []*os.File, then func(answer, *os.
 	return err
 }
 
-func (c *control) write(id uint64, fields []string, files []*os.File) error {
-	b, err := encode(id, fields)
+func (c *Control) write(id uint64, fields []string, files []*os.File) error {
+	b, err := Encode(id, fields)
 	if err != nil {
 		return err
 	}
-	fds := make([]int, 0, maxFiles)
+	fds := make([]int, 0, MaxFiles)
 	for _, f := range files {
 		fds = append(fds, int(f.Fd())) // also makes it blocking, which programs expect of their output
 	}
@@ -197,28 +205,28 @@ func (c *control) write(id uint64, fields []string, files []*os.File) error {
 	}
 	if _, _, err := c.conn.WriteMsgUnix(b, oob, nil); err != nil {
 		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, net.ErrClosed) {
-			return errInitGone
+			return ErrGone
 		}
 		return err
 	}
 	return nil
 }
 
-// call sends a request and waits for its answer. A descriptor that comes too
+// Call sends a request and waits for its answer. A descriptor that comes too
 // late is closed.
-func (c *control) call(ctx context.Context, fields ...string) (*os.File, error) {
-	return c.callWith(ctx, nil, fields...)
+func (c *Control) Call(ctx context.Context, fields ...string) (*os.File, error) {
+	return c.CallWith(ctx, nil, fields...)
 }
 
-// callWith is call with descriptors that go along.
-func (c *control) callWith(ctx context.Context, files []*os.File, fields ...string) (*os.File, error) {
+// CallWith is Call with descriptors that go along.
+func (c *Control) CallWith(ctx context.Context, files []*os.File, fields ...string) (*os.File, error) {
 	type result struct {
-		answer
+		Answer
 		file *os.File
 	}
 	done := make(chan result, 1)
 	var once sync.Once // whoever is first decides: the answer, or the caller's leaving
-	err := c.send(fields, files, func(a answer, f *os.File) {
+	err := c.Send(fields, files, func(a Answer, f *os.File) {
 		taken := false
 		once.Do(func() { taken = true; done <- result{a, f} })
 		if !taken && f != nil {
@@ -230,7 +238,7 @@ func (c *control) callWith(ctx context.Context, files []*os.File, fields ...stri
 	}
 	select {
 	case r := <-done:
-		return r.file, r.err
+		return r.file, r.Err
 	case <-ctx.Done():
 		left := false
 		once.Do(func() { left = true })
@@ -238,14 +246,14 @@ func (c *control) callWith(ctx context.Context, files []*os.File, fields ...stri
 			return nil, ctx.Err()
 		}
 		r := <-done
-		return r.file, r.err
+		return r.file, r.Err
 	}
 }
 
 // firstFile takes the descriptor out of a packet's control data; more than one
 // is never sent this way.
 func firstFile(oob []byte) *os.File {
-	fds := receivedFDs(oob)
+	fds := ReceivedFDs(oob)
 	if len(fds) == 0 {
 		return nil
 	}
@@ -255,7 +263,7 @@ func firstFile(oob []byte) *os.File {
 	return os.NewFile(uintptr(fds[0]), "received")
 }
 
-func receivedFDs(oob []byte) (fds []int) {
+func ReceivedFDs(oob []byte) (fds []int) {
 	msgs, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
 		return nil
@@ -269,8 +277,8 @@ func receivedFDs(oob []byte) (fds []int) {
 	return fds
 }
 
-// controlPair makes the two ends: the daemon's, and init's as a file to inherit.
-func controlPair() (*net.UnixConn, *os.File, error) {
+// Pair makes the two ends: the daemon's, and init's as a file to inherit.
+func Pair() (*net.UnixConn, *os.File, error) {
 	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("socketpair: %w", err)
