@@ -137,6 +137,7 @@ type settings struct {
 	Driver             string `placeholder:"NAME" help:"Where functions run: auto, linux, gvisor or process."`
 	Runsc              string `placeholder:"PROGRAM" help:"gVisor's runsc, for the gvisor driver."`
 	Network            string `placeholder:"NAME" help:"Network of linux sandboxes: none or host."`
+	CPULimit           bool   `name:"cpu-limit" help:"Hold functions to the processor time that their memory buys."`
 	AnyRuntime         bool   `help:"Let the nearest installed version serve a runtime that is missing."`
 	ImageFolders       string `placeholder:"PATHS" help:"Folders whose OCI layouts and docker archives functions may be made from."`
 	RuntimePaths       string `placeholder:"PATHS" help:"Interpreters, or folders of them, to look at first."`

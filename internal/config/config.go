@@ -38,6 +38,7 @@ type Config struct {
 	Driver       string   `toml:"driver" help:"Where functions run: linux (sealed sandboxes on this machine's kernel, for teams that trust each other that far), gvisor (a kernel of their own for each, for tenants that do not; needs runsc), process (plain processes that isolate nothing), or auto (linux where the machine can, else process)."`
 	Runsc        string   `toml:"runsc" help:"gVisor's runsc program, for driver = gvisor: a path, or a name to look for on PATH."`
 	Network      string   `toml:"network" help:"Network of a linux sandbox: none (only its runtime API, and Kiln itself), or host (shares the machine's network)."`
+	CPULimit     bool     `toml:"cpu_limit" help:"Hold a function to the processor time that its memory buys, one processor for 1,769 MB, once its init phase is over, as AWS does. Without it, memory decides only where functions want more than there is."`
 	AnyRuntime   bool     `toml:"any_runtime" help:"Run a function on another version of its language's interpreter when its own is not installed, such as nodejs20.x on Node 22."`
 	RuntimePaths []string `toml:"runtime_paths" help:"Interpreters, or folders with them, to look at before the usual places."`
 	ImageFolders []string `toml:"image_folders" help:"Folders whose OCI layouts and docker archives callers may name as an ImageUri (oci:/folder:tag, docker-archive:/file.tar). Images of registries need none."`

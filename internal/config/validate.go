@@ -185,6 +185,9 @@ func (c Config) Validate() error {
 	if c.Driver == "process" && c.Network == "none" && c.Origins["network"] != "" {
 		bad("network", "the process driver cannot keep functions from the network; set driver = \"linux\" or leave network out")
 	}
+	if c.Driver == "process" && c.CPULimit {
+		bad("cpu_limit", "the process driver limits nothing; set driver = \"linux\" or leave cpu_limit out")
+	}
 	for _, path := range c.RuntimePaths {
 		if path == "" {
 			bad("runtime_paths", "one path is empty; remove it")

@@ -179,7 +179,8 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	var inside http.Server
 	factory := &environment.Factory{
 		Driver: driver, Runtimes: catalog, Packages: code, Identities: access,
-		Logs: sink(store), Endpoint: inside.Serve, Endpoints: d.config.Endpoints, Passed: passed, Log: d.log,
+		Logs: sink(store), Endpoint: inside.Serve, Endpoints: d.config.Endpoints, Passed: passed,
+		LimitCPU: d.config.CPULimit, Log: d.log,
 		// Apart from the room for requests: an answer is freed without waiting for
 		// anything else, a request is not.
 		Room: d.room(func() {}),

@@ -53,6 +53,9 @@ type Factory struct {
 	// Passed, if not nil, are the owner's own credentials for AWS: functions get
 	// them, and AWS itself as their endpoint.
 	Passed *Credentials
+	// LimitCPU holds functions to the processor time that their memory buys; else
+	// it is their part of what others want too.
+	LimitCPU bool
 	// Room bounds the bytes of answers in flight.
 	Room runtimeapi.Room
 	Log  *slog.Logger
@@ -95,6 +98,7 @@ func (f *Factory) New(ctx context.Context, fn *lambda.Function) (_ *Environment,
 		Lang:        e.runtime.Installation.Prefix,
 		MemoryBytes: int64(fn.Settings.MemoryMB) << 20,
 		TmpBytes:    int64(fn.Settings.EphemeralMB) << 20,
+		MilliCPU:    int64(fn.Settings.MemoryMB) * 1000 / lambda.MemoryPerCPU,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("create a sandbox for %s: %w", fn.ARN, err)

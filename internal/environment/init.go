@@ -2,6 +2,7 @@ package environment
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -66,6 +67,7 @@ func (e *Environment) start(ctx context.Context, id lambda.RequestID, phase stri
 	switch {
 	case f == nil:
 		e.state = Idle
+		e.limitCPU()
 		p.initFailed = nil
 		if len(p.api.Extensions()) == 0 {
 			p.reported = nil // nor does anybody register any more
@@ -79,6 +81,18 @@ func (e *Environment) start(ctx context.Context, id lambda.RequestID, phase stri
 		err = fmt.Errorf("init of %s: %w", e.function.ARN, context.Cause(ctx))
 	}
 	return took, f, err
+}
+
+// limitCPU ends the time in which the environment may take more than its part of the
+// processors, as AWS lets an init phase do.
+func (e *Environment) limitCPU() {
+	box, ok := e.box.(sandbox.Limiter)
+	if !ok || !e.factory.LimitCPU {
+		return
+	}
+	if err := box.LimitCPU(); err != nil && !errors.Is(err, errors.ErrUnsupported) { // at start Kiln said what is unsupported
+		e.log.Warn("an environment's processor time is not limited", "error", err)
+	}
 }
 
 func initFailure(r runtimeapi.Report) *failure {

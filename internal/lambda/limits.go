@@ -55,6 +55,8 @@ const (
 	MinMemory = 128
 	// MaxMemory is 10 GB.
 	MaxMemory = 10240
+	// MemoryPerCPU is the memory that buys one processor's time, in MB.
+	MemoryPerCPU = 1769
 	// DefaultEphemeralStorage is the size of /tmp when none was given, in MB.
 	DefaultEphemeralStorage = 512
 	// MinUnreserved is what reserving leaves of an account's concurrent executions.

@@ -65,6 +65,7 @@ type Spec struct {
 
 	MemoryBytes int64 // limit on anonymous and shared memory; 0 for none
 	TmpBytes    int64 // size of the scratch directory
+	MilliCPU    int64 // its part of the processors' time where others want it too, in thousandths of one; 0 for an even part
 }
 
 // Paths are where things are for the processes inside.
@@ -105,6 +106,13 @@ type Sandbox interface {
 type Freezer interface {
 	Freeze(ctx context.Context) error
 	Thaw(ctx context.Context) error
+}
+
+// Limiter is an optional capability of a Sandbox: from LimitCPU on, its processes
+// get no more of the processors' time than Spec.MilliCPU, even where nobody else
+// wants it. errors.ErrUnsupported says that this machine cannot.
+type Limiter interface {
+	LimitCPU() error
 }
 
 // Command is a process to start.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,18 +26,18 @@ const Timeout = 10 * time.Second
 // shortPause is the first of the pauses between two looks at a cgroup.
 const shortPause = 100 * time.Microsecond
 
-// Hierarchy is where this daemon may make cgroups: three v1 directories, or one
+// Hierarchy is where this daemon may make cgroups: four v1 directories, or one
 // v2 directory in their place. A controller that is missing has none. The zero
 // Hierarchy makes none.
 type Hierarchy struct {
-	v2                    bool
-	memory, pids, freezer string
+	v2                         bool
+	memory, pids, freezer, cpu string
 }
 
 // dirs are the different directories of the hierarchy.
 func (h Hierarchy) dirs() []string {
 	var list []string
-	for _, d := range []string{h.memory, h.pids, h.freezer} {
+	for _, d := range []string{h.memory, h.pids, h.freezer, h.cpu} {
 		if d != "" && !slices.Contains(list, d) {
 			list = append(list, d)
 		}
@@ -64,7 +65,7 @@ func find(mounts, self, name string) (h Hierarchy, missing []string) {
 	if v1["memory"] == "" && v2 != "" {
 		return findV2(v2, self, name)
 	}
-	for controller, to := range map[string]*string{"memory": &h.memory, "pids": &h.pids, "freezer": &h.freezer} {
+	for controller, to := range map[string]*string{"memory": &h.memory, "pids": &h.pids, "freezer": &h.freezer, "cpu": &h.cpu} {
 		if v1[controller] == "" {
 			missing = append(missing, lack(controller)+": this kernel or container has no cgroup controller "+controller)
 			continue
@@ -76,13 +77,18 @@ func find(mounts, self, name string) (h Hierarchy, missing []string) {
 		}
 		*to = dir
 	}
+	if h.cpu != "" {
+		// All functions together against one of the machine's other programs: as
+		// much as if each of its processors had one of ours. Without it some still run.
+		_ = write(h.cpu, "cpu.shares", strconv.Itoa(sharesOfOne*runtime.NumCPU()))
+	}
 	slices.Sort(missing)
 	return h, missing
 }
 
 // lack is the word for what is lost without a controller.
 func lack(controller string) string {
-	return map[string]string{"memory": "memory limits", "pids": "process limits", "freezer": "freezing idle environments"}[controller]
+	return map[string]string{"memory": "memory limits", "pids": "process limits", "freezer": "freezing idle environments", "cpu": "processor time by memory"}[controller]
 }
 
 // cgroupMounts returns where each v1 controller and v2 are mounted.
@@ -139,7 +145,7 @@ func findV2(mount, self, name string) (h Hierarchy, missing []string) {
 	}
 	h = Hierarchy{v2: true, freezer: dir}
 	on, _ := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
-	for controller, to := range map[string]*string{"memory": &h.memory, "pids": &h.pids} {
+	for controller, to := range map[string]*string{"memory": &h.memory, "pids": &h.pids, "cpu": &h.cpu} {
 		if slices.Contains(strings.Fields(string(on)), controller) {
 			*to = dir
 		} else {
@@ -185,9 +191,10 @@ func enable(dir string) error {
 	if err != nil {
 		return err
 	}
-	for _, c := range []string{"memory", "pids"} {
+	for _, c := range []string{"cpu", "memory", "pids"} {
 		if slices.Contains(strings.Fields(string(has)), c) {
-			if err := write(dir, "cgroup.subtree_control", "+"+c); err != nil {
+			// Where a real-time process lives, cpu cannot be had.
+			if err := write(dir, "cgroup.subtree_control", "+"+c); err != nil && c != "cpu" {
 				return err
 			}
 		}
@@ -223,7 +230,7 @@ func (h Hierarchy) At(group, id string) *Cgroup {
 	for _, x := range []struct {
 		top string
 		to  *string
-	}{{h.memory, &c.memory}, {h.pids, &c.pids}, {h.freezer, &c.freezer}} {
+	}{{h.memory, &c.memory}, {h.pids, &c.pids}, {h.freezer, &c.freezer}, {h.cpu, &c.cpu}} {
 		if x.top != "" {
 			*x.to = filepath.Join(x.top, rel)
 		}
@@ -249,6 +256,7 @@ func escape(group string) string {
 type Limits struct {
 	MemoryBytes int64 // 0 for no limit
 	Processes   int   // and threads
+	MilliCPU    int64 // the part of the processors' time, where others want it too; 0 for an even one
 }
 
 // Make makes the cgroup with its limits. One at a time: what is made on the way
@@ -281,12 +289,51 @@ func (c *Cgroup) Make(l Limits) error {
 	if c.pids != "" {
 		limits = append(limits, limit{c.pids, "pids.max", strconv.Itoa(l.Processes), false})
 	}
+	if c.cpu != "" && l.MilliCPU > 0 {
+		// A group weighs as much as one of its sandboxes: many of them get no more.
+		file, value := c.weight(l.MilliCPU)
+		limits = append(limits, limit{c.cpu, file, value, false}, limit{filepath.Dir(c.cpu), file, value, false})
+	}
 	for _, l := range limits {
 		if err := write(l.dir, l.file, l.value); err != nil && !(l.optional && missingFile(err)) {
 			return fmt.Errorf("cgroup limit: %w", err)
 		}
 	}
 	return nil
+}
+
+// Weights of what has one processor's time: the kernel's own for a new cgroup.
+const (
+	sharesOfOne = 1024 // v1
+	weightOfOne = 100  // v2
+)
+
+// weight is the file with a cgroup's weight, and its content.
+func (h Hierarchy) weight(milliCPU int64) (file, value string) {
+	if h.v2 {
+		return "cpu.weight", strconv.FormatInt(min(max(milliCPU*weightOfOne/1000, 1), 10_000), 10)
+	}
+	return "cpu.shares", strconv.FormatInt(max(milliCPU*sharesOfOne/1000, 2), 10)
+}
+
+// cpuPeriod is what processor time is portioned in, in µs: short enough that a
+// small part does not make a request wait for long. The kernel's is 100 ms.
+const cpuPeriod = 20_000
+
+// LimitCPU bounds the processors' time also where nobody else wants it.
+func (c *Cgroup) LimitCPU(milliCPU int64) error {
+	if c.cpu == "" {
+		return fmt.Errorf("no cgroup controller cpu here: %w", errors.ErrUnsupported)
+	}
+	quota := strconv.FormatInt(max(milliCPU*cpuPeriod/1000, 1000), 10) // the kernel's least is 1 ms
+	period := strconv.Itoa(cpuPeriod)
+	if c.v2 {
+		return write(c.cpu, "cpu.max", quota+" "+period)
+	}
+	if err := write(c.cpu, "cpu.cfs_period_us", period); err != nil {
+		return err
+	}
+	return write(c.cpu, "cpu.cfs_quota_us", quota)
 }
 
 // missingFile reports whether a cgroup has no such file, which it says as

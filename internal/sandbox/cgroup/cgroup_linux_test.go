@@ -63,7 +63,7 @@ func TestFindV2(t *testing.T) {
 		}
 		h, missing := find("cgroup2 "+top+" cgroup2 rw 0 0\n", "0::/user.slice\n", "kiln")
 		want := Hierarchy{v2: true, freezer: top + "/kiln"}
-		if diff := cmp.Diff(want, h, cmp.AllowUnexported(Hierarchy{})); diff != "" || len(missing) != 2 {
+		if diff := cmp.Diff(want, h, cmp.AllowUnexported(Hierarchy{})); diff != "" || len(missing) != 3 {
 			t.Errorf("%s, missing %q", diff, missing) // +pids is no list of what is on
 		}
 		if got := read(t, top, "cgroup.subtree_control"); got != "+pids" {
@@ -89,7 +89,7 @@ func TestFindV2(t *testing.T) {
 	})
 	t.Run("nothing", func(t *testing.T) {
 		h, missing := find("proc /proc proc rw 0 0\n", "0::/\n", "kiln")
-		if len(h.dirs()) != 0 || len(missing) != 3 {
+		if len(h.dirs()) != 0 || len(missing) != 4 {
 			t.Errorf("found %+v, missing %q", h, missing)
 		}
 	})
@@ -105,24 +105,27 @@ func TestCgroupLimits(t *testing.T) {
 	t.Run("v2", func(t *testing.T) {
 		top := fakeV2(t, "kiln", "kiln/a/r/_tasks/one")
 		dir := filepath.Join(top, "kiln/a/r/_tasks/one")
-		h := Hierarchy{v2: true, memory: top + "/kiln", pids: top + "/kiln", freezer: top + "/kiln"}
+		h := Hierarchy{v2: true, memory: top + "/kiln", pids: top + "/kiln", freezer: top + "/kiln", cpu: top + "/kiln"}
 		c := h.At("a/r/tasks", "one")
 		if diff := cmp.Diff([]string{dir}, c.dirs()); diff != "" {
 			t.Fatal(diff)
 		}
-		if err := c.Make(Limits{64 << 20, 1024}); !errors.Is(err, os.ErrExist) {
+		if err := c.Make(Limits{64 << 20, 1024, 72}); !errors.Is(err, os.ErrExist) {
 			t.Fatalf("an existing cgroup is taken: %v", err)
 		}
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Make(Limits{64 << 20, 1024}); err != nil {
+		if err := c.Make(Limits{64 << 20, 1024, 72}); err != nil {
 			t.Fatal(err)
 		}
-		for file, want := range map[string]string{"memory.max": "67108864", "memory.swap.max": "0", "pids.max": "1024"} {
+		for file, want := range map[string]string{"memory.max": "67108864", "memory.swap.max": "0", "pids.max": "1024", "cpu.weight": "7", "../cpu.weight": "7"} {
 			if got := read(t, dir, file); got != want {
 				t.Errorf("%s: %q, want %q", file, got, want)
 			}
+		}
+		if err := c.LimitCPU(72); err != nil || read(t, dir, "cpu.max") != "1440 20000" {
+			t.Errorf("cpu.max: %q, %v", read(t, dir, "cpu.max"), err)
 		}
 		for file, text := range map[string]string{
 			"memory.stat":   "anon 1000\nfile 5000\nshmem 20\nanon_thp 7\n",
@@ -151,6 +154,20 @@ func TestCgroupLimits(t *testing.T) {
 		}
 		if tasks, into := c.Entrances(); tasks != nil || into != dir {
 			t.Errorf("entrances %q %q", tasks, into)
+		}
+	})
+	t.Run("v1 processors", func(t *testing.T) {
+		c := Hierarchy{cpu: t.TempDir()}.At("a/r/f", "one")
+		if err := errors.Join(c.Make(Limits{MilliCPU: 5788}), c.LimitCPU(5788)); err != nil {
+			t.Fatal(err)
+		}
+		for file, want := range map[string]string{"cpu.shares": "5926", "../cpu.shares": "5926", "cpu.cfs_quota_us": "115760", "cpu.cfs_period_us": "20000"} {
+			if got := read(t, c.cpu, file); got != want {
+				t.Errorf("%s: %q, want %q", file, got, want)
+			}
+		}
+		if err := (Hierarchy{}).At("a/r/f", "one").LimitCPU(1000); !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("without the controller: %v", err)
 		}
 	})
 	t.Run("v1 parsing", func(t *testing.T) {
@@ -188,7 +205,7 @@ func TestV2Freezer(t *testing.T) {
 	}
 	defer os.Remove(top)
 	c := Hierarchy{v2: true, freezer: top}.At("a/r/f", "one")
-	if err := c.Make(Limits{1 << 30, 1024}); err != nil {
+	if err := c.Make(Limits{MemoryBytes: 1 << 30, Processes: 1024}); err != nil {
 		t.Fatal(err)
 	}
 	_, into := c.Entrances()

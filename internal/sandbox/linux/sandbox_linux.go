@@ -184,7 +184,7 @@ func (b *box) makeTree() error {
 	if err := os.Chmod(b.dir, 0o777|os.ModeSticky); err != nil {
 		return err
 	}
-	return b.cg.Make(cgroup.Limits{MemoryBytes: b.spec.MemoryBytes, Processes: processes})
+	return b.cg.Make(cgroup.Limits{MemoryBytes: b.spec.MemoryBytes, Processes: processes, MilliCPU: b.spec.MilliCPU})
 }
 
 // setup is init's first request; tmp goes along with it.
@@ -496,6 +496,19 @@ func (b *box) Thaw(ctx context.Context) error {
 	}
 	b.frozen.Store(false)
 	return nil
+}
+
+// LimitCPU implements sandbox.Limiter.
+func (b *box) LimitCPU() error {
+	b.lifecycle.RLock()
+	defer b.lifecycle.RUnlock()
+	if b.closing.Load() {
+		return errDestroyed
+	}
+	if b.spec.MilliCPU == 0 {
+		return nil
+	}
+	return b.cg.LimitCPU(b.spec.MilliCPU)
 }
 
 // Destroy implements sandbox.Sandbox. The work goes on when ctx ends.

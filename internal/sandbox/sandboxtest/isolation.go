@@ -1,10 +1,12 @@
 package sandboxtest
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -157,5 +159,29 @@ func testMemoryLimit(t *testing.T, b *bench) {
 		if strings.Contains(c.out.String(), "forks 3000") {
 			t.Error("3000 processes were started")
 		}
+	}
+}
+
+// testLimitCPU has a program use up a processor, for which memory buys a tenth.
+func testLimitCPU(t *testing.T, b *bench) {
+	spec := b.spec()
+	spec.MilliCPU = 100
+	s := b.createSpec(t, spec)
+	l, ok := s.Sandbox.(sandbox.Limiter)
+	if !ok {
+		t.Skip("the driver cannot limit processor time")
+	}
+	if err := l.LimitCPU(); errors.Is(err, errors.ErrUnsupported) {
+		t.Skip(err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	// Measured by the kernel, so that a busy machine makes it less and never more.
+	got := s.python("import time\n" +
+		"begin, used = time.monotonic(), time.process_time()\n" +
+		"while time.monotonic() < begin + 1: pass\n" +
+		"print((time.process_time() - used) / (time.monotonic() - begin))\n").text()
+	if part, err := strconv.ParseFloat(got, 64); err != nil || part > 0.2 {
+		t.Errorf("a tenth of a processor was limited to %s", got)
 	}
 }

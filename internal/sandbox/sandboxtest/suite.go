@@ -51,6 +51,7 @@ func Run(t *testing.T, newDriver New) {
 			{"specErrors", testSpecErrors},
 			{"isolation", testIsolation},
 			{"memoryLimit", testMemoryLimit},
+			{"limitCPU", testLimitCPU},
 			{"root", testRoot},
 		} {
 			t.Run(c.name, func(t *testing.T) {
