@@ -44,6 +44,27 @@ type Rooter interface {
 	MountPoints() []string
 }
 
+// Preparer is an optional capability of a Driver: a sandbox is made, and programs of
+// ours are started in it, before it is known for which function.
+type Preparer interface {
+	// PreparedPaths are those of every sandbox that Prepare makes.
+	PreparedPaths() Paths
+	// Prepare makes a sandbox whose Task and Opt are empty folders and whose
+	// memory has no limit; the spec names no Task, Opt or Root. It fails with
+	// errors.ErrUnsupported where this machine does not allow it.
+	Prepare(ctx context.Context, spec Spec) (Prepared, error)
+}
+
+// Prepared is a Sandbox that is nobody's until Assign.
+type Prepared interface {
+	Sandbox
+	// Assign mounts the spec's Task and Opt and bounds memory; the rest of the
+	// spec is as Prepare had it. Processes inside see the mounts at once, but in a working directory that lies below one only once
+	// they have entered it anew. It is called once, before any code of a
+	// function runs inside; after an error only Destroy may follow.
+	Assign(ctx context.Context, spec Spec) error
+}
+
 // Description is what a driver says of itself.
 type Description struct {
 	Isolates  bool     // false: functions can see and disturb each other and the host

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -15,6 +16,21 @@ var idPattern = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
 // Check says what is wrong with a spec, for drivers to call first: ID and Group
 // become names of directories and cgroups.
 func (s Spec) Check() error {
+	if s.Task == "" && s.Root == "" {
+		return errors.New("sandbox task directory: want an absolute path")
+	}
+	return s.checkNames()
+}
+
+// CheckUnassigned is Check of a spec for Preparer.Prepare.
+func (s Spec) CheckUnassigned() error {
+	if s.Task != "" || s.Opt != "" || s.Root != "" {
+		return errors.New("a prepared sandbox has no task, opt or root directory yet")
+	}
+	return s.checkNames()
+}
+
+func (s Spec) checkNames() error {
 	if !idPattern.MatchString(s.ID) {
 		return fmt.Errorf("sandbox id %q: want 1 to 64 of a-z, 0-9 and -", s.ID)
 	}
@@ -22,7 +38,7 @@ func (s Spec) Check() error {
 		return fmt.Errorf("sandbox group %q: want a relative path such as account/region/function", s.Group)
 	}
 	for what, p := range map[string]string{"root": s.Root, "task": s.Task, "opt": s.Opt, "runtime": s.Runtime, "lang": s.Lang} {
-		if p != "" && !filepath.IsAbs(p) || p == "" && what == "task" && s.Root == "" {
+		if p != "" && !filepath.IsAbs(p) {
 			return fmt.Errorf("sandbox %s directory %q: want an absolute path", what, p)
 		}
 	}

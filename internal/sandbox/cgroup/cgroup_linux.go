@@ -267,6 +267,12 @@ func (c *Cgroup) Make(l Limits) error {
 			return fmt.Errorf("cgroup: %w", err)
 		}
 	}
+	return c.Limit(l)
+}
+
+// Limit sets the limits of a cgroup that is there already. A bound on memory is not
+// taken away again.
+func (c *Cgroup) Limit(l Limits) error {
 	type limit struct {
 		dir, file, value string
 		optional         bool

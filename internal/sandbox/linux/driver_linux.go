@@ -42,6 +42,7 @@ type Driver struct {
 	live    map[string]*box      // guarded by mu; by id
 	idle    map[string]time.Time // guarded by mu; groups whose last sandbox went, and when
 	starter *starter             // guarded by mu; made by the first Create
+	visitor *visitor             // likewise, where the daemon is root
 	spares  *spares              // guarded by mu; likewise
 	making  sync.WaitGroup       // Creates under way; added to under mu
 }
@@ -183,13 +184,16 @@ func (d *Driver) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbox
 	if err := errors.Join(ctx.Err(), spec.Check()); err != nil {
 		return nil, err
 	}
-	b := newBox(d, spec)
+	return d.create(ctx, newBox(d, spec))
+}
+
+func (d *Driver) create(ctx context.Context, b *box) (sandbox.Prepared, error) {
 	if err := d.register(b); err != nil {
 		return nil, err
 	}
 	defer d.making.Done()
 	if err := b.make(ctx); err != nil {
-		err = fmt.Errorf("create sandbox %s: %w", spec.ID, explain(err))
+		err = fmt.Errorf("create sandbox %s: %w", b.spec.ID, explain(err))
 		return nil, errors.Join(err, b.Destroy(context.WithoutCancel(ctx)))
 	}
 	return b, nil
@@ -210,13 +214,19 @@ func (d *Driver) register(b *box) error {
 		if err != nil {
 			return fmt.Errorf("linux driver: %w", explain(err))
 		}
+		if d.uids != nil {
+			if d.visitor, err = newVisitor(); err != nil {
+				st.close()
+				return fmt.Errorf("linux driver: %w", err)
+			}
+		}
 		d.starter = st
 		d.spares = newSpares(d.cfg.Spares, func() (*firstProcess, error) { return d.startSpare(st) })
 	}
 	d.live[b.spec.ID] = b
 	delete(d.idle, b.spec.Group)
 	d.making.Add(1)
-	b.starter, b.spares = d.starter, d.spares
+	b.starter, b.spares, b.visitor = d.starter, d.spares, d.visitor
 	return nil
 }
 
@@ -286,9 +296,12 @@ func (d *Driver) Close() error {
 	err := g.Wait()
 	d.mu.Lock()
 	d.prune(0)
-	st, sp := d.starter, d.spares
-	d.starter, d.spares = nil, nil
+	st, sp, v := d.starter, d.spares, d.visitor
+	d.starter, d.spares, d.visitor = nil, nil, nil
 	d.mu.Unlock()
+	if v != nil {
+		v.close()
+	}
 	if st != nil {
 		sp.close() // it uses the starter
 		st.close() // last: the inits die with its thread
@@ -309,6 +322,10 @@ func (d *Driver) forget(b *box) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.live, b.spec.ID)
+	if b.prepared {
+		d.removeGroup(b.spec.Group) // no other sandbox is made in it
+		return
+	}
 	d.idle[b.spec.Group] = time.Now()
 	for _, other := range d.live {
 		delete(d.idle, other.spec.Group)

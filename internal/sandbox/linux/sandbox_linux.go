@@ -38,15 +38,18 @@ type box struct {
 	cg   *cgroup.Cgroup
 	uid  int // of the functions
 
-	starter *starter
-	spares  *spares
-	ownUID  bool
-	initPID int
-	control *control.Control
-	init    *os.Process
-	waits   sync.WaitGroup // the control reader, the wait for init, the listener's helpers
-	closing atomic.Bool
-	frozen  atomic.Bool
+	starter    *starter
+	spares     *spares
+	visitor    *visitor
+	prepared   bool // made by Prepare
+	unassigned bool // guarded by lifecycle; it is nobody's yet
+	ownUID     bool
+	initPID    int
+	control    *control.Control
+	init       *os.Process
+	waits      sync.WaitGroup // the control reader, the wait for init, the listener's helpers
+	closing    atomic.Bool
+	frozen     atomic.Bool
 
 	// lifecycle is held for reading by Exec and Usage, so that neither sees
 	// init's child before its exec with init's memory, and for writing by KillAll,
@@ -88,7 +91,7 @@ func (b *box) make(ctx context.Context) error {
 	if err := errors.Join(b.describeUser(), b.makeTree()); err != nil {
 		return err
 	}
-	if f := b.spares.take(); f != nil {
+	if f := b.spare(); f != nil {
 		err := b.enter(ctx, f)
 		if !errors.Is(err, control.ErrGone) {
 			return err
@@ -106,6 +109,15 @@ func (b *box) make(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// spare is a first process that waits, or nil. One that is prepared in time leaves
+// them to those that are needed now.
+func (b *box) spare() *firstProcess {
+	if b.prepared {
+		return nil
+	}
+	return b.spares.take()
 }
 
 // describeUser makes the sandbox's own /etc/passwd and /etc/group.
@@ -184,7 +196,11 @@ func (b *box) makeTree() error {
 	if err := os.Chmod(b.dir, 0o777|os.ModeSticky); err != nil {
 		return err
 	}
-	return b.cg.Make(cgroup.Limits{MemoryBytes: b.spec.MemoryBytes, Processes: processes, MilliCPU: b.spec.MilliCPU})
+	return b.cg.Make(limits(b.spec))
+}
+
+func limits(s sandbox.Spec) cgroup.Limits {
+	return cgroup.Limits{MemoryBytes: s.MemoryBytes, Processes: processes, MilliCPU: s.MilliCPU}
 }
 
 // setup is init's first request; tmp goes along with it.
@@ -274,9 +290,9 @@ func (b *box) exited(fields []string) {
 
 // Paths implements sandbox.Sandbox. There is no HOME, as on AWS: the home
 // directory is in /etc/passwd, empty and read-only.
-func (b *box) Paths() sandbox.Paths {
-	return sandbox.Paths{Task: skeleton.TaskDir, Opt: skeleton.OptDir, Runtime: skeleton.RuntimeDir, Lang: skeleton.LangDir, Tmp: skeleton.TmpDir}
-}
+func (b *box) Paths() sandbox.Paths { return paths }
+
+var paths = sandbox.Paths{Task: skeleton.TaskDir, Opt: skeleton.OptDir, Runtime: skeleton.RuntimeDir, Lang: skeleton.LangDir, Tmp: skeleton.TmpDir}
 
 // Listen implements sandbox.Sandbox. Init opens the socket and passes it out,
 // which works for an unprivileged daemon too; entering the namespace would not.

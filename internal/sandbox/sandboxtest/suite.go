@@ -53,6 +53,7 @@ func Run(t *testing.T, newDriver New) {
 			{"memoryLimit", testMemoryLimit},
 			{"limitCPU", testLimitCPU},
 			{"root", testRoot},
+			{"prepare", testPrepare},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()

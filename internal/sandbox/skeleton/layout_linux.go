@@ -91,12 +91,12 @@ func (l *Layout) Assemble() error {
 	}
 	defer unix.Close(root)
 	for i, b := range l.Binds {
-		if err := place(root, trees[i], b.Dst); err != nil {
+		if err := Place(root, trees[i], b.Dst); err != nil {
 			return err
 		}
 	}
 	if l.Tmp != 0 {
-		return place(root, l.Tmp, TmpDir)
+		return Place(root, l.Tmp, TmpDir)
 	}
 	return nil
 }
@@ -146,9 +146,9 @@ func Clone(src, mode string) (tree int, err error) {
 	return tree, nil
 }
 
-// place attaches a mount where dst leads within the root: an image's links must
+// Place attaches a mount where dst leads within the root: an image's links must
 // not lead to the host's paths, which are still there.
-func place(root, tree int, dst string) error {
+func Place(root, tree int, dst string) error {
 	at, err := openIn(root, dst, unix.O_PATH)
 	if err != nil {
 		return fmt.Errorf("find %s in the root: %w", dst, err)
