@@ -93,6 +93,14 @@ type Adjuster interface {
 	Adjust(l Launch, vars map[string]string) Launch
 }
 
+// Waiter is an optional capability of a Family: its client can be started before it
+// is known for which function, and waits to be told (see package spares).
+type Waiter interface {
+	// AtStart tells whether a variable means something to the interpreter's start
+	// alone, besides those that mean it to every program's.
+	AtStart(variable string) bool
+}
+
 // Runtime is an identifier resolved on this machine. It is immutable.
 type Runtime struct {
 	ID           lambda.RuntimeID
@@ -120,6 +128,21 @@ func (r *Runtime) Adjust(l Launch, vars map[string]string) Launch {
 		return a.Adjust(l, vars)
 	}
 	return l
+}
+
+// Waits tells whether the runtime can be started before a function's own variables
+// are known to it.
+func (r *Runtime) Waits(own map[string]string) bool {
+	w, ok := r.Family.(Waiter)
+	if !ok || r.Image != "" {
+		return false
+	}
+	for name := range own {
+		if atStart(name) || w.AtStart(name) {
+			return false
+		}
+	}
+	return true
 }
 
 // VersionARN is the runtime's RuntimeVersionArn, or "" for provided runtimes.

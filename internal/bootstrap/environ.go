@@ -3,6 +3,7 @@ package bootstrap
 import (
 	"maps"
 	"runtime"
+	"strings"
 
 	"kiln/internal/lambda"
 )
@@ -43,6 +44,22 @@ func (l Layout) Reserved(own map[string]string) map[string]string {
 	}
 	maps.Copy(vars, own)
 	return vars
+}
+
+// atStart tells whether a variable means something to the start of any program: to
+// its loader, its C library, the libraries that languages are linked with, or to
+// Kiln.
+func atStart(name string) bool {
+	switch name {
+	case "TZ", "TZDIR", "LANG", "LANGUAGE", "LOCPATH", "GCONV_PATH", "AWS_LAMBDA_EXEC_WRAPPER":
+		return true
+	}
+	for _, prefix := range []string{"LD_", "LC_", "DYLD_", "GLIBC_", "MALLOC_", "OPENSSL_", "SSL_", "ICU_"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 // ExecutionEnv is the value of AWS_EXECUTION_ENV for a managed runtime.

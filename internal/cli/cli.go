@@ -145,6 +145,7 @@ type settings struct {
 	ScalingRate        string `placeholder:"N" help:"Environments that a function may add in ten seconds."`
 	MemoryBudget       string `placeholder:"SIZE" help:"Memory that all environments may hold together."`
 	IdleTimeout        string `placeholder:"TIME" help:"How long an idle environment is kept."`
+	SpareBytes         string `placeholder:"SIZE" help:"Memory for runtimes that are started ahead of time."`
 	MaxInflightBytes   string `placeholder:"SIZE" help:"Bytes of requests held in memory at once."`
 	ShutdownTimeout    string `placeholder:"TIME" help:"How long running invocations may take to end at shutdown."`
 	ArtifactCacheBytes string `placeholder:"SIZE" help:"Bytes of unpacked code kept on disk."`

@@ -47,6 +47,7 @@ type Config struct {
 	ScalingRate      int      `toml:"scaling_rate" help:"Environments that a function may add in ten seconds, as on AWS; invocations that need more are throttled."`
 	MemoryBudget     Size     `toml:"memory_budget" help:"Bytes of memory that all environments may hold together, by what they were measured to hold. For one more, idle ones are closed; where that is not enough, the invocation is throttled. 0: four fifths of the machine's memory, or of the limit of the control group that Kiln runs in. Whatever it is, idle environments are closed when the machine runs short of memory."`
 	IdleTimeout      Duration `toml:"idle_timeout" help:"How long an environment is kept without work."`
+	SpareBytes       Size     `toml:"spare_bytes" help:"Memory for runtimes that are started before anybody asks for them, so that the first request of a new environment need not wait for its Node.js or Python. They follow what functions are invoked, and go when nothing is. 0 starts none. Needs the linux driver, as root, without network = host."`
 	MaxInflightBytes Size     `toml:"max_inflight_bytes" help:"Bytes of events and answers held in memory at once; requests beyond it wait."`
 	ShutdownTimeout  Duration `toml:"shutdown_timeout" help:"How long invocations under way may take to end when Kiln is told to stop."`
 
@@ -95,6 +96,7 @@ func Default() Config {
 		Concurrency:        1000,
 		ScalingRate:        1000,
 		IdleTimeout:        Duration(10 * time.Minute),
+		SpareBytes:         64 << 20,
 		MaxInflightBytes:   512 << 20,
 		ShutdownTimeout:    Duration(30 * time.Second),
 		ArtifactCacheBytes: 4 << 30,

@@ -264,6 +264,7 @@ func TestWriteLoadsBack(t *testing.T) {
 			Hosts: texts.Draw(rt, "hosts"), AccessKey: text.Draw(rt, "key"), SecretKeyFile: text.Draw(rt, "secret"),
 			Driver: text.Draw(rt, "driver"), Network: text.Draw(rt, "network"), AnyRuntime: rapid.Bool().Draw(rt, "any"), RuntimePaths: texts.Draw(rt, "paths"),
 			Concurrency: rapid.Int().Draw(rt, "concurrency"), ScalingRate: rapid.Int().Draw(rt, "rate"), MemoryBudget: config.Size(rapid.Int64Min(0).Draw(rt, "memory")), IdleTimeout: config.Duration(rapid.Int64().Draw(rt, "idle")),
+			SpareBytes:       config.Size(rapid.Int64Min(0).Draw(rt, "spare")),
 			MaxInflightBytes: config.Size(rapid.Int64Min(0).Draw(rt, "inflight")), ShutdownTimeout: config.Duration(rapid.Int64().Draw(rt, "shutdown")),
 			ArtifactCacheBytes: config.Size(rapid.Int64Min(0).Draw(rt, "cache")), CodeStorageBytes: config.Size(rapid.Int64Min(0).Draw(rt, "storage")), FreeSpaceFloor: config.Size(rapid.Int64Min(0).Draw(rt, "floor")),
 			LogsGroupBytes: config.Size(rapid.Int64Min(0).Draw(rt, "group")), LogsTotalBytes: config.Size(rapid.Int64Min(0).Draw(rt, "total")),

@@ -220,6 +220,7 @@ func (c Config) Validate() error {
 			bad(key, "%s is less than %s, the least that works", value, least)
 		}
 	}
+	atLeast("spare_bytes", c.SpareBytes, 0)
 	atLeast("max_inflight_bytes", c.MaxInflightBytes, minInflight)
 	atLeast("artifact_cache_bytes", c.ArtifactCacheBytes, 0)
 	atLeast("code_storage_bytes", c.CodeStorageBytes, 0)

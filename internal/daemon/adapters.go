@@ -12,11 +12,13 @@ import (
 	"kiln/internal/environment"
 	"kiln/internal/lambda"
 	"kiln/internal/registry"
+	"kiln/internal/spares"
 	"kiln/internal/state/artifact"
 	"kiln/internal/state/bucket"
 	"kiln/internal/state/datadir"
 	"kiln/internal/state/image"
 	"kiln/internal/telemetry/logs"
+	"kiln/internal/telemetry/metrics"
 )
 
 // packages are the stores of packages and images by the code's name in the API.
@@ -163,4 +165,19 @@ func tagsOf(functions *registry.Registry, arn lambda.ARN) map[string]string {
 		return nil
 	}
 	return f.Tags
+}
+
+// watchSpares shows what is held ready.
+func watchSpares(m *metrics.Recorder, pool *spares.Pool) {
+	for name, g := range map[string]struct {
+		help string
+		read func(spares.Counts) float64
+	}{
+		"kiln_spares":      {"Runtimes that were started ahead of time and wait.", func(c spares.Counts) float64 { return float64(c.Ready) }},
+		"kiln_spare_bytes": {"Memory of the runtimes that wait.", func(c spares.Counts) float64 { return float64(c.Bytes) }},
+	} {
+		m.Gauge(name, g.help, func() float64 { return g.read(pool.Counts()) })
+	}
+	m.Counter("kiln_spares_taken_total", "Environments that began with a runtime that waited.", func() float64 { return float64(pool.Counts().Taken) })
+	m.Counter("kiln_spares_missed_total", "Environments that could have, had one waited.", func() float64 { return float64(pool.Counts().Missed) })
 }

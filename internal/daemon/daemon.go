@@ -175,10 +175,14 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		return err
 	}
 
+	pool := environment.NewSpares(driver, int64(d.config.SpareBytes), d.log)
+	open.add("the spares", func() error { return pool.Close(context.Background()) })
+	watchSpares(counts, pool)
+
 	// Environments call back into the gateway, which is built last.
 	var inside http.Server
 	factory := &environment.Factory{
-		Driver: driver, Runtimes: catalog, Packages: code, Identities: access,
+		Driver: driver, Spares: pool, Runtimes: catalog, Packages: code, Identities: access,
 		Logs: sink(store), Endpoint: inside.Serve, Endpoints: d.config.Endpoints, Passed: passed,
 		LimitCPU: d.config.CPULimit, Log: d.log,
 		// Apart from the room for requests: an answer is freed without waiting for
@@ -189,6 +193,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		IdleTimeout: time.Duration(d.config.IdleTimeout), MaxEnvironments: d.config.Concurrency,
 		ScalingRate: d.config.ScalingRate, MemoryBudget: memoryBudget(d.config, machine.Read()), Machine: machine.Read,
 	})
+	changed := make(chan *lambda.Function, 1)
 	functions = registry.New(engine.State(), code, factory, sealer{dir}, func(arn lambda.FunctionARN, now *lambda.Function) {
 		if now == nil {
 			environments.Retire(arn, "")
@@ -198,6 +203,10 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 			return
 		}
 		environments.Retire(arn, now.Build)
+		select {
+		case changed <- now:
+		default: // another of many is as good
+		}
 	}, d.log, registry.Config{
 		Architecture: environment.MachineArchitecture(), Concurrency: d.config.Concurrency, CodeStorage: int64(d.config.CodeStorageBytes),
 	})
@@ -263,6 +272,17 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	ports.serve(work, ports.main, serve(gate.Outside()))
 	ports.serve(work, ports.admin, serve(gate.Admin(operator.Admin(operators))))
 	work.Go(func() error { environments.Run(background); return nil })
+	work.Go(func() error { pool.Run(background); return nil })
+	work.Go(func() error {
+		for {
+			select {
+			case <-background.Done():
+				return nil
+			case fn := <-changed:
+				factory.Expect(background, fn)
+			}
+		}
+	})
 	work.Go(func() error { returnMemory(background, deployed); return nil })
 	work.Go(func() error { reopen(background); return nil })
 	work.Go(func() error {

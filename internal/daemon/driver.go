@@ -32,9 +32,9 @@ func (d *Daemon) driver(ctx context.Context, dir *datadir.Dir) (sandbox.Driver, 
 	return driver, nil
 }
 
-// spares is how many first processes of linux sandboxes wait ready, about 1.5 MB
+// firstProcesses is how many first processes of linux sandboxes wait ready, about 1.5 MB
 // each: starting one is most of what making a sandbox costs.
-const spares = 2
+const firstProcesses = 2
 
 // Driver makes the driver that the configuration asks for, and removes what an
 // earlier run left. With driver = auto it is linux where that works; else reason
@@ -46,7 +46,7 @@ func Driver(ctx context.Context, c config.Config, dir string, log *slog.Logger) 
 	if c.Driver != "process" {
 		l, err := linux.New(linux.Config{
 			Dir: filepath.Join(dir, "linux"), Network: c.Network, Log: log,
-			Spares: spares, SpareTmpBytes: lambda.DefaultEphemeralStorage << 20,
+			Spares: firstProcesses, SpareTmpBytes: lambda.DefaultEphemeralStorage << 20,
 		})
 		if err == nil {
 			if err = errors.Join(l.Sweep(ctx), l.Probe(ctx)); err == nil {

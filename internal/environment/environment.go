@@ -18,6 +18,7 @@ import (
 	"kiln/internal/lambda"
 	"kiln/internal/runtimeapi"
 	"kiln/internal/sandbox"
+	"kiln/internal/spares"
 	"kiln/internal/state/image"
 	"kiln/internal/telemetry/delivery"
 	"kiln/internal/telemetry/metrics"
@@ -59,6 +60,7 @@ type Environment struct {
 	runtime  *bootstrap.Runtime
 	factory  *Factory
 	box      sandbox.Sandbox
+	spare    *spares.Spare // which box is of, until its runtime is begun; nil for none
 	out      *output
 	stream   string
 	log      *slog.Logger
@@ -343,7 +345,7 @@ func (e *Environment) Close(ctx context.Context) error {
 	}
 	e.shutDown(shutdownSpindown)
 	e.state = Closed
-	err := e.box.Destroy(ctx)
+	err := e.vacate(ctx)
 	for _, l := range e.listeners {
 		if cerr := l.Close(); cerr != nil && !errors.Is(cerr, net.ErrClosed) {
 			err = errors.Join(err, cerr)

@@ -15,6 +15,7 @@ import (
 	"kiln/internal/lambda"
 	"kiln/internal/runtimeapi"
 	"kiln/internal/sandbox"
+	"kiln/internal/spares"
 	"kiln/internal/state/image"
 )
 
@@ -37,9 +38,11 @@ type Identities interface {
 	Revoke(Credentials)
 }
 
-// Factory makes environments. All fields must be set.
+// Factory makes environments. All fields must be set, but for those that may be nil.
 type Factory struct {
-	Driver     sandbox.Driver
+	Driver sandbox.Driver
+	// Spares, if not nil, has sandboxes ready in which a runtime is booted.
+	Spares     *spares.Pool
 	Runtimes   Runtimes
 	Packages   Packages
 	Identities Identities
@@ -66,14 +69,7 @@ type Factory struct {
 func (f *Factory) New(ctx context.Context, fn *lambda.Function) (_ *Environment, err error) {
 	var random [16]byte
 	_, _ = rand.Read(random[:]) // never fails
-	id := hex.EncodeToString(random[:])
-	e := &Environment{
-		id:       id,
-		function: fn,
-		factory:  f,
-		stream:   streamName(fn, id, time.Now()),
-		log:      f.Log.With("function", fn.ARN.String(), "environment", id),
-	}
+	e := &Environment{id: hex.EncodeToString(random[:]), function: fn, factory: f}
 	var undo []func()
 	defer func() {
 		if err != nil {
@@ -88,30 +84,20 @@ func (f *Factory) New(ctx context.Context, fn *lambda.Function) (_ *Environment,
 	}
 	undo = append(undo, e.release)
 
-	e.box, err = f.Driver.Create(ctx, sandbox.Spec{
-		ID:          id,
-		Group:       fn.ARN.Scope.String() + "/" + string(fn.ARN.Name),
-		Root:        e.root,
-		Task:        e.code,
-		Opt:         e.layers,
-		Runtime:     e.runtime.Client,
-		Lang:        e.runtime.Installation.Prefix,
-		MemoryBytes: int64(fn.Settings.MemoryMB) << 20,
-		TmpBytes:    int64(fn.Settings.EphemeralMB) << 20,
-		MilliCPU:    int64(fn.Settings.MemoryMB) * 1000 / lambda.MemoryPerCPU,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("create a sandbox for %s: %w", fn.ARN, err)
+	if err := e.enter(ctx); err != nil {
+		return nil, err
 	}
-	undo = append(undo, func() { _ = e.box.Destroy(context.WithoutCancel(ctx)) }) // the first error says more
+	undo = append(undo, func() { _ = e.vacate(context.WithoutCancel(ctx)) }) // the first error says more
+	e.stream = streamName(fn, e.id, time.Now())
+	e.log = f.Log.With("function", fn.ARN.String(), "environment", e.id)
 
-	listener, err := e.box.Listen(ctx, endpointPort)
+	listener, err := e.listen(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("listen for the AWS calls of %s: %w", fn.ARN, err)
 	}
 	e.listeners = append(e.listeners, listener)
 	e.endpoint = "http://" + listener.Addr().String()
-	e.credentials = f.Identities.Issue(fn, id)
+	e.credentials = f.Identities.Issue(fn, e.id)
 	e.served.Go(func() {
 		err := f.Endpoint(listener)
 		if err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {

@@ -106,7 +106,7 @@ func (e *Environment) boot(ctx context.Context, id lambda.RequestID, limit <-cha
 	if err != nil {
 		return nil, fmt.Errorf("layers of %s: %w", e.function.ARN, err)
 	}
-	bound, err := e.box.Listen(ctx, runtimeAPIPort)
+	bound, err := e.listenRuntime(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("listen for the runtime of %s: %w", e.function.ARN, err)
 	}
@@ -152,7 +152,11 @@ func (e *Environment) boot(ctx context.Context, id lambda.RequestID, limit <-cha
 			return f, err
 		}
 	}
-	if f, err := e.launch(ctx, id, launch, command(e.function, e.runtime.Adjust(launch, vars), paths, vars)); f != nil || err != nil {
+	if e.spare != nil {
+		if err := e.begin(e.spare, vars); err != nil {
+			return nil, fmt.Errorf("begin %s: %w", e.function.ARN, err)
+		}
+	} else if f, err := e.launch(ctx, id, launch, command(e.function, e.runtime.Adjust(launch, vars), paths, vars)); f != nil || err != nil {
 		return f, err
 	}
 	return await(e, ctx, id, limit, p.api.Ready(), new(struct{}), false), nil

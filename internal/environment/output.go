@@ -159,10 +159,25 @@ func newPipes(s source) (*pipes, error) {
 		p.readers = append(p.readers, &pipe{file: r, out: s, framed: i == 2})
 		p.writers = append(p.writers, w)
 	}
+	p.run()
+	return p, nil
+}
+
+// readPipes are those of a process that runs already: standard output, standard
+// error and telemetry, as many as there are.
+func readPipes(s source, files []*os.File) *pipes {
+	p := &pipes{}
+	for i, f := range files {
+		p.readers = append(p.readers, &pipe{file: f, out: s, framed: i == 2})
+	}
+	p.run()
+	return p
+}
+
+func (p *pipes) run() {
 	for _, r := range p.readers {
 		p.done.Go(r.run)
 	}
-	return p, nil
 }
 
 // closeWriters gives up our copies once the process has its own.

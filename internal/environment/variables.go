@@ -18,6 +18,9 @@ type Credentials struct {
 	AccessKeyID, SecretAccessKey, SessionToken string
 }
 
+// memorySize is the variable that runtimes choose their own sizes by.
+const memorySize = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE"
+
 // variables are the environment of a runtime process. A function's own settings
 // win over defaults; what the platform reserves wins over everything.
 func (e *Environment) variables(launch bootstrap.Launch, paths sandbox.Paths, api string) map[string]string {
@@ -43,17 +46,17 @@ func (e *Environment) variables(launch bootstrap.Launch, paths sandbox.Paths, ap
 	}
 	maps.Copy(env, launch.Reserved)
 	maps.Copy(env, map[string]string{
-		"AWS_REGION":                      string(fn.ARN.Region),
-		"AWS_DEFAULT_REGION":              string(fn.ARN.Region),
-		"AWS_ACCESS_KEY_ID":               c.AccessKeyID,
-		"AWS_SECRET_ACCESS_KEY":           c.SecretAccessKey,
-		"AWS_LAMBDA_FUNCTION_NAME":        string(fn.ARN.Name),
-		"AWS_LAMBDA_FUNCTION_VERSION":     string(fn.Version),
-		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": strconv.Itoa(fn.Settings.MemoryMB),
-		"AWS_LAMBDA_INITIALIZATION_TYPE":  "on-demand",
-		"AWS_LAMBDA_LOG_GROUP_NAME":       fn.Settings.Logging.Group,
-		"AWS_LAMBDA_LOG_STREAM_NAME":      e.stream,
-		"AWS_LAMBDA_RUNTIME_API":          api,
+		"AWS_REGION":                     string(fn.ARN.Region),
+		"AWS_DEFAULT_REGION":             string(fn.ARN.Region),
+		"AWS_ACCESS_KEY_ID":              c.AccessKeyID,
+		"AWS_SECRET_ACCESS_KEY":          c.SecretAccessKey,
+		"AWS_LAMBDA_FUNCTION_NAME":       string(fn.ARN.Name),
+		"AWS_LAMBDA_FUNCTION_VERSION":    string(fn.Version),
+		memorySize:                       strconv.Itoa(fn.Settings.MemoryMB),
+		"AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+		"AWS_LAMBDA_LOG_GROUP_NAME":      fn.Settings.Logging.Group,
+		"AWS_LAMBDA_LOG_STREAM_NAME":     e.stream,
+		"AWS_LAMBDA_RUNTIME_API":         api,
 	})
 	if c.SessionToken != "" { // an IAM user's have none
 		env["AWS_SESSION_TOKEN"] = c.SessionToken

@@ -85,3 +85,21 @@ func TestProbe(t *testing.T) {
 		}
 	}
 }
+
+func TestWaits(t *testing.T) {
+	t.Parallel()
+	r := &bootstrap.Runtime{Family: nodejs.New()}
+	for _, name := range []string{"", "NODE_ENV", "MINE", "HOME", "AWS_NODEJS_CONNECTION_REUSE_ENABLED"} {
+		if !r.Waits(map[string]string{"OTHER": "", name: "x"}) {
+			t.Errorf("a function that sets %s gets no runtime that waits", name)
+		}
+	}
+	for _, name := range []string{"NODE_OPTIONS", "NODE_PATH", "NODE_EXTRA_CA_CERTS", "UV_THREADPOOL_SIZE", "TZ", "LANG", "LC_ALL", "LD_PRELOAD", "SSL_CERT_FILE", "AWS_LAMBDA_EXEC_WRAPPER"} {
+		if r.Waits(map[string]string{"OTHER": "", name: "x"}) {
+			t.Errorf("%s comes too late for a runtime that waits", name)
+		}
+	}
+	if r.Image = "digest"; r.Waits(nil) {
+		t.Error("a base image's runtime waits")
+	}
+}

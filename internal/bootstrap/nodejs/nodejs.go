@@ -169,6 +169,11 @@ func (Family) Adjust(l bootstrap.Launch, vars map[string]string) bootstrap.Launc
 	return l
 }
 
+// AtStart tells of variables that Node.js reads as it starts, or keeps from then.
+func (Family) AtStart(name string) bool {
+	return strings.HasPrefix(name, "NODE_") && name != "NODE_ENV" || strings.HasPrefix(name, "UV_")
+}
+
 // release is the first two numbers of a version.
 func release(version string) (major, minor int) {
 	parts := strings.SplitN(version, ".", 3)

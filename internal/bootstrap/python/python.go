@@ -150,3 +150,6 @@ func (Family) Launch(id lambda.RuntimeID, in bootstrap.Installation, l bootstrap
 		Reserved: l.Reserved(map[string]string{"AWS_EXECUTION_ENV": bootstrap.ExecutionEnv(id)}),
 	}
 }
+
+// AtStart tells of variables that Python reads as it starts.
+func (Family) AtStart(name string) bool { return strings.HasPrefix(name, "PYTHON") }

@@ -61,3 +61,16 @@ func TestLaunchInASealedRootAndOnHostPaths(t *testing.T) {
 		t.Errorf("wrapped: %+v", got)
 	}
 }
+
+func TestWaits(t *testing.T) {
+	t.Parallel()
+	r := &bootstrap.Runtime{Family: python.New()}
+	if !r.Waits(map[string]string{"MINE": "x", "NODE_OPTIONS": "x"}) {
+		t.Error("a function's own variables keep it from a runtime that waits")
+	}
+	for _, name := range []string{"PYTHONPATH", "PYTHONHASHSEED", "TZ", "LC_CTYPE", "LD_LIBRARY_PATH", "AWS_LAMBDA_EXEC_WRAPPER"} {
+		if r.Waits(map[string]string{name: "x"}) {
+			t.Errorf("%s comes too late for a runtime that waits", name)
+		}
+	}
+}

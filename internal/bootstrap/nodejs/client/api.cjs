@@ -37,6 +37,11 @@ class RuntimeAPI {
     this.#connection.open();
   }
 
+  // wait connects, and hands on the message that a spare is sent before all else.
+  wait(done) {
+    this.#connection.wait(done);
+  }
+
   // next asks for an event. From then on until it came the process waits for it;
   // afterwards only the handler's own work keeps the process alive, so that an
   // empty event loop can be noticed.

@@ -49,5 +49,6 @@ module.exports = {
   find: method(Buffer.prototype.indexOf),
   utf8: method(Buffer.prototype.utf8Slice),
   base64: method(Buffer.prototype.base64Slice),
+  readUInt32BE: method(Buffer.prototype.readUInt32BE),
   writeUInt32BE: method(Buffer.prototype.writeUInt32BE),
 };

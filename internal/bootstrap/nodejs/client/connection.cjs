@@ -9,7 +9,7 @@
 
 const net = require('node:net');
 const { AsyncResource } = require('node:async_hooks');
-const { Number, allocate, copy, find, indexOf, slice, toLowerCase, trim, utf8 } = require('./captured.cjs');
+const { Number, allocate, copy, find, indexOf, readUInt32BE, slice, toLowerCase, trim, utf8 } = require('./captured.cjs');
 
 const READ_BUFFER = 64 << 10;
 const MAX_HEAD = 2 << 20;
@@ -23,6 +23,7 @@ const CHUNK_DATA = 3;
 const CHUNK_END = 4;
 const TRAILER = 5;
 const UNTIL_CLOSE = 6;
+const MESSAGE = 7;
 
 const LINE_FEED = 10;
 
@@ -48,6 +49,8 @@ class Connection {
   #root = new AsyncResource('RuntimeAPI');
   #buffer = allocate(READ_BUFFER);
 
+  #message = null; // who waits for one
+
   // Of the answer being read.
   #state = HEAD;
   #partial = null; // bytes of an unfinished head or line
@@ -67,6 +70,14 @@ class Connection {
   // open connects ahead of the first request.
   open() {
     if (this.#socket === null) this.#root.runInAsyncScope(this.#connect, this);
+  }
+
+  // wait opens the connection for a message that comes before any request: its
+  // length in 4 bytes, big-endian, and as much text. A connection that ends without
+  // leaves nothing to wait for, and the process ends.
+  wait(done) {
+    this.#message = done;
+    this.open();
   }
 
   // ref and unref say whether the connection alone keeps the process running.
@@ -102,7 +113,7 @@ class Connection {
     const socket = new Socket({ onread: { buffer: this.#buffer, callback: (n, buffer) => this.#read(socket, buffer, n) } });
     setPrototypeOf(socket, prototype);
     this.#socket = socket;
-    this.#state = HEAD;
+    this.#state = this.#message === null ? HEAD : MESSAGE;
     this.#partial = null;
     socket.on('error', () => {}); // the close that follows decides
     socket.on('close', () => this.#closed(socket));
@@ -126,6 +137,7 @@ class Connection {
   #closed(socket) {
     if (socket !== this.#socket) return;
     this.#socket = null;
+    if (this.#state === MESSAGE) return;
     if (this.#state === UNTIL_CLOSE) this.#answered();
     const broken = this.#state !== HEAD || this.#partial !== null;
     const waiting = this.#queue;
@@ -191,6 +203,16 @@ class Connection {
           at += n;
           this.#left -= n;
           if (this.#left === 0) this.#answered(this.#body === null ? '' : utf8(this.#body, 0, this.#filled));
+          break;
+        }
+        case MESSAGE: {
+          const size = end - at < 4 ? Infinity : readUInt32BE(data, at);
+          if (end - at < 4 + size) return this.#keep(data, at, end);
+          const done = this.#message;
+          this.#message = null;
+          this.#state = HEAD;
+          done(utf8(data, at + 4, at + 4 + size));
+          at += 4 + size;
           break;
         }
         case CHUNK_DATA: {

@@ -6,14 +6,21 @@
 const { Error, Number, String, now, parse, process } = require('./captured.cjs');
 const { modern } = require('./contract.cjs');
 
-const env = process.env;
-
 // What does not change from one invocation to the next, in AWS's order.
-const FUNCTION_VERSION = env.AWS_LAMBDA_FUNCTION_VERSION;
-const FUNCTION_NAME = env.AWS_LAMBDA_FUNCTION_NAME;
-const MEMORY = env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE;
-const LOG_GROUP = env.AWS_LAMBDA_LOG_GROUP_NAME;
-const LOG_STREAM = env.AWS_LAMBDA_LOG_STREAM_NAME;
+let functionVersion;
+let functionName;
+let memory;
+let logGroup;
+let logStream;
+
+// describe takes what the variables say of the function.
+function describe(env) {
+  functionVersion = env.AWS_LAMBDA_FUNCTION_VERSION;
+  functionName = env.AWS_LAMBDA_FUNCTION_NAME;
+  memory = env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE;
+  logGroup = env.AWS_LAMBDA_LOG_GROUP_NAME;
+  logStream = env.AWS_LAMBDA_LOG_STREAM_NAME;
+}
 
 function parseHeader(text, name) {
   if (text === undefined) return undefined;
@@ -47,17 +54,17 @@ function fillContext(context, headers) {
     context.tenantId = headers['lambda-runtime-aws-tenant-id'];
     context.xRayTraceId = headers['lambda-runtime-trace-id'];
     context.getRemainingTimeInMillis = getRemainingTimeInMillis;
-    context.functionName = FUNCTION_NAME;
-    context.functionVersion = FUNCTION_VERSION;
-    context.memoryLimitInMB = MEMORY;
-    context.logGroupName = LOG_GROUP;
-    context.logStreamName = LOG_STREAM;
+    context.functionName = functionName;
+    context.functionVersion = functionVersion;
+    context.memoryLimitInMB = memory;
+    context.logGroupName = logGroup;
+    context.logStreamName = logStream;
   } else {
-    context.functionVersion = FUNCTION_VERSION;
-    context.functionName = FUNCTION_NAME;
-    context.memoryLimitInMB = MEMORY;
-    context.logGroupName = LOG_GROUP;
-    context.logStreamName = LOG_STREAM;
+    context.functionVersion = functionVersion;
+    context.functionName = functionName;
+    context.memoryLimitInMB = memory;
+    context.logGroupName = logGroup;
+    context.logStreamName = logStream;
     context.clientContext = clientContext;
     context.identity = identity;
     context.invokedFunctionArn = headers['lambda-runtime-invoked-function-arn'];
@@ -68,4 +75,4 @@ function fillContext(context, headers) {
   return context;
 }
 
-module.exports = { fillContext };
+module.exports = { describe, fillContext };

@@ -2,10 +2,12 @@
 
 // The runtime client for Node.js: it loads a function's module and serves
 // invocations to its handler, as AWS's client does. It is started by the
-// environment with the variables of a Lambda environment and nothing else.
+// environment with the variables of a Lambda environment and nothing else; or as a
+// spare, before it is known for which function, with _KILN_SPARE in their place.
 
 require('./captured.cjs'); // first: before anything could have changed the built-ins
-const { LEVELS, log, patchConsole } = require('./log.cjs');
+const { LEVELS, configure, log, patchConsole } = require('./log.cjs');
+const { describe } = require('./context.cjs');
 const { RuntimeAPI } = require('./api.cjs');
 const { Lifecycle } = require('./lifecycle.cjs');
 const { HIGH_WATER_MARK, isStreaming, load } = require('./handler.cjs');
@@ -13,6 +15,7 @@ const { Runtime, buffered, isAsync } = require('./runtime.cjs');
 const { RuntimeError } = require('./errors.cjs');
 const { modern } = require('./contract.cjs');
 const { store } = require('./store.cjs');
+const { become } = require('./spare.cjs');
 
 const { env } = process;
 
@@ -45,10 +48,11 @@ function defineGlobals() {
   globalThis.awslambda = { ...(modern ? { InvokeStore: store } : undefined), ...globalThis.awslambda, streamifyResponse, HttpResponseStream };
 }
 
-async function main() {
+async function main(api) {
+  configure(env);
+  describe(env);
   patchConsole();
   process.mainModule = undefined; // require.main is undefined in functions on AWS
-  const api = new RuntimeAPI(env.AWS_LAMBDA_RUNTIME_API);
   const lifecycle = new Lifecycle(api);
   api.open(); // while the module loads
   defineGlobals();
@@ -68,4 +72,12 @@ async function main() {
   }
 }
 
-main();
+if (env._KILN_SPARE === undefined) {
+  main(new RuntimeAPI(env.AWS_LAMBDA_RUNTIME_API));
+} else {
+  const api = new RuntimeAPI(env._KILN_SPARE);
+  api.wait((message) => {
+    become(message);
+    main(api);
+  });
+}

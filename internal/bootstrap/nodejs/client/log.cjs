@@ -32,12 +32,19 @@ const LEVELS = {
   FATAL: { name: 'FATAL', rank: 6, mask: 0x18 },
 };
 
-const env = process.env;
-const asJSON = (env.AWS_LAMBDA_LOG_FORMAT ?? '').toUpperCase() === 'JSON';
-const threshold = LEVELS[(env.AWS_LAMBDA_LOG_LEVEL ?? '').toUpperCase()] ?? LEVELS.TRACE;
-const descriptor = Number.parseInt(env._LAMBDA_TELEMETRY_LOG_FD ?? '', 10);
-const framed = descriptor >= 0;
-delete env._LAMBDA_TELEMETRY_LOG_FD; // on AWS the function does not see it either
+let asJSON;
+let threshold;
+let descriptor;
+let framed;
+
+// configure takes what the variables ask for.
+function configure(env) {
+  asJSON = (env.AWS_LAMBDA_LOG_FORMAT ?? '').toUpperCase() === 'JSON';
+  threshold = LEVELS[(env.AWS_LAMBDA_LOG_LEVEL ?? '').toUpperCase()] ?? LEVELS.TRACE;
+  descriptor = Number.parseInt(env._LAMBDA_TELEMETRY_LOG_FD ?? '', 10);
+  framed = descriptor >= 0;
+  delete env._LAMBDA_TELEMETRY_LOG_FD; // on AWS the function does not see it either
+}
 
 let requestId = modern ? '-' : undefined;
 let tenantId;
@@ -189,4 +196,4 @@ function complain(text) {
   writeAll(2, bufferFrom(String(text) + '\n', 'utf8'));
 }
 
-module.exports = { LEVELS, patchConsole, setRequest, log, logError, complain };
+module.exports = { LEVELS, configure, patchConsole, setRequest, log, logError, complain };

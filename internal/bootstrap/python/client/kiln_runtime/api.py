@@ -47,6 +47,16 @@ class RuntimeAPI:
         self._sock = None
         self._rest = b""  # what was read beyond the last answer
 
+    def wait(self):
+        """Connects, and waits for the message that a spare is sent before all else:
+        its length in 4 bytes, big-endian, and as many more."""
+        self._connect()
+        while len(self._rest) < 4:
+            self._rest += self._read()
+        size = int.from_bytes(self._rest[:4], "big")
+        self._rest = self._rest[4:]
+        return bytes(self._take(size))
+
     def next(self):
         """Waits for the next event. A connection that breaks while waiting is
         replaced: an event that was lost on the way is not known to us."""

@@ -1,4 +1,5 @@
-"""The life of the runtime: set up, load the handler, serve events until the end."""
+"""The life of the runtime: set up, load the handler, serve events until the end. A
+spare, started with _KILN_SPARE before it is known for which function, waits first."""
 import os
 import sys
 
@@ -29,8 +30,8 @@ class Current:
 
 
 class Runtime:
-    def __init__(self, environ):
-        self.api = RuntimeAPI(environ["AWS_LAMBDA_RUNTIME_API"])
+    def __init__(self, environ, api):
+        self.api = api
         self.function = Function(environ.get)
         self.settings = logs.Settings(environ.get)
         self.sink = logs.open_sink(environ)
@@ -122,9 +123,24 @@ def flush():
             pass
 
 
+def become(message):
+    """A process that was started ahead of time becomes a function's: the variables
+    take the place of all that are there, in their order, and the function's folder
+    is entered anew, because it was mounted since."""
+    os.environ.clear()
+    for variable in os.fsdecode(message).split("\0"):
+        name, _, value = variable.partition("=")
+        os.environ[name] = value
+    os.chdir(os.environ["LAMBDA_TASK_ROOT"])
+
+
 def main():
     # A line is one log event, whatever comes between it and the next.
     sys.stdout.reconfigure(line_buffering=True)
-    runtime = Runtime(os.environ)
+    spare = os.environ.get("_KILN_SPARE")
+    api = RuntimeAPI(spare or os.environ["AWS_LAMBDA_RUNTIME_API"])
+    if spare:
+        become(api.wait())
+    runtime = Runtime(os.environ, api)
     modules.extend_path(os.environ.get("LAMBDA_TASK_ROOT") or os.getcwd(), os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     runtime.serve(runtime.load(os.environ.get("_HANDLER", "")))
