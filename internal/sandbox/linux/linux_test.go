@@ -72,13 +72,17 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+func TestHostile(t *testing.T) {
+	sandboxtest.Hostile(t, func(t *testing.T) sandbox.Driver { return newDriver(t, nil) })
+}
+
 func TestConformanceWithSpares(t *testing.T) {
 	sandboxtest.Run(t, func(t *testing.T) sandbox.Driver {
 		return newDriver(t, func(c *linux.Config) { c.Spares = 3 })
 	})
 }
 
-// TestRootless runs the conformance suite again as a user without privileges.
+// TestRootless runs the suites again as a user without privileges.
 func TestRootless(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to become another user")
@@ -92,7 +96,7 @@ func TestRootless(t *testing.T) {
 	if err := os.Chmod(filepath.Join(dir, "tmp"), 0o777); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), program, "-test.v", "-test.run=^TestConformance$")
+	cmd := exec.CommandContext(t.Context(), program, "-test.v", "-test.run=^(TestConformance|TestHostile)$")
 	cmd.Dir = dir
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "TMPDIR=" + filepath.Join(dir, "tmp")}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
