@@ -25,11 +25,12 @@ func Account() string { return fmt.Sprintf("%012d", 1+rand.Int64N(999_999_999_99
 type Living struct {
 	Processes []string // of functions, without the daemon's own
 	Mounts    []string // that this test's processes see
+	Loops     []string // devices, of files in its data directory
 	Sockets   []string
 }
 
 // All is everything in one list.
-func (l Living) All() []string { return slices.Concat(l.Processes, l.Mounts, l.Sockets) }
+func (l Living) All() []string { return slices.Concat(l.Processes, l.Mounts, l.Loops, l.Sockets) }
 
 // Living looks for what belongs to the daemon: the processes in whose mount
 // namespace its data directory appears, or that are in a cgroup of its account.
@@ -53,6 +54,12 @@ func (d *Daemon) Living() (l Living) {
 			continue // it is gone, or waits for its parent to notice
 		}
 		l.Processes = append(l.Processes, "process "+filepath.Base(p)+" "+name)
+	}
+	loops, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	for _, device := range loops {
+		if file, _ := os.ReadFile(device); strings.Contains(string(file), d.Data) {
+			l.Loops = append(l.Loops, device+": "+strings.TrimSpace(string(file)))
+		}
 	}
 	for what, to := range map[string]*[]string{"/proc/self/mountinfo": &l.Mounts, "/proc/net/unix": &l.Sockets} {
 		text, _ := os.ReadFile(what)

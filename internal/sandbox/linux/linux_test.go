@@ -76,6 +76,10 @@ func TestHostile(t *testing.T) {
 	sandboxtest.Hostile(t, func(t *testing.T) sandbox.Driver { return newDriver(t, nil) })
 }
 
+func TestSoak(t *testing.T) {
+	sandboxtest.Soak(t, func(t *testing.T) sandbox.Driver { return newDriver(t, nil) })
+}
+
 func TestConformanceWithSpares(t *testing.T) {
 	sandboxtest.Run(t, func(t *testing.T) sandbox.Driver {
 		return newDriver(t, func(c *linux.Config) { c.Spares = 3 })
