@@ -209,12 +209,16 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		}
 	}, d.log, registry.Config{
 		Architecture: environment.MachineArchitecture(), Concurrency: d.config.Concurrency, CodeStorage: int64(d.config.CodeStorageBytes),
+		Provisioned: func(function lambda.FunctionARN) { environments.Provision(function, allotments(functions, function)) },
 	})
 	code.bases.unused = func(ctx context.Context, c lambda.Code) { functions.Sweep(ctx, []lambda.Code{c}) }
 	if err := functions.Open(ctx); err != nil {
 		return err
 	}
 	open.add("the registry", func() error { functions.Close(); return nil })
+	for _, function := range functions.Provisioning() {
+		environments.Provision(function, allotments(functions, function))
+	}
 
 	mappings := mapping.New(engine.State(), functions, func(lambda.MappingARN, *lambda.EventSourceMapping) {}) // no poller listens yet
 	signings := signing.New(engine.State(), func(arn lambda.SigningConfigARN) bool {
@@ -236,7 +240,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	})
 	door := api.New(api.Config{
 		Access: access, Registry: functions, Mappings: mappings, Signing: signings, Capacity: providers, Invoke: invocations, Runtimes: runtimes{catalog}, Log: d.log,
-		Audit: audit, Admit: requests,
+		Audit: audit, Admit: requests, Provisioned: environments.Provisioned,
 	})
 	stopping, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -384,6 +388,14 @@ func (d *Daemon) room(large func()) func(ctx context.Context, n int64) (release 
 			}
 		}, nil
 	}
+}
+
+// allotments are the environments that a function's provisioned concurrency is to have.
+func allotments(r *registry.Registry, function lambda.FunctionARN) (list []scheduler.Allotment) {
+	for _, a := range r.Allotments(function) {
+		list = append(list, scheduler.Allotment(a))
+	}
+	return list
 }
 
 // memoryBudget is what all environments may hold together, in bytes.

@@ -77,6 +77,7 @@ type Environment struct {
 
 	state   State
 	process *process      // nil while down
+	how     string        // it is initialised, in AWS's words
 	init    time.Duration // of the init phase, until it is reported
 	peak    int64         // highest memory of the environment so far
 	resets  int           // in a row, without an answer in between
@@ -130,7 +131,7 @@ func (e *Environment) Invoke(ctx context.Context, inv *lambda.Invocation, delive
 		r.tail = &tail{}
 		e.out.keepTail(r.tail)
 	}
-	outcome := Outcome{Outcome: metrics.Outcome{Version: e.function.Version}, Init: e.init}
+	outcome := Outcome{Outcome: metrics.Outcome{Version: e.function.Version}, Init: e.init, Ahead: e.how != onDemand}
 	e.init = 0
 
 	f := e.ensureRuntime(ctx, inv.ID, limit.C)

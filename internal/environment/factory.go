@@ -69,7 +69,7 @@ type Factory struct {
 func (f *Factory) New(ctx context.Context, fn *lambda.Function) (_ *Environment, err error) {
 	var random [16]byte
 	_, _ = rand.Read(random[:]) // never fails
-	e := &Environment{id: hex.EncodeToString(random[:]), function: fn, factory: f}
+	e := &Environment{id: hex.EncodeToString(random[:]), function: fn, factory: f, how: onDemand}
 	var undo []func()
 	defer func() {
 		if err != nil {

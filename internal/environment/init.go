@@ -27,6 +27,21 @@ func (e *Environment) Init(ctx context.Context) error {
 	return err
 }
 
+// InitProvisioned is Init of an environment that provisioned concurrency keeps ready:
+// it has more time, and what it took is known. A function that fails it makes the
+// environment useless, and no error: took is 0.
+func (e *Environment) InitProvisioned(ctx context.Context) (took time.Duration, err error) {
+	e.how = provisionedConcurrency
+	limit := time.NewTimer(max(lambda.ProvisionedInitTimeout, e.function.Settings.Timeout))
+	defer limit.Stop()
+	took, f, err := e.start(ctx, "", initPhase, limit.C)
+	if f != nil || err != nil {
+		return 0, err
+	}
+	e.init = took
+	return took, nil
+}
+
 // start boots a runtime with its extensions, and waits until all of them ask for
 // their first event. On failure the environment is down; the error says that the
 // platform failed, and why.

@@ -154,7 +154,11 @@ func newSpan(name string, from, to time.Time) span {
 // json tells whether the function's log is JSON.
 func (e *Environment) json() bool { return e.function.Settings.Logging.Format == "JSON" }
 
-const onDemand = "on-demand"
+// How an environment is initialised.
+const (
+	onDemand               = "on-demand"
+	provisionedConcurrency = "provisioned-concurrency"
+)
 
 // The phases that an init is in: its own, or that of the first invocation.
 const (
@@ -177,7 +181,7 @@ func (e *Environment) tellInitStart(phase string) {
 		},
 		record: func() any {
 			return initRecord{
-				Type: onDemand, Phase: phase, Runtime: label, RuntimeARN: arn,
+				Type: e.how, Phase: phase, Runtime: label, RuntimeARN: arn,
 				Function: string(e.function.ARN.Name), Version: e.function.Version, FunctionARN: e.function.ARN.String(),
 				Instance: e.id, MaxMemory: e.function.Settings.MemoryMB,
 			}
@@ -187,19 +191,23 @@ func (e *Environment) tellInitStart(phase string) {
 
 // tellInitRuntimeDone tells that the runtime is initialised, or that it never will be.
 func (e *Environment) tellInitRuntimeDone(phase string, f *failure) {
-	level, record := initOutcome(phase, f)
+	level, record := e.initOutcome(phase, f)
 	e.tell("initRuntimeDone", level, told{record: func() any { return record }})
 }
 
-// tellInitReport tells of an init that ended; of one that succeeded, no line does.
+// tellInitReport tells of an init that ended; of one that succeeded, a line does only
+// where no invocation waited for it.
 func (e *Environment) tellInitReport(took time.Duration, phase string, f *failure) {
-	level, record := initOutcome(phase, f)
+	level, record := e.initOutcome(phase, f)
 	e.tell("initReport", level, told{
 		line: func() string {
-			if f == nil {
-				return ""
+			switch {
+			case f != nil:
+				return initReportLine(took, phase, f)
+			case e.how != onDemand && phase == initPhase:
+				return "INIT_REPORT Init Duration: " + milliseconds(took) + " ms\t"
 			}
-			return initReportLine(took, phase, f)
+			return ""
 		},
 		record: func() any {
 			record.Metrics = &runMetrics{Duration: rounded(took)}
@@ -208,8 +216,8 @@ func (e *Environment) tellInitReport(took time.Duration, phase string, f *failur
 	})
 }
 
-func initOutcome(phase string, f *failure) (systemLevel, initRecord) {
-	record := initRecord{Type: onDemand, Phase: phase, Status: "success"}
+func (e *Environment) initOutcome(phase string, f *failure) (systemLevel, initRecord) {
+	record := initRecord{Type: e.how, Phase: phase, Status: "success"}
 	if f == nil {
 		return debugLevel, record
 	}

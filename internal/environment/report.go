@@ -17,8 +17,9 @@ import (
 // Outcome is what an invocation cost and how it ended.
 type Outcome struct {
 	metrics.Outcome
-	Init time.Duration // of a cold start that succeeded; else 0
-	Held int64         // bytes that the environment has at the end; 0: not known
+	Init  time.Duration // of a cold start that succeeded; else 0
+	Ahead bool          // Init was before anybody waited for it: it is shown, and not billed
+	Held  int64         // bytes that the environment has at the end; 0: not known
 }
 
 // course is when an invocation came how far; zero: it did not.
@@ -129,7 +130,11 @@ func milliseconds(d time.Duration) string {
 // billed is the Billed Duration, in milliseconds. It covers the init phase of a
 // cold start, as on AWS since August 2025.
 func (o Outcome) billed() int64 {
-	return int64(math.Ceil(float64(o.Duration+o.Init) / float64(time.Millisecond)))
+	d := o.Duration
+	if !o.Ahead {
+		d += o.Init
+	}
+	return int64(math.Ceil(float64(d) / float64(time.Millisecond)))
 }
 
 // reportLine is the REPORT line of one invocation.

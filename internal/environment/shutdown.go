@@ -186,6 +186,20 @@ func (e *Environment) fail(f *failure) {
 	}
 }
 
+// Lost tells whether an idle environment has no runtime any more, so that its next
+// invocation would begin with an init.
+func (e *Environment) Lost() bool {
+	if e.process == nil {
+		return true
+	}
+	select {
+	case <-e.process.gone():
+		return true
+	default:
+		return false
+	}
+}
+
 // Unfit says why the environment should not be used again; "": it may be.
 func (e *Environment) Unfit() string { return e.unfit }
 

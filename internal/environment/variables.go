@@ -53,7 +53,7 @@ func (e *Environment) variables(launch bootstrap.Launch, paths sandbox.Paths, ap
 		"AWS_LAMBDA_FUNCTION_NAME":       string(fn.ARN.Name),
 		"AWS_LAMBDA_FUNCTION_VERSION":    string(fn.Version),
 		memorySize:                       strconv.Itoa(fn.Settings.MemoryMB),
-		"AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+		"AWS_LAMBDA_INITIALIZATION_TYPE": e.how,
 		"AWS_LAMBDA_LOG_GROUP_NAME":      fn.Settings.Logging.Group,
 		"AWS_LAMBDA_LOG_STREAM_NAME":     e.stream,
 		"AWS_LAMBDA_RUNTIME_API":         api,

@@ -44,6 +44,8 @@ const (
 	DefaultTimeout = 3 * time.Second
 	// MaxTimeout is the longest timeout of a function.
 	MaxTimeout = 900 * time.Second
+	// ProvisionedInitTimeout bounds the init phase with provisioned concurrency, unless the function's timeout is longer.
+	ProvisionedInitTimeout = 130 * time.Second
 	// InitTimeout bounds the init phase; init beyond it is run again within the first invocation.
 	InitTimeout = 10 * time.Second
 )

@@ -213,7 +213,9 @@ func (r *Registry) writeAlias(ctx context.Context, next *alias) error {
 		return fmt.Errorf("write %s: %w", next.shown.ARN, err)
 	}
 	next.revision = revisions[0]
+	had := r.provisions(next.shown.ARN)
 	r.putAlias(next)
+	r.tellProvisioned(next.shown.ARN, had)
 	return nil
 }
 
@@ -226,11 +228,13 @@ func (r *Registry) removeAliases(ctx context.Context, list ...*alias) error {
 	if _, err := r.state.Commit(ctx, changes...); err != nil {
 		return err
 	}
+	had := r.provisions(list[0].shown.ARN)
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	for _, a := range list {
 		delete(r.function(a.shown.ARN).aliases, a.shown.ARN.Qualifier)
 		r.index(a.shown.ARN, &a.attached, nil)
 	}
+	r.mu.Unlock()
+	r.tellProvisioned(list[0].shown.ARN, had)
 	return nil
 }

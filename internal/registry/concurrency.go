@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"kiln/internal/lambda"
@@ -72,6 +73,73 @@ func (r *Registry) Share(arn lambda.FunctionARN) lambda.Share {
 		}
 	}
 	return share
+}
+
+// Allotment is provisioned concurrency as it is to be kept: environments of one version
+// on behalf of an owner, which is that version or an alias that leads to it.
+type Allotment struct {
+	Owner        lambda.FunctionARN
+	Function     *lambda.Function
+	Environments int
+}
+
+// Allotments are what the provisioned concurrency of a function's versions and aliases
+// comes to now. An alias of two versions has it divided by their weights. A version
+// that is not settled yet gets its part when it is.
+func (r *Registry) Allotments(arn lambda.FunctionARN) (list []Allotment) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	f := r.function(arn)
+	if f == nil {
+		return nil
+	}
+	add := func(owner, version lambda.Qualifier, n int) {
+		if e := f.version(version); e != nil && e.serving != nil && n > 0 {
+			list = append(list, Allotment{arn.Qualified(owner), e.serving, n})
+		}
+	}
+	for _, v := range f.versions {
+		add(v.shown.Version, v.shown.Version, provisioned(&v.attached))
+	}
+	for name, a := range f.aliases {
+		n, further := provisioned(&a.attached), 0
+		if other := a.shown.Additional; other != nil {
+			further = int(math.Round(float64(n) * other.Weight))
+			add(name, other.Version, further)
+		}
+		add(name, a.shown.Version, n-further)
+	}
+	return list
+}
+
+// Provisioning are the functions that have provisioned concurrency.
+func (r *Registry) Provisioning() (list []lambda.FunctionARN) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for scope, functions := range r.functions {
+		for name, c := range functions.claims {
+			if c.provisioned > 0 {
+				list = append(list, lambda.FunctionARN{Scope: scope, Name: name})
+			}
+		}
+	}
+	return list
+}
+
+// provisions tells whether a function has provisioned concurrency.
+func (r *Registry) provisions(arn lambda.FunctionARN) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	scope := r.functions[arn.Scope]
+	return scope != nil && scope.claims[arn.Name].provisioned > 0
+}
+
+// tellProvisioned tells of a change of a function that had provisioned concurrency, or
+// has. The function's lock is held, so that the last to be told is the last change.
+func (r *Registry) tellProvisioned(arn lambda.FunctionARN, had bool) {
+	if r.config.Provisioned != nil && (had || r.provisions(arn)) {
+		r.config.Provisioned(arn.Unqualified())
+	}
 }
 
 // Reserve gives a function concurrent executions to itself; nil ends that.

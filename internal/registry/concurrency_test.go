@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -125,6 +126,86 @@ func TestProvisionedConcurrency(t *testing.T) {
 	if o, err := r.Owner(qualified("f", "live")); err != nil || o.Attached.Provisioned.Requested != 5 {
 		t.Errorf("after a restart: %+v, %v", o, err)
 	}
+}
+
+// Which environments are to be kept follows aliases, versions and configurations, and
+// whoever keeps them is told of each change.
+func TestAllotments(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.create("f", "zip0")
+	r.create("g", "zip1")
+	for n := range 3 {
+		r.update("f", fmt.Sprint("zip", n+2))
+		if _, err := r.Publish(t.Context(), registry.Publish{ARN: named("f")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.alias("f", "live", "1")
+	told := func() int {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		n := r.provisioned
+		r.provisioned = 0
+		return n
+	}
+	shows := func(what string, changes int, want ...string) {
+		t.Helper()
+		got := []string{}
+		for _, a := range r.Allotments(named("f")) {
+			got = append(got, fmt.Sprint(a.Owner.Qualifier, " ", a.Function.Version, " ", a.Environments))
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) && len(got)+len(want) > 0 {
+			t.Errorf("%s: %q, want %q", what, got, want)
+		}
+		if n := told(); n != changes {
+			t.Errorf("%s: told %d times, want %d", what, n, changes)
+		}
+	}
+	do := func(_ any, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	move := func(version lambda.Qualifier, routing registry.Routing) {
+		t.Helper()
+		_, err := r.UpdateAlias(t.Context(), registry.UpdateAlias{ARN: qualified("f", "live"), Version: &version, Routing: routing})
+		do(nil, err)
+	}
+	shows("at first", 0)
+	_, err := r.Provision(t.Context(), qualified("f", "live"), 10)
+	do(nil, err)
+	shows("the alias", 1, "live 1 10")
+	move("1", registry.Routing{"2": 0.25})
+	shows("two versions", 1, "live 1 7", "live 2 3")
+	move("2", registry.Routing{})
+	shows("moved", 1, "live 2 10")
+	_, err = r.Provision(t.Context(), qualified("f", "3"), 4)
+	do(nil, err)
+	shows("a version too", 1, "3 3 4", "live 2 10")
+	r.update("f", "zip9") // $LATEST, in two steps
+	shows("$LATEST", 2, "3 3 4", "live 2 10")
+	r.update("g", "zip9")
+	shows("another function", 0, "3 3 4", "live 2 10")
+	r.reopen()
+	shows("after a restart", 0, "3 3 4", "live 2 10")
+	if list := r.Provisioning(); len(list) != 1 || list[0] != named("f") {
+		t.Errorf("functions with provisioned concurrency: %v", list)
+	}
+	do(nil, r.Unprovision(t.Context(), qualified("f", "3")))
+	shows("taken away", 1, "live 2 10")
+	do(nil, r.DeleteAlias(t.Context(), qualified("f", "live")))
+	shows("with its alias", 1)
+	if list := r.Provisioning(); len(list) != 0 {
+		t.Errorf("functions with provisioned concurrency in the end: %v", list)
+	}
+	_, err = r.Provision(t.Context(), qualified("f", "1"), 1)
+	do(nil, err)
+	told()
+	do(nil, r.Delete(t.Context(), named("f")))
+	shows("deleted", 1)
 }
 
 // Whatever is reserved, provisioned and deleted, what every invocation asks for is what

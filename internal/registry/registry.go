@@ -55,6 +55,9 @@ type Config struct {
 	Concurrency int
 	// CodeStorage bounds the packages of an account in a region, in bytes.
 	CodeStorage int64
+	// Provisioned, if not nil, is called after every change of a function that had
+	// provisioned concurrency, or has: see Allotments.
+	Provisioned func(function lambda.FunctionARN)
 }
 
 // Registry is safe for concurrent use.
@@ -279,10 +282,12 @@ func (r *Registry) commit(ctx context.Context, next ...*entry) error {
 	for i, e := range next {
 		e.revision = revisions[i]
 	}
+	had := r.provisions(next[0].shown.ARN)
 	unused, changed := r.put(next...)
 	for _, f := range changed {
 		r.changed(f.VersionARN(), f)
 	}
+	r.tellProvisioned(next[0].shown.ARN, had)
 	r.discard(unused...)
 	for _, e := range next {
 		if unsettled(e.shown) {
@@ -325,6 +330,7 @@ func (r *Registry) remove(ctx context.Context, entries ...*entry) error {
 		return err
 	}
 	var unused []lambda.Code
+	had := r.provisions(entries[0].shown.ARN)
 	r.mu.Lock()
 	for _, e := range entries {
 		r.scope(e.shown.ARN.Scope).remove(e)
@@ -338,6 +344,7 @@ func (r *Registry) remove(ctx context.Context, entries ...*entry) error {
 	for _, e := range entries {
 		r.changed(e.shown.VersionARN(), nil)
 	}
+	r.tellProvisioned(entries[0].shown.ARN, had)
 	r.discard(unused...)
 	return nil
 }

@@ -209,8 +209,9 @@ type rig struct {
 	disk     *disk
 	packages *packages
 
-	mu      sync.Mutex
-	changes []string // guarded by mu: name and whether it is there
+	mu          sync.Mutex
+	changes     []string // guarded by mu: name and whether it is there
+	provisioned int      // guarded by mu; times that provisioned concurrency was told of
 }
 
 func newRig(t *testing.T) *rig {
@@ -241,7 +242,11 @@ func (r *rig) start() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.changes = append(r.changes, fmt.Sprint(arn.Name, " ", now != nil))
-	}, slog.New(slog.DiscardHandler), registry.Config{Architecture: lambda.X86_64, Concurrency: lambda.DefaultConcurrency, CodeStorage: lambda.DefaultCodeStorage})
+	}, slog.New(slog.DiscardHandler), registry.Config{Architecture: lambda.X86_64, Concurrency: lambda.DefaultConcurrency, CodeStorage: lambda.DefaultCodeStorage, Provisioned: func(lambda.FunctionARN) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.provisioned++
+	}})
 }
 
 func (r *rig) close() {

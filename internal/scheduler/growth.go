@@ -1,7 +1,6 @@
 package scheduler
 
 import (
-	"runtime"
 	"sync"
 	"time"
 
@@ -76,6 +75,9 @@ func (s *Scheduler) start(p *pool) {
 	s.mu.Lock()
 	p.started = time.Since(began)
 	p.starting--
+	if p.kept != nil {
+		s.made(p, err)
+	}
 	if err != nil {
 		s.forget(t)
 		p.shed(err) // whoever this was for; the others have their own
@@ -85,6 +87,9 @@ func (s *Scheduler) start(p *pool) {
 		return
 	}
 	measure := !p.memory.known()
+	if p.kept != nil {
+		s.fill(p)
+	}
 	s.freeLocked(t)
 	if measure { // the first of its kind says what the others will need
 		held := t.Held(s.ctx)
@@ -95,13 +100,17 @@ func (s *Scheduler) start(p *pool) {
 }
 
 func (s *Scheduler) initialise(t *slot) error {
+	starts := s.starts
+	if t.pool.kept != nil {
+		starts = s.preparations
+	}
 	select {
-	case s.starts <- struct{}{}:
+	case starts <- struct{}{}:
 	case <-s.ctx.Done():
 		return ErrClosed
 	}
 	var once sync.Once
-	leave := func() { once.Do(func() { <-s.starts }) }
+	leave := func() { once.Do(func() { <-starts }) }
 	defer leave()
 	timer := time.AfterFunc(slowStart, leave)
 	defer timer.Stop()
@@ -114,11 +123,17 @@ func (s *Scheduler) initialise(t *slot) error {
 		return err
 	}
 	t.Environment = e
-	if err := e.Init(s.ctx); err != nil {
-		s.close(t)
-		return err
+	if t.pool.kept == nil {
+		err = e.Init(s.ctx)
+	} else if took, ierr := e.InitProvisioned(s.ctx); ierr != nil {
+		err = ierr
+	} else if took == 0 {
+		err = errInit
+	} else {
+		t.counts.Initialized(took)
 	}
-	return nil
+	if err != nil {
+		s.close(t)
+	}
+	return err
 }
-
-func newStarts() chan struct{} { return make(chan struct{}, startsPerCore*runtime.NumCPU()) }

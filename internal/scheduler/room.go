@@ -5,7 +5,6 @@ import (
 
 	"kiln/internal/lambda"
 	"kiln/internal/scheduler/machine"
-	"kiln/internal/telemetry/metrics"
 )
 
 const (
@@ -45,6 +44,18 @@ func (l *ledger) expect(fn *lambda.Function) int64 {
 
 // held is what all environments of the pool hold. s.mu is held.
 func (p *pool) held() int64 { return p.memory.bytes + p.memory.others*p.memory.expect(p.function) }
+
+// spare is what the idle environments of the pool hold that may be closed for others;
+// what is provisioned may not. s.mu is held.
+func (p *pool) spare() (sum int64) {
+	if p.kept != nil {
+		return 0
+	}
+	for _, t := range p.idle {
+		sum += t.size()
+	}
+	return sum
+}
 
 // size is what the environment holds. s.mu is held.
 func (t *slot) size() int64 {
@@ -105,9 +116,7 @@ func (s *Scheduler) makeRoom(t *slot) error {
 	var held, idle int64
 	for _, p := range s.pools {
 		held += p.held()
-		for _, t := range p.idle {
-			idle += t.size()
-		}
+		idle += p.spare()
 	}
 	short := max(held-s.config.MemoryBudget, t.size()-(m.Available-toBeFree(m)))
 	if short > idle {
@@ -126,9 +135,7 @@ func (s *Scheduler) relieve(m machine.Memory) {
 	if m.Stalled > maxStalled {
 		var idle int64
 		for _, p := range s.pools {
-			for _, t := range p.idle {
-				idle += t.size()
-			}
+			idle += p.spare()
 		}
 		short = max(short, idle/8)
 	}
@@ -163,7 +170,7 @@ func (s *Scheduler) evictOne() (freed int64) {
 	now := time.Now()
 	var least *slot
 	for _, p := range s.pools {
-		if len(p.idle) > 0 && (least == nil || p.idle[0].value(now) < least.value(now)) {
+		if p.kept == nil && len(p.idle) > 0 && (least == nil || p.idle[0].value(now) < least.value(now)) {
 			least = p.idle[0] // of its pool's the one that is used last
 		}
 	}
@@ -171,9 +178,7 @@ func (s *Scheduler) evictOne() (freed int64) {
 		return 0
 	}
 	freed = least.size()
-	out := s.takeIdle(least.pool, func(t *slot) bool { return t == least })
-	least.move(metrics.Stopping)
-	s.work.Go(func() { s.closeIdle(out) })
+	s.closeLater(s.takeIdle(least.pool, func(t *slot) bool { return t == least }))
 	return freed
 }
 

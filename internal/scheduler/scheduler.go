@@ -8,8 +8,8 @@ package scheduler
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -47,9 +47,6 @@ const (
 	maxTurnaround = 100 * time.Millisecond
 )
 
-// closeTimeout bounds the closing of one environment.
-const closeTimeout = 30 * time.Second
-
 // reapInterval is how often idle environments, and the machine's memory, are looked at.
 const reapInterval = time.Second
 
@@ -60,27 +57,31 @@ type Factory interface {
 
 // Scheduler is safe for concurrent use.
 type Scheduler struct {
-	factory Factory
-	metrics *metrics.Recorder
-	log     *slog.Logger
-	config  Config
-	starts  chan struct{} // a token for each init that runs
+	factory      Factory
+	metrics      *metrics.Recorder
+	log          *slog.Logger
+	config       Config
+	starts       chan struct{} // a token for each init that runs
+	preparations chan struct{} // the same of those that nobody waits for
 
 	ctx    context.Context // of all environments; ends at Close
 	cancel context.CancelCauseFunc
 	work   sync.WaitGroup // every goroutine
 
 	mu     sync.Mutex
-	pools  map[string]*pool                     // guarded by mu; by lambda.Function.ID
+	pools  map[string]*pool                     // guarded by mu; by their id
 	builds map[string]string                    // guarded by mu; the current build by the ARN of the version; "": none; absent: any
 	rates  map[lambda.FunctionARN]*rate.Limiter // guarded by mu; of functions that grew lately
 	total  int                                  // guarded by mu; environments alive or being made
+	runs   bool                                 // guarded by mu: Run has begun
 	closed bool                                 // guarded by mu
 }
 
 // pool is the environments of one build of one version.
 type pool struct {
+	id        string // lambda.Function.ID or, of provisioned concurrency, keptID
 	function  *lambda.Function
+	kept      *kept         // nil: environments are started when they are needed
 	idle      []*slot       // the last used is last
 	waiting   []*waiter     // in order of arrival
 	starting  int           // environments being made or in init
@@ -125,8 +126,8 @@ func New(factory Factory, metrics *metrics.Recorder, log *slog.Logger, config Co
 	ctx, cancel := context.WithCancelCause(context.Background())
 	return &Scheduler{
 		factory: factory, metrics: metrics, log: log, config: config,
-		starts: newStarts(),
-		ctx:    ctx, cancel: cancel,
+		starts: make(chan struct{}, startsPerCore*runtime.NumCPU()), preparations: make(chan struct{}, preparations()),
+		ctx: ctx, cancel: cancel,
 		pools:  map[string]*pool{},
 		builds: map[string]string{},
 		rates:  map[lambda.FunctionARN]*rate.Limiter{},
@@ -134,10 +135,14 @@ func New(factory Factory, metrics *metrics.Recorder, log *slog.Logger, config Co
 }
 
 // Run closes environments that are idle too long, or whose memory the machine needs,
-// until ctx ends.
+// and starts those that provisioned concurrency keeps, until ctx ends.
 func (s *Scheduler) Run(ctx context.Context) {
 	tick := time.NewTicker(reapInterval)
 	defer tick.Stop()
+	s.mu.Lock()
+	s.runs = true
+	s.fillAll()
+	s.mu.Unlock()
 	for {
 		select {
 		case <-ctx.Done():
@@ -154,12 +159,21 @@ func (s *Scheduler) Run(ctx context.Context) {
 // the invocation runs on to its end, as on AWS, unless it still waits for an
 // environment. over is called once, when the answer is complete or will not come.
 func (s *Scheduler) Invoke(ctx context.Context, fn *lambda.Function, inv *lambda.Invocation, over func()) (lambda.Result, error) {
-	t, err := s.acquire(ctx, fn)
-	if err != nil {
+	t, spills := s.acquireKept(ctx, fn, inv.ARN.Qualifier)
+	err := context.Cause(ctx)
+	if t == nil && err == nil {
+		t, err = s.acquire(ctx, fn)
+	}
+	if t == nil {
 		over()
 		return lambda.Result{}, err
 	}
 	defer s.work.Done() // acquire added it
+	if t.pool.kept != nil {
+		t.counts.OnProvisioned()
+	} else if spills {
+		t.counts.SpilledOver()
+	}
 	answer := make(chan lambda.Result, 1)
 	s.work.Go(func() { s.run(t, inv, over, answer) })
 	select {
@@ -179,14 +193,19 @@ func (s *Scheduler) run(t *slot, inv *lambda.Invocation, over func(), answer cha
 		s.mu.Unlock()
 		over()
 	})
-	if outcome.Init > 0 {
+	if outcome.Init > 0 && !outcome.Ahead {
 		t.counts.Initialized(outcome.Init)
+		t.counts.ColdStart()
 	}
 	t.counts.Invocation(outcome.Outcome)
 	s.mu.Lock()
 	t.pool.finishing--
 	s.measured(t, outcome.Held)
-	if why := t.Unfit(); why != "" {
+	why := t.Unfit()
+	if why == "" && t.pool.kept != nil && t.Lost() {
+		why = "its runtime was lost, and it is to be ready" // a reset would make the next invocation wait
+	}
+	if why != "" {
 		s.log.Info("an environment is replaced", "function", t.pool.function.ARN.String(), "environment", t.ID(), "reason", why)
 		s.discardLocked(t)
 		return
@@ -210,12 +229,10 @@ func (s *Scheduler) acquire(ctx context.Context, fn *lambda.Function) (_ *slot, 
 	}()
 	p := s.pools[fn.ID()]
 	if p == nil {
-		p = &pool{function: fn}
-		s.pools[fn.ID()] = p
+		p = &pool{id: fn.ID(), function: fn}
+		s.pools[p.id] = p
 	}
-	if n := len(p.idle); n > 0 {
-		t := p.idle[n-1]
-		p.idle = p.idle[:n-1]
+	if t := p.last(); t != nil {
 		s.mu.Unlock()
 		return t, nil
 	}
@@ -276,6 +293,17 @@ func (s *Scheduler) abandon(p *pool, w *waiter) {
 	}
 }
 
+// last takes the idle environment that was used last; nil: none is idle. s.mu is held.
+func (p *pool) last() *slot {
+	n := len(p.idle)
+	if n == 0 {
+		return nil
+	}
+	t := p.idle[n-1]
+	p.idle = p.idle[:n-1]
+	return t
+}
+
 // leave takes a waiter out of the line, unless it has been served. s.mu is held.
 func (p *pool) leave(w *waiter) bool {
 	i := slices.Index(p.waiting, w)
@@ -303,7 +331,7 @@ func (s *Scheduler) freeLocked(t *slot) {
 		return
 	}
 	current, known := s.builds[p.function.VersionARN().String()]
-	if s.closed || known && current != p.function.Build {
+	if s.closed || known && current != p.function.Build || p.kept != nil && p.alive > p.kept.target {
 		s.discardLocked(t)
 		return
 	}
@@ -311,148 +339,4 @@ func (s *Scheduler) freeLocked(t *slot) {
 	p.idle = append(p.idle, t)
 	t.move(metrics.Idle)
 	s.mu.Unlock()
-}
-
-// discardLocked closes an environment. The caller holds s.mu, which it gives back.
-func (s *Scheduler) discardLocked(t *slot) {
-	s.forget(t)
-	if !s.grow(t.pool, t.pool.finishing) { // for those who trusted in it
-		t.pool.shed(tooFast())
-	}
-	s.tidy(t.pool)
-	s.mu.Unlock()
-	s.close(t)
-}
-
-// Retire closes the idle environments of every build of the version but
-// current, and has the busy ones closed when they are free. "" retires all. It does
-// not wait for their ends: extensions take their time, and whoever changes a
-// function has waited enough.
-func (s *Scheduler) Retire(arn lambda.FunctionARN, current string) {
-	name := arn.String()
-	s.mu.Lock()
-	s.builds[name] = current
-	var old []*slot
-	for _, p := range s.pools {
-		if p.function.VersionARN().String() == name && p.function.Build != current {
-			old = append(old, s.takeIdle(p, func(*slot) bool { return true })...)
-		}
-	}
-	s.forgetDeleted(name)
-	for _, t := range old {
-		t.move(metrics.Stopping)
-	}
-	if len(old) > 0 { // so Close has not begun, which takes all that are idle
-		s.work.Go(func() { s.closeIdle(old) })
-	}
-	s.mu.Unlock()
-}
-
-// forgetDeleted drops what is known of a deleted version once it has no
-// environments that must be closed. s.mu is held.
-func (s *Scheduler) forgetDeleted(name string) {
-	if current, known := s.builds[name]; !known || current != "" {
-		return
-	}
-	for _, p := range s.pools {
-		if p.function.VersionARN().String() == name {
-			return
-		}
-	}
-	delete(s.builds, name)
-}
-
-func (s *Scheduler) reap(now time.Time) {
-	s.mu.Lock()
-	var old []*slot
-	for _, p := range s.pools {
-		old = append(old, s.takeIdle(p, func(i *slot) bool { return now.Sub(i.since) > s.config.IdleTimeout })...)
-	}
-	for arn, r := range s.rates {
-		if r.TokensAt(now) >= float64(r.Burst()) {
-			delete(s.rates, arn) // it is as good as new
-		}
-	}
-	s.mu.Unlock()
-	s.closeIdle(old)
-}
-
-// takeIdle removes idle environments from the pool. s.mu is held.
-func (s *Scheduler) takeIdle(p *pool, which func(*slot) bool) (out []*slot) {
-	keep := p.idle[:0]
-	for _, i := range p.idle {
-		if which(i) {
-			out = append(out, i)
-			s.forget(i)
-		} else {
-			keep = append(keep, i)
-		}
-	}
-	clear(p.idle[len(keep):])
-	p.idle = keep
-	s.tidy(p)
-	return out
-}
-
-// forget counts an environment out. s.mu is held.
-func (s *Scheduler) forget(t *slot) {
-	s.discharge(t)
-	t.pool.alive--
-	s.total--
-}
-
-// tidy drops a pool that nothing uses. s.mu is held.
-func (s *Scheduler) tidy(p *pool) {
-	if p.alive == 0 && len(p.waiting) == 0 {
-		delete(s.pools, p.function.ID())
-		s.forgetDeleted(p.function.VersionARN().String())
-	}
-}
-
-func (s *Scheduler) closeIdle(list []*slot) {
-	var wait sync.WaitGroup
-	for _, t := range list {
-		wait.Go(func() { s.close(t) })
-	}
-	wait.Wait()
-}
-
-func (s *Scheduler) close(t *slot) {
-	t.move(metrics.Stopping)
-	defer t.move(metrics.Absent)
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-	defer cancel()
-	if err := t.Close(ctx); err != nil {
-		s.log.Error("an environment left something behind", "error", err)
-	}
-}
-
-// Close waits for the running invocations until ctx ends, ends those that are
-// left, and closes every environment.
-func (s *Scheduler) Close(ctx context.Context) error {
-	s.mu.Lock()
-	s.closed = true
-	var left []*slot
-	for _, p := range s.pools {
-		for _, w := range p.waiting {
-			w.err = ErrClosed
-			close(w.got)
-		}
-		p.waiting = nil
-		left = append(left, s.takeIdle(p, func(*slot) bool { return true })...)
-	}
-	s.mu.Unlock()
-	s.closeIdle(left)
-
-	done := make(chan struct{})
-	go func() { s.work.Wait(); close(done) }() // ends below: the cancelled context ends every invocation
-	var err error
-	select {
-	case <-done:
-	case <-ctx.Done():
-		err = fmt.Errorf("invocations were cut off: %w", context.Cause(ctx))
-	}
-	s.cancel(ErrClosed)
-	<-done
-	return err
 }

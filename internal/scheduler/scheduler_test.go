@@ -107,7 +107,9 @@ type hold struct {
 	err    chan error
 }
 
-func (r *rig) hold(fn *lambda.Function) *hold {
+func (r *rig) hold(fn *lambda.Function) *hold { return r.holdBy(fn, "") }
+
+func (r *rig) holdBy(fn *lambda.Function, q lambda.Qualifier) *hold {
 	r.t.Helper()
 	h := &hold{pipe: filepath.Join(r.Dir, lambda.NewUUID()), result: make(chan lambda.Result, 1), err: make(chan error, 1)}
 	if err := syscall.Mkfifo(h.pipe, 0o600); err != nil {
@@ -116,7 +118,9 @@ func (r *rig) hold(fn *lambda.Function) *hold {
 	var ctx context.Context
 	ctx, h.cancel = context.WithCancel(r.t.Context())
 	go func() { // ended by letGo, cancel or Close, of which each test has one
-		result, err := r.Invoke(ctx, fn, environmenttest.Invocation(fn, `"`+h.pipe+`"`), func() { h.over.Add(1) })
+		inv := environmenttest.Invocation(fn, `"`+h.pipe+`"`)
+		inv.ARN.Qualifier = q
+		result, err := r.Invoke(ctx, fn, inv, func() { h.over.Add(1) })
 		if err != nil {
 			h.err <- err
 			return

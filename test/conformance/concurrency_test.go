@@ -1,9 +1,11 @@
 package conformance
 
 import (
+	"encoding/base64"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"kiln/test/kiln"
 )
@@ -76,6 +78,20 @@ func TestReservedConcurrencyThrottles(t *testing.T) {
 	s.invoke(values{"FunctionName": "other"})
 }
 
+// ready waits until all that is provisioned for a qualifier is there, and returns how
+// it is shown then.
+func (s session) ready(of values) (shown values) {
+	s.t.Helper()
+	kiln.Await(s.t, "provisioned concurrency", func() bool {
+		shown = s.must("GetProvisionedConcurrencyConfig", of)
+		if status := shown["Status"]; status != "IN_PROGRESS" && status != "READY" {
+			s.t.Fatalf("status %v: %v", status, shown["StatusReason"])
+		}
+		return shown["Status"] == "READY"
+	})
+	return shown
+}
+
 // TestProvisionedConcurrency goes through the states with each client.
 func TestProvisionedConcurrency(t *testing.T) {
 	t.Parallel()
@@ -97,11 +113,10 @@ func TestProvisionedConcurrency(t *testing.T) {
 			want(t, "put: "+member, made[member+"ProvisionedConcurrentExecutions"], value)
 		}
 		want(t, "put", made["Status"], "IN_PROGRESS")
-		got := s.must("GetProvisionedConcurrencyConfig", of("live"))
+		got := s.ready(of("live"))
 		for _, member := range []string{"Requested", "Available", "Allocated"} {
 			want(t, "got: "+member, got[member+"ProvisionedConcurrentExecutions"], 5)
 		}
-		want(t, "got", got["Status"], "READY")
 		want(t, "LastModified", got["LastModified"], made["LastModified"])
 		list := s.must("ListProvisionedConcurrencyConfigs", values{"FunctionName": fn})["ProvisionedConcurrencyConfigs"].([]any)
 		want(t, "listed", len(list), 1)
@@ -118,6 +133,69 @@ func TestProvisionedConcurrency(t *testing.T) {
 			s.refused(operation, of("x"), 404, missing, "Cannot find alias arn: "+arnPrefix+fn+":x")
 		}
 		s.must("DeleteProvisionedConcurrencyConfig", of("live")) // it is gone already
+	})
+}
+
+// TestProvisionedEnvironments invokes what is provisioned: it is initialised before,
+// replaced by what an alias moves to, and there again after a restart.
+func TestProvisionedEnvironments(t *testing.T) {
+	t.Parallel()
+	d := kiln.Start(t, "--any-runtime")
+	s := session{goSDK{}, t, anyKey(d)}
+	code := func(say string) []byte {
+		return kiln.Zip(map[string]string{"f.py": "import os, time\nbegan = time.time()\nprint('module')\ndef handler(event, context):\n    return f\"" + say +
+			" {os.environ['AWS_LAMBDA_INITIALIZATION_TYPE']} {began}\"\n"})
+	}
+	s.create("kept", values{"Code": values{"ZipFile": code("one")}, "Publish": true})
+	s.must("CreateAlias", values{"FunctionName": "kept", "Name": "live", "FunctionVersion": "1"})
+	live := values{"FunctionName": "kept", "Qualifier": "live"}
+	s.must("PutProvisionedConcurrencyConfig", values{"FunctionName": "kept", "Qualifier": "live", "ProvisionedConcurrentExecutions": 2})
+	s.ready(live)
+	before := time.Now()
+	answer := func() (said, how string, initialised time.Time, log string) {
+		t.Helper()
+		out, payload := s.invoke(values{"FunctionName": "kept", "Qualifier": "live", "LogType": "Tail"})
+		var at float64
+		if _, err := fmt.Sscanf(strings.Trim(payload, `"`), "%s %s %f", &said, &how, &at); err != nil {
+			t.Fatal(payload, err)
+		}
+		decoded, err := base64.StdEncoding.DecodeString(fmt.Sprint(out["LogResult"]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return said, how, time.UnixMicro(int64(at * 1e6)), string(decoded)
+	}
+	said, how, initialised, log := answer()
+	want(t, "answer", said+" "+how, "one provisioned-concurrency")
+	if initialised.After(before) || strings.Contains(log, "INIT_START") || strings.Contains(log, "module") || !strings.HasPrefix(log, "START") {
+		t.Errorf("the first invocation was initialised at %v, after %v, or has an init in its log: %q", initialised, before, log)
+	}
+	if n := d.Metric("kiln_provisioned_concurrency_invocations_total{", `function="kept"`); n != 1 {
+		t.Errorf("%v invocations on provisioned concurrency", n)
+	}
+	d.Stop()
+	d.Start()
+	s = session{goSDK{}, t, anyKey(d)}
+	s.ready(live)
+	said, how, _, log = answer()
+	want(t, "answer after a restart", said+" "+how, "one provisioned-concurrency")
+	if strings.Contains(log, "INIT") {
+		t.Errorf("after a restart: %q", log)
+	}
+	s.must("UpdateFunctionCode", values{"FunctionName": "kept", "ZipFile": code("two"), "Publish": true})
+	s.must("UpdateAlias", values{"FunctionName": "kept", "Name": "live", "FunctionVersion": "2"})
+	s.ready(live)
+	said, how, _, _ = answer()
+	want(t, "answer of another version", said+" "+how, "two provisioned-concurrency")
+	s.must("DeleteProvisionedConcurrencyConfig", live)
+	kiln.Await(t, "end of the environments", func() bool { return d.Metric("kiln_environments{", `state="idle"`) == 0 })
+
+	s.create("fails", values{"Code": values{"ZipFile": kiln.Zip(map[string]string{"f.py": "raise ValueError()"})}, "Publish": true})
+	of := values{"FunctionName": "fails", "Qualifier": "1"}
+	s.must("PutProvisionedConcurrencyConfig", values{"FunctionName": "fails", "Qualifier": "1", "ProvisionedConcurrentExecutions": 1})
+	kiln.Await(t, "failure", func() bool {
+		got := s.must("GetProvisionedConcurrencyConfig", of)
+		return got["Status"] == "FAILED" && got["StatusReason"] == "FUNCTION_ERROR_INIT_FAILURE"
 	})
 }
 

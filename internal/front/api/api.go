@@ -40,6 +40,9 @@ type Config struct {
 	Invoke   *invoke.Service
 	Runtimes Runtimes
 	Audit    *front.Audit
+	// Provisioned tells how many environments are allocated to a version or alias with
+	// provisioned concurrency, how many of them are ready, and why others cannot be had.
+	Provisioned func(owner lambda.FunctionARN) (allocated, available int, failed string)
 	// Admit bounds the bytes of requests in flight.
 	Admit func(ctx context.Context, bytes int64) (release func(), err error)
 	Log   *slog.Logger

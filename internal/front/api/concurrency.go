@@ -80,12 +80,13 @@ func (c *call) GetProvisionedConcurrencyConfig(_ context.Context, in *lambdaapi.
 	case o.Attached.Provisioned == nil:
 		return nil, lambda.NoProvisionedConcurrency()
 	}
-	p := showProvisioned(o)
+	p := c.showProvisioned(o)
 	return &lambdaapi.GetProvisionedConcurrencyConfigOutput{
 		RequestedProvisionedConcurrentExecutions: p.RequestedProvisionedConcurrentExecutions,
 		AvailableProvisionedConcurrentExecutions: p.AvailableProvisionedConcurrentExecutions,
 		AllocatedProvisionedConcurrentExecutions: p.AllocatedProvisionedConcurrentExecutions,
 		Status:                                   p.Status,
+		StatusReason:                             p.StatusReason,
 		LastModified:                             p.LastModified,
 	}, nil
 }
@@ -98,7 +99,7 @@ func (c *call) ListProvisionedConcurrencyConfigs(_ context.Context, in *lambdaap
 	}
 	out := &lambdaapi.ListProvisionedConcurrencyConfigsOutput{ProvisionedConcurrencyConfigs: []lambdaapi.ProvisionedConcurrencyConfigListItem{}, NextMarker: next}
 	for _, o := range page {
-		out.ProvisionedConcurrencyConfigs = append(out.ProvisionedConcurrencyConfigs, showProvisioned(o))
+		out.ProvisionedConcurrencyConfigs = append(out.ProvisionedConcurrencyConfigs, c.showProvisioned(o))
 	}
 	return out, nil
 }
@@ -124,15 +125,25 @@ func (c *call) provisioned(name, qualifier *string, unpublished string) (lambda.
 	return arn, err
 }
 
-// showProvisioned is as good as ready: an environment starts when it is first asked for.
-func showProvisioned(o registry.Owner) lambdaapi.ProvisionedConcurrencyConfigListItem {
+// showProvisioned shows what is asked for, and how much of it there is. It stays in
+// progress while environments are started, also in place of those that were lost.
+func (c *call) showProvisioned(o registry.Owner) lambdaapi.ProvisionedConcurrencyConfigListItem {
 	p := o.Attached.Provisioned
+	allocated, available, failed := c.door.Provisioned(o.ARN)
+	status := "IN_PROGRESS"
+	switch {
+	case available >= p.Requested:
+		status, failed = "READY", ""
+	case failed != "":
+		status = "FAILED"
+	}
 	return lambdaapi.ProvisionedConcurrencyConfigListItem{
 		FunctionArn:                              new(o.ARN.String()),
 		RequestedProvisionedConcurrentExecutions: &p.Requested,
-		AvailableProvisionedConcurrentExecutions: &p.Requested,
-		AllocatedProvisionedConcurrentExecutions: &p.Requested,
-		Status:                                   new("READY"),
+		AvailableProvisionedConcurrentExecutions: &available,
+		AllocatedProvisionedConcurrentExecutions: &allocated,
+		Status:                                   &status,
+		StatusReason:                             optional(failed),
 		LastModified:                             lambdaapi.ISO8601(p.Modified),
 	}
 }

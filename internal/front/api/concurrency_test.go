@@ -64,3 +64,30 @@ func TestProvisionedConcurrency(t *testing.T) {
 		get("none any more", at+"?Qualifier=live", 404, code, none),
 	})
 }
+
+// What is shown is what there is, and why there is no more.
+func TestProvisionedStatus(t *testing.T) {
+	t.Parallel()
+	const at = "/2019-09-30/functions/f/provisioned-concurrency"
+	r := newRig(t)
+	r.table([]step{
+		creation("", `,"Publish":true`, 201, "", `{}`),
+		{name: "", method: "PUT", path: at + "?Qualifier=1", body: `{"ProvisionedConcurrentExecutions":3}`, status: 202, want: `{}`},
+	})
+	for _, c := range []struct {
+		is   environments
+		want string
+	}{
+		{environments{}, `"AvailableProvisionedConcurrentExecutions":0,"AllocatedProvisionedConcurrentExecutions":0,"Status":"IN_PROGRESS","StatusReason":null`},
+		{environments{2, 1, ""}, `"AvailableProvisionedConcurrentExecutions":1,"AllocatedProvisionedConcurrentExecutions":2,"Status":"IN_PROGRESS","StatusReason":null`},
+		{environments{1, 1, "FUNCTION_ERROR_INIT_FAILURE"}, `"AvailableProvisionedConcurrentExecutions":1,"AllocatedProvisionedConcurrentExecutions":1,"Status":"FAILED","StatusReason":"FUNCTION_ERROR_INIT_FAILURE"`},
+		{environments{3, 3, ""}, `"AvailableProvisionedConcurrentExecutions":3,"AllocatedProvisionedConcurrentExecutions":3,"Status":"READY","StatusReason":null`},
+	} {
+		*r.kept = c.is
+		want := `"RequestedProvisionedConcurrentExecutions":3,` + c.want
+		r.table([]step{
+			get("", at+"?Qualifier=1", 200, "", `{`+want+`}`),
+			get("", at+"?List=ALL", 200, "", `{"ProvisionedConcurrencyConfigs":[{`+want+`}]}`),
+		})
+	}
+}

@@ -50,6 +50,17 @@ type rig struct {
 	t         *testing.T
 	functions *registry.Registry
 	changed   chan struct{} // has something after every change of a function
+	kept      *environments
+}
+
+// environments are what there is of provisioned concurrency, as a test has it.
+type environments struct {
+	allocated, available int
+	failed               string
+}
+
+func (e *environments) read(lambda.FunctionARN) (allocated, available int, failed string) {
+	return e.allocated, e.available, e.failed
 }
 
 func newRig(t *testing.T) *rig {
@@ -81,12 +92,14 @@ func newRig(t *testing.T) *rig {
 			t.Fatal(err)
 		}
 	}
+	kept := &environments{}
 	door := api.New(api.Config{
 		Access:   front.NewAccess(front.Config{Account: account, Region: region}),
 		Registry: functions, Mappings: mappings, Signing: signings, Capacity: providers, Runtimes: anything{}, Log: log,
-		Admit: func(context.Context, int64) (func(), error) { return func() {}, nil },
+		Provisioned: kept.read,
+		Admit:       func(context.Context, int64) (func(), error) { return func() {}, nil },
 	})
-	return &rig{door.Handler(false), t, functions, changed}
+	return &rig{door.Handler(false), t, functions, changed, kept}
 }
 
 // packages are verified, and forgotten. An object's content is its key.

@@ -92,6 +92,8 @@ type Recorder struct {
 	throttles    *prometheus.CounterVec
 	durations    *prometheus.HistogramVec
 	inits        *prometheus.HistogramVec
+	provisioned  *prometheus.CounterVec
+	spillovers   *prometheus.CounterVec
 	extensions   *prometheus.HistogramVec
 	memory       *prometheus.GaugeVec
 	environments *prometheus.GaugeVec
@@ -125,6 +127,10 @@ func New(cfg Config) *Recorder {
 			Name: "kiln_post_runtime_extensions_duration_seconds", Help: "Time that extensions ran after the code was done, of invocations with such.", Buckets: durationBuckets}, function),
 		inits: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "kiln_init_duration_seconds", Help: "Time an environment took to initialise the function.", Buckets: durationBuckets[:len(durationBuckets)-2]}, function),
+		provisioned: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "kiln_provisioned_concurrency_invocations_total", Help: "Invocations that began in environments of provisioned concurrency."}, function),
+		spillovers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "kiln_provisioned_concurrency_spillover_invocations_total", Help: "Invocations that began in other environments, because all of their provisioned concurrency was in use."}, function),
 		memory: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "kiln_max_memory_used_bytes", Help: "Highest Max Memory Used that an invocation reported since Kiln started."}, function),
 		environments: prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -134,7 +140,7 @@ func New(cfg Config) *Recorder {
 		Name: "kiln_build_info", Help: "1; the labels describe the program.",
 		ConstLabels: prometheus.Labels{"version": cfg.Version, "revision": cfg.Revision, "goversion": runtime.Version()}})
 	build.Set(1)
-	r.registry.MustRegister(r.invocations, r.errors, r.throttles, r.durations, r.inits, r.extensions, r.memory, r.environments, build,
+	r.registry.MustRegister(r.invocations, r.errors, r.throttles, r.durations, r.inits, r.extensions, r.provisioned, r.spillovers, r.memory, r.environments, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	r.handler = promhttp.HandlerFor(r.registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})
 	return r
@@ -203,6 +209,8 @@ func (r *Recorder) Forget(arn lambda.FunctionARN) {
 	r.durations.DeletePartialMatch(labels)
 	r.inits.DeletePartialMatch(labels)
 	r.extensions.DeletePartialMatch(labels)
+	r.provisioned.DeletePartialMatch(labels)
+	r.spillovers.DeletePartialMatch(labels)
 	r.memory.DeletePartialMatch(labels)
 	r.environments.DeletePartialMatch(labels)
 }
@@ -214,6 +222,9 @@ type Totals struct {
 	Throttles    int64
 	Duration     time.Duration // sum over Invocations
 	Inits        int64
+	Colds        int64                      // invocations that waited for an init
+	Provisioned  int64                      // invocations on provisioned concurrency
+	SpilledOver  int64                      // invocations for which provisioned concurrency had nothing left
 	MaxMemory    int64                      // bytes; 0: not known
 	Last         time.Time                  // when an invocation last ended; zero: none
 	Environments map[EnvironmentState]int64 // by state, without zeros
@@ -240,10 +251,10 @@ type Function struct {
 	arn      lambda.FunctionARN
 	start    time.Time
 
-	invocations, errors, throttles, inits atomic.Int64
-	nanoseconds                           atomic.Int64 // sum of durations
-	maxMemory                             atomic.Int64 // bytes
-	last                                  atomic.Int64 // nanoseconds since start, monotonic; 0: none
+	invocations, errors, throttles, inits, colds, onProvisioned, spilledOver atomic.Int64
+	nanoseconds                                                              atomic.Int64 // sum of durations
+	maxMemory                                                                atomic.Int64 // bytes
+	last                                                                     atomic.Int64 // nanoseconds since start, monotonic; 0: none
 
 	mu         sync.Mutex
 	forgotten  bool                                  // guarded by mu: series are made no more
@@ -253,6 +264,8 @@ type Function struct {
 	population map[EnvironmentState]int64            // guarded by mu
 	durations  prometheus.Observer                   // guarded by mu; nil: no invocation yet
 	initTimes  prometheus.Observer                   // guarded by mu; nil: no init yet
+	provided   prometheus.Counter                    // guarded by mu; nil: no invocation on provisioned concurrency yet
+	spilled    prometheus.Counter                    // guarded by mu; nil: no spill-over yet
 	extensions prometheus.Observer                   // guarded by mu; nil: none yet
 	memory     prometheus.Gauge                      // guarded by mu; nil: not known
 }
@@ -353,6 +366,34 @@ func (f *Function) Initialized(took time.Duration) {
 	f.initTimes.Observe(took.Seconds())
 }
 
+// ColdStart counts an invocation that waited for an environment's init.
+func (f *Function) ColdStart() { f.colds.Add(1) }
+
+// OnProvisioned counts an invocation in an environment of provisioned concurrency.
+func (f *Function) OnProvisioned() {
+	f.onProvisioned.Add(1)
+	f.count(&f.provided, f.recorder.provisioned)
+}
+
+// SpilledOver counts an invocation for which provisioned concurrency had no environment left.
+func (f *Function) SpilledOver() {
+	f.spilledOver.Add(1)
+	f.count(&f.spilled, f.recorder.spillovers)
+}
+
+// count adds one to a counter without further labels, which is made with its first.
+func (f *Function) count(c *prometheus.Counter, of *prometheus.CounterVec) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.forgotten {
+		return
+	}
+	if *c == nil {
+		*c = of.WithLabelValues(f.labels()...)
+	}
+	(*c).Inc()
+}
+
 // Throttled counts a request, or an internal attempt of an asynchronous event,
 // that was turned away for AWS's reason.
 func (f *Function) Throttled(reason string) {
@@ -408,6 +449,9 @@ func (f *Function) Totals() Totals {
 		Throttles:    f.throttles.Load(),
 		Duration:     time.Duration(f.nanoseconds.Load()),
 		Inits:        f.inits.Load(),
+		Colds:        f.colds.Load(),
+		Provisioned:  f.onProvisioned.Load(),
+		SpilledOver:  f.spilledOver.Load(),
 		MaxMemory:    f.maxMemory.Load(),
 		Environments: map[EnvironmentState]int64{},
 	}
