@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"slices"
@@ -97,6 +98,9 @@ func (p *Pool) boot(ctx context.Context, w Want) (_ *Spare, err error) {
 		return nil, err
 	}
 	s.API = &joined{Listener: api, first: s.runtime}
+	if err := s.rehearsed(ctx); err != nil {
+		return nil, err
+	}
 	usage, err := s.Box.Usage(ctx)
 	if err != nil {
 		return nil, err
@@ -150,6 +154,22 @@ func (s *Spare) connected(ctx context.Context) (net.Conn, error) {
 		_ = r.conn.Close()
 	}
 	return nil, err
+}
+
+// rehearsed has the runtime do once what it will do for its function. It says so
+// when it is through, and then it waits.
+func (s *Spare) rehearsed(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = s.runtime.SetDeadline(time.Unix(1, 0)) }) // wakes the waits below
+	defer stop()
+	var done [1]byte
+	_, err := s.runtime.Write(make([]byte, 4))
+	if err == nil {
+		_, err = io.ReadFull(s.runtime, done[:])
+	}
+	if err != nil {
+		return fmt.Errorf("rehearse: %w", errors.Join(context.Cause(ctx), err))
+	}
+	return nil
 }
 
 // Begin has the runtime become the function's whose variables these are.

@@ -14,6 +14,9 @@ var client embed.FS
 // entry is the one file of the client as it is placed.
 const entry = "index.cjs"
 
+// rehearsal is the function that a runtime which waits loads before it is given one.
+const rehearsal = "rehearsal.cjs"
+
 // loader is what follows the client's files in their bundle.
 const loader = `const loaded = { __proto__: null };
 function load(name) {
@@ -44,5 +47,8 @@ func bundle() fs.FS {
 		fmt.Fprintf(&b, "files['./%s'] = (module, require) => {\n%s};\n", name[len("client/"):], content)
 	}
 	b.WriteString(loader)
-	return fstest.MapFS{entry: {Data: b.Bytes(), Mode: 0o444}}
+	return fstest.MapFS{
+		entry:     {Data: b.Bytes(), Mode: 0o444},
+		rehearsal: {Data: []byte("exports.handler = async (event) => event;\n"), Mode: 0o444},
+	}
 }

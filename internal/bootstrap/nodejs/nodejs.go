@@ -94,7 +94,7 @@ func prefix(program string) string {
 	return dir
 }
 
-// Client is the runtime client, in one file.
+// Client is the runtime client, in one file, and what it rehearses with.
 func (Family) Client() fs.FS { return bundle() }
 
 // Launch starts the client. Its file ends in .cjs because its folder is on

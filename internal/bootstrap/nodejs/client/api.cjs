@@ -37,9 +37,19 @@ class RuntimeAPI {
     this.#connection.open();
   }
 
-  // wait connects, and hands on the message that a spare is sent before all else.
-  wait(done) {
-    this.#connection.wait(done);
+  // wait connects, and hands on the message that a spare is sent before all else; an
+  // empty one is for rehearsing, and answered when that is done.
+  wait(rehearse, done) {
+    const next = (message) => {
+      if (message !== '') {
+        done(message);
+        return;
+      }
+      this.#connection.await(next);
+      rehearse(() => this.#connection.say('\n'));
+    };
+    this.#connection.await(next);
+    this.#connection.open();
   }
 
   // next asks for an event. From then on until it came the process waits for it;

@@ -72,12 +72,17 @@ class Connection {
     if (this.#socket === null) this.#root.runInAsyncScope(this.#connect, this);
   }
 
-  // wait opens the connection for a message that comes before any request: its
-  // length in 4 bytes, big-endian, and as much text. A connection that ends without
-  // leaves nothing to wait for, and the process ends.
-  wait(done) {
+  // await takes a message that comes before any request: its length in 4 bytes,
+  // big-endian, and as much text. A connection that ends without leaves nothing to
+  // wait for, and the process ends.
+  await(done) {
     this.#message = done;
-    this.open();
+    this.#state = MESSAGE;
+  }
+
+  // say sends what is no request.
+  say(text) {
+    this.#socket.write(text, 'latin1');
   }
 
   // ref and unref say whether the connection alone keeps the process running.

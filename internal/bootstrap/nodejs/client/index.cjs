@@ -15,7 +15,7 @@ const { Runtime, buffered, isAsync } = require('./runtime.cjs');
 const { RuntimeError } = require('./errors.cjs');
 const { modern } = require('./contract.cjs');
 const { store } = require('./store.cjs');
-const { become } = require('./spare.cjs');
+const { become, rehearse } = require('./spare.cjs');
 
 const { env } = process;
 
@@ -48,12 +48,11 @@ function defineGlobals() {
   globalThis.awslambda = { ...(modern ? { InvokeStore: store } : undefined), ...globalThis.awslambda, streamifyResponse, HttpResponseStream };
 }
 
-async function main(api) {
+async function main(api, lifecycle) {
   configure(env);
   describe(env);
   patchConsole();
   process.mainModule = undefined; // require.main is undefined in functions on AWS
-  const lifecycle = new Lifecycle(api);
   api.open(); // while the module loads
   defineGlobals();
   try {
@@ -72,12 +71,22 @@ async function main(api) {
   }
 }
 
+const api = new RuntimeAPI(env._KILN_SPARE ?? env.AWS_LAMBDA_RUNTIME_API);
+const lifecycle = new Lifecycle(api);
 if (env._KILN_SPARE === undefined) {
-  main(new RuntimeAPI(env.AWS_LAMBDA_RUNTIME_API));
+  main(api, lifecycle);
 } else {
-  const api = new RuntimeAPI(env._KILN_SPARE);
-  api.wait((message) => {
-    become(message);
-    main(api);
-  });
+  api.wait(
+    (done) => {
+      configure(env);
+      patchConsole();
+      defineGlobals();
+      rehearse(buffered, done);
+    },
+    (message) => {
+      become(message);
+      delete globalThis.awslambda;
+      main(api, lifecycle);
+    },
+  );
 }

@@ -47,15 +47,17 @@ class RuntimeAPI:
         self._sock = None
         self._rest = b""  # what was read beyond the last answer
 
-    def wait(self):
+    def wait(self, rehearse):
         """Connects, and waits for the message that a spare is sent before all else:
-        its length in 4 bytes, big-endian, and as many more."""
+        its length in 4 bytes, big-endian, and as many more. An empty one is for
+        rehearsing, and answered when that is done."""
         self._connect()
-        while len(self._rest) < 4:
-            self._rest += self._read()
-        size = int.from_bytes(self._rest[:4], "big")
-        self._rest = self._rest[4:]
-        return bytes(self._take(size))
+        while True:
+            size = int.from_bytes(self._take(4), "big")
+            if size:
+                return bytes(self._take(size))
+            rehearse()
+            self._sock.sendall(b"\n")
 
     def next(self):
         """Waits for the next event. A connection that breaks while waiting is

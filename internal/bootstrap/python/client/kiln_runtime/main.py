@@ -123,6 +123,11 @@ def flush():
             pass
 
 
+def rehearse():
+    """What loading a handler imports; it imports that for every function."""
+    import importlib  # noqa: F401
+
+
 def become(message):
     """A process that was started ahead of time becomes a function's: the variables
     take the place of all that are there, in their order, and the function's folder
@@ -140,7 +145,7 @@ def main():
     spare = os.environ.get("_KILN_SPARE")
     api = RuntimeAPI(spare or os.environ["AWS_LAMBDA_RUNTIME_API"])
     if spare:
-        become(api.wait())
+        become(api.wait(rehearse))
     runtime = Runtime(os.environ, api)
     modules.extend_path(os.environ.get("LAMBDA_TASK_ROOT") or os.getcwd(), os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     runtime.serve(runtime.load(os.environ.get("_HANDLER", "")))
