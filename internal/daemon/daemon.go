@@ -175,7 +175,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		return err
 	}
 
-	pool := environment.NewSpares(driver, int64(d.config.SpareBytes), d.log)
+	pool := environment.NewSpares(driver, int64(d.config.SpareBytes), func() bool { return scheduler.Short(machine.Read()) }, d.log)
 	open.add("the spares", func() error { return pool.Close(context.Background()) })
 	watchSpares(counts, pool)
 

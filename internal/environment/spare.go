@@ -16,9 +16,10 @@ import (
 	"kiln/internal/telemetry/delivery"
 )
 
-// NewSpares returns a pool of spares that environments can have.
-func NewSpares(driver sandbox.Driver, bytes int64, log *slog.Logger) *spares.Pool {
-	return spares.New(spares.Config{Driver: driver, Bytes: bytes, APIPort: runtimeAPIPort, EndpointPort: endpointPort, Log: log})
+// NewSpares returns a pool of spares that environments can have, none while the
+// machine is short of memory.
+func NewSpares(driver sandbox.Driver, bytes int64, short func() bool, log *slog.Logger) *spares.Pool {
+	return spares.New(spares.Config{Driver: driver, Bytes: bytes, APIPort: runtimeAPIPort, EndpointPort: endpointPort, Short: short, Log: log})
 }
 
 // enter gets the sandbox: one that is ready, with the runtime booted in it, if

@@ -142,6 +142,9 @@ func (s *Scheduler) relieve(m machine.Memory) {
 	s.evict(short)
 }
 
+// Short tells whether a machine is so short of memory that idle environments are closed.
+func Short(m machine.Memory) bool { return m.Available < toBeFree(m) || m.Stalled > maxStalled }
+
 func toBeFree(m machine.Memory) int64 { return min(max(m.Total/50, leastFree), mostFree) }
 
 // limit makes room when there are too many environments. s.mu is held.

@@ -33,6 +33,8 @@ const (
 	shrinkInterval = 2 * time.Minute
 	// lastIdle is how long the last spare of a kind is kept without being taken.
 	lastIdle = 10 * time.Minute
+	// shortInterval is how often the machine's memory is looked at.
+	shortInterval = 5 * time.Second
 	// retryDelay is how long a kind whose spare could not be made gets none.
 	retryDelay = time.Minute
 	// guessedBytes stands for the memory of a kind's spares until one was made.
@@ -49,7 +51,9 @@ type Config struct {
 	Bytes int64
 	// APIPort and EndpointPort are where spares listen inside.
 	APIPort, EndpointPort int
-	Log                   *slog.Logger
+	// Short tells whether the machine is short of memory: then there are none.
+	Short func() bool
+	Log   *slog.Logger
 }
 
 // Pool is safe for concurrent use. Run fills it; Close empties it.
@@ -189,18 +193,24 @@ func (p *Pool) Run(ctx context.Context) {
 	}
 	tick := time.NewTicker(shrinkInterval)
 	defer tick.Stop()
+	look := time.NewTicker(shortInterval)
+	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
 			p.shrink(now)
+		case <-look.C:
+			if p.Counts().Ready > 0 && p.config.Short() {
+				p.clear()
+			}
 		case <-p.wake:
 			if !p.quiet(ctx) {
 				return
 			}
 			p.grow()
-			for p.refill(ctx) {
+			for !p.config.Short() && p.refill(ctx) {
 			}
 		}
 		p.discard(ctx)
@@ -321,6 +331,18 @@ func (p *Pool) shrink(now time.Time) {
 		if k.count == 0 && now.Sub(k.asked) > lastIdle {
 			delete(p.kinds, key)
 		}
+	}
+}
+
+// clear gives up all that are ready. Who asks next has them made again.
+func (p *Pool) clear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, k := range p.kinds {
+		for len(k.ready) > 0 {
+			p.doomed = append(p.doomed, p.pop(k))
+		}
+		k.count = 0
 	}
 }
 

@@ -38,6 +38,7 @@ type driver struct {
 	living   int   // guarded by mu
 	prepared int   // guarded by mu
 	last     *box  // guarded by mu
+	short    bool  // guarded by mu; of memory
 }
 
 func (d *driver) PreparedPaths() sandbox.Paths { return sandbox.Paths{Task: "/var/task"} }
@@ -58,6 +59,11 @@ func (d *driver) set(change func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	change()
+}
+
+func (d *driver) isShort() (short bool) {
+	d.set(func() { short = d.short })
+	return short
 }
 
 func (d *driver) counts() (living, prepared int) {
@@ -148,7 +154,7 @@ func run(t *testing.T, bytes int64, test func(t *testing.T, p *spares.Pool, d *d
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := &driver{}
-		p := spares.New(spares.Config{Driver: d, Bytes: bytes, APIPort: apiPort, EndpointPort: 4566, Log: slog.New(slog.DiscardHandler)})
+		p := spares.New(spares.Config{Driver: d, Bytes: bytes, APIPort: apiPort, EndpointPort: 4566, Short: d.isShort, Log: slog.New(slog.DiscardHandler)})
 		ctx, cancel := context.WithCancel(t.Context())
 		var work sync.WaitGroup
 		work.Go(func() { p.Run(ctx) })
@@ -271,6 +277,24 @@ func TestExpected(t *testing.T) {
 		p.Expect(want("node"))
 		time.Sleep(time.Second)
 		ready(t, p, 1)
+	})
+}
+
+func TestShortOfMemory(t *testing.T) {
+	run(t, 1000*mib, func(t *testing.T, p *spares.Pool, d *driver) {
+		take(t, p, 3, "node")
+		time.Sleep(time.Second)
+		ready(t, p, 3)
+		d.set(func() { d.short = true })
+		time.Sleep(10 * time.Second)
+		ready(t, p, 0)
+		take(t, p, 3, "node")
+		time.Sleep(time.Second)
+		ready(t, p, 0)
+		d.set(func() { d.short = false })
+		take(t, p, 1, "node")
+		time.Sleep(time.Second)
+		ready(t, p, 3)
 	})
 }
 
