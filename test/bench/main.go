@@ -2,7 +2,8 @@
 // in turn: a bare HTTP server of the same language, and that server behind a bare
 // Go reverse proxy. Java is among the languages where there is a JDK, and Maven. It
 // prints Markdown tables of times and ratios; times vary from machine to machine,
-// ratios less. A daemon with many functions is compared with one that has few. It
+// ratios less. A daemon with many functions is compared with one that has few, and a quiet
+// function beside hostile ones with itself alone. It
 // talks to loopback addresses only.
 package main
 
@@ -38,6 +39,7 @@ var (
 	program  = flag.String("kiln", "bin/kiln", "the program to measure")
 	driver   = flag.String("driver", "auto", "its driver")
 	servers  = flag.Bool("servers", true, "compare invocations with bare servers")
+	hostile  = flag.Bool("hostile", true, "compare a quiet function alone and beside hostile ones")
 	many     = flag.Int("functions", 10000, "functions of a daemon that is compared with a small one; 0 for no comparison")
 )
 
@@ -116,6 +118,11 @@ func run() error {
 	fmt.Printf("# Benchmark\n\n%s\n", time.Now().UTC().Format("2006-01-02"))
 	if *servers {
 		if err := b.compare(languages, goServer); err != nil {
+			return err
+		}
+	}
+	if *hostile {
+		if err := b.neighbours(languages[1]); err != nil {
 			return err
 		}
 	}
