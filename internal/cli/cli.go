@@ -190,8 +190,8 @@ func (f settings) load(getenv func(string) string) (config.Config, error) {
 // fieldName is the Go name of a key: idle_timeout is IdleTimeout.
 func fieldName(key string) (name string) {
 	for word := range strings.SplitSeq(key, "_") {
-		if word == "tls" {
-			name += "TLS"
+		if word == "tls" || word == "cpu" {
+			name += strings.ToUpper(word)
 			continue
 		}
 		name += strings.ToUpper(word[:1]) + word[1:]

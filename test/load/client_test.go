@@ -111,11 +111,11 @@ func (r resources) String() string {
 // clients that ask, and what runs now and then.
 const slack = 6
 
-// start starts a daemon whose environments end soon after their work, and notes
+// start starts a daemon without spare runtimes whose environments end soon after their work, and notes
 // what it holds then. The returned function checks that it holds no more again.
 func start(t *testing.T, args ...string) (*kiln.Daemon, *client, func()) {
 	t.Helper()
-	d := kiln.Start(t, append([]string{"--account", kiln.Account(), "--idle-timeout", "1s", "--any-runtime"}, args...)...)
+	d := kiln.Start(t, append([]string{"--account", kiln.Account(), "--idle-timeout", "1s", "--spare-bytes", "0", "--any-runtime"}, args...)...)
 	c := newClient(t, d)
 	d.Create("warm", "provided.al2023", "x", kiln.Bash("answer=$event"), nil)
 	c.must("warm", "1")
