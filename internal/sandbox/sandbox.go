@@ -68,6 +68,7 @@ type Prepared interface {
 // Description is what a driver says of itself.
 type Description struct {
 	Isolates  bool     // false: functions can see and disturb each other and the host
+	OwnKernel bool     // no function's system call is the host's
 	BoundsTmp bool     // whether Spec.TmpBytes is enforced
 	Summary   string   // one sentence for people
 	Missing   []string // what this machine lacks, each with what would give it

@@ -308,6 +308,25 @@ func (c *Cgroup) Limit(l Limits) error {
 	return nil
 }
 
+// Add moves a process inside; what it starts from then on is born there.
+func (c *Cgroup) Add(pid int) error {
+	for _, dir := range c.dirs() {
+		if err := write(dir, "cgroup.procs", strconv.Itoa(pid)); err != nil {
+			return fmt.Errorf("enter the cgroup: %w", err)
+		}
+	}
+	return nil
+}
+
+// Used is the anonymous and shared memory inside now.
+func (c *Cgroup) Used() (int64, error) {
+	if c.memory == "" {
+		return 0, nil
+	}
+	b, err := os.ReadFile(filepath.Join(c.memory, "memory.stat"))
+	return anonymous(b, c.v2), err
+}
+
 // Weights of what has one processor's time: the kernel's own for a new cgroup.
 const (
 	sharesOfOne = 1024 // v1

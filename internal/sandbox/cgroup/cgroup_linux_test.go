@@ -138,9 +138,9 @@ func TestCgroupLimits(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		m := NewMeter(c)
+		m := NewMeter(c, 0)
 		defer m.Close()
-		if u, err := m.Read(0); u.CurrentBytes != 1020 || u.PeakBytes > 9999 || err != nil {
+		if u, err := m.Read(); u.CurrentBytes != 1020 || u.PeakBytes > 9999 || err != nil {
 			t.Errorf("usage %+v, %v", u, err)
 		}
 		if n := c.OOMKills(); n != 2 {

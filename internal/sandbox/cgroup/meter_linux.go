@@ -18,6 +18,10 @@ import (
 // are called by one goroutine at a time.
 type Meter struct {
 	cg     *Cgroup
+	first  int   // the first process
+	own    []int // processes whose memory is not the function's; the first among them
+	shared bool  // only shared memory is the function's, what is above base
+	base   int64
 	procs  file
 	stat   file
 	peak   file
@@ -32,9 +36,10 @@ type file int
 // processes, of which a sandbox has 1,024 at most.
 const meterBuffer = 16 << 10
 
-// NewMeter returns a meter of that cgroup, which must be there already.
-func NewMeter(cg *Cgroup) *Meter {
-	m := &Meter{cg: cg, status: map[int]file{}}
+// NewMeter returns a meter of that cgroup, which must be there already, and whose
+// first process is not the function's.
+func NewMeter(cg *Cgroup, first int) *Meter {
+	m := &Meter{cg: cg, first: first, own: []int{first}, status: map[int]file{}, buffer: make([]byte, meterBuffer)}
 	if dirs := cg.dirs(); len(dirs) > 0 {
 		m.procs = open(filepath.Join(dirs[0], "cgroup.procs"))
 	}
@@ -42,6 +47,16 @@ func NewMeter(cg *Cgroup) *Meter {
 		m.stat = open(filepath.Join(cg.memory, "memory.stat"))
 		m.peak = open(filepath.Join(cg.memory, cg.peakFile()))
 	}
+	return m
+}
+
+// NewSharedMeter returns a meter of a cgroup whose processes of now are not the
+// function's, and in which only shared memory is, of later ones, of which several may
+// be views of the same memory.
+func NewSharedMeter(cg *Cgroup, first int) *Meter {
+	m := NewMeter(cg, first)
+	m.shared, m.own = true, append(m.pids(), first)
+	m.base = m.current(m.stat.read(m.buffer))
 	return m
 }
 
@@ -56,20 +71,11 @@ func (m *Meter) Close() {
 	m.procs, m.stat, m.peak, m.status = 0, 0, 0, nil
 }
 
-// Read returns the memory of the sandbox's processes, of which init is none. The
-// peak is the processes' own high-water marks; their sum may count shared pages
-// twice, so it is bounded by the cgroup's mark, which has page cache on top.
-func (m *Meter) Read(init int) (u sandbox.Usage, err error) {
-	if m.buffer == nil {
-		m.buffer = make([]byte, meterBuffer)
-	}
-	var pids []int
-	if m.procs != 0 {
-		pids = numbers(m.procs.read(m.buffer))
-	} else {
-		pids = descendants(init)
-	}
-	m.processes(pids, init, &u)
+// Read returns the memory of the function's processes. The peak is their own
+// high-water marks; their sum may count shared pages twice, so it is bounded by the
+// cgroup's mark, which has page cache on top.
+func (m *Meter) Read() (u sandbox.Usage, err error) {
+	m.processes(&u)
 	if m.stat == 0 {
 		return u, nil
 	}
@@ -77,22 +83,40 @@ func (m *Meter) Read(init int) (u sandbox.Usage, err error) {
 	if len(stat) == 0 {
 		return u, fmt.Errorf("read memory.stat of %s: it is gone", m.cg.memory)
 	}
-	u.CurrentBytes = anonymous(stat, m.cg.v2)
+	u.CurrentBytes = max(0, m.current(stat)-m.base)
 	if bound := numbers(m.peak.read(m.buffer)); len(bound) > 0 {
 		u.PeakBytes = min(u.PeakBytes, int64(bound[0]))
 	}
 	return u, nil
 }
 
-// processes adds what each process but init says of itself. The file of a process
-// that is gone gives nothing, also when its id is another's now.
-func (m *Meter) processes(pids []int, init int, u *sandbox.Usage) {
-	alive := 0
+// current is what memory.stat tells of functions' memory.
+func (m *Meter) current(stat []byte) int64 {
+	switch {
+	case !m.shared:
+		return anonymous(stat, m.cg.v2)
+	case m.cg.v2:
+		return field(stat, "shmem")
+	default:
+		return field(stat, "total_shmem")
+	}
+}
+
+func (m *Meter) pids() []int {
+	if m.procs != 0 {
+		return numbers(m.procs.read(m.buffer))
+	}
+	return descendants(m.first)
+}
+
+// processes adds what each of the function's processes says of itself. The file of
+// one that is gone gives nothing, also when its id is another's now.
+func (m *Meter) processes(u *sandbox.Usage) {
+	pids := slices.DeleteFunc(m.pids(), func(pid int) bool { return slices.Contains(m.own, pid) })
+	if m.shared {
+		pids = distinct(pids)
+	}
 	for _, pid := range pids {
-		if pid == init { // listed for its forking thread; its memory is not the function's
-			continue
-		}
-		alive++
 		status := m.status[pid].read(m.buffer)
 		if len(status) == 0 {
 			m.status[pid].close()
@@ -101,7 +125,7 @@ func (m *Meter) processes(pids []int, init int, u *sandbox.Usage) {
 		}
 		u.Add(status)
 	}
-	if len(m.status) == alive {
+	if len(m.status) == len(pids) {
 		return
 	}
 	for pid, f := range m.status {
@@ -110,6 +134,20 @@ func (m *Meter) processes(pids []int, init int, u *sandbox.Usage) {
 			delete(m.status, pid)
 		}
 	}
+}
+
+// distinct leaves one process of those that are the same memory.
+func distinct(pids []int) (list []int) {
+	const kcmpVM = 1
+	for _, pid := range pids {
+		if !slices.ContainsFunc(list, func(other int) bool {
+			order, _, errno := unix.RawSyscall6(unix.SYS_KCMP, uintptr(pid), uintptr(other), kcmpVM, 0, 0, 0)
+			return errno == 0 && order == 0
+		}) {
+			list = append(list, pid)
+		}
+	}
+	return list
 }
 
 func open(path string) file {

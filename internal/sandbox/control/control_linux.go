@@ -143,6 +143,9 @@ func ParseExit(fields []string) (pid int, status syscall.WaitStatus, ok bool) {
 	return pid, syscall.WaitStatus(n), err1 == nil && err2 == nil
 }
 
+// Gone is closed when the first process's end is.
+func (c *Control) Gone() <-chan struct{} { return c.gone }
+
 // Close ends the conversation, and with it Read.
 func (c *Control) Close() { _ = c.conn.Close() }
 
@@ -278,8 +281,13 @@ func ReceivedFDs(oob []byte) (fds []int) {
 }
 
 // Pair makes the two ends: the daemon's, and init's as a file to inherit.
-func Pair() (*net.UnixConn, *os.File, error) {
-	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+func Pair() (*net.UnixConn, *os.File, error) { return pair(unix.SOCK_SEQPACKET) }
+
+// Stream makes two ends of a stream of bytes, one of them to be passed on.
+func Stream() (*net.UnixConn, *os.File, error) { return pair(unix.SOCK_STREAM) }
+
+func pair(kind int) (*net.UnixConn, *os.File, error) {
+	p, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("socketpair: %w", err)
 	}

@@ -124,12 +124,7 @@ func (d *Driver) Describe() sandbox.Description {
 }
 
 // MountPoints implements sandbox.Rooter.
-func (d *Driver) MountPoints() []string {
-	return []string{
-		"/proc/", "/dev/", skeleton.TmpDir + "/", skeleton.TaskDir + "/", skeleton.OptDir + "/", skeleton.RuntimeDir + "/", skeleton.LangDir + "/", "/mnt/",
-		"/etc/passwd", "/etc/group", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf",
-	}
-}
+func (d *Driver) MountPoints() []string { return skeleton.MountPoints() }
 
 // Probe makes a sandbox and runs a program in it. Its error says what is missing.
 func (d *Driver) Probe(ctx context.Context) error {

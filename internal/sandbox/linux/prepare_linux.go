@@ -13,7 +13,7 @@ import (
 )
 
 // PreparedPaths implements sandbox.Preparer.
-func (d *Driver) PreparedPaths() sandbox.Paths { return paths }
+func (d *Driver) PreparedPaths() sandbox.Paths { return skeleton.Paths() }
 
 // Prepare implements sandbox.Preparer. Entering a sandbox's mounts afterwards takes
 // a daemon that is root.

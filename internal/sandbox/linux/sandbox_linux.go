@@ -288,11 +288,8 @@ func (b *box) exited(fields []string) {
 	p.end(e)
 }
 
-// Paths implements sandbox.Sandbox. There is no HOME, as on AWS: the home
-// directory is in /etc/passwd, empty and read-only.
-func (b *box) Paths() sandbox.Paths { return paths }
-
-var paths = sandbox.Paths{Task: skeleton.TaskDir, Opt: skeleton.OptDir, Runtime: skeleton.RuntimeDir, Lang: skeleton.LangDir, Tmp: skeleton.TmpDir}
+// Paths implements sandbox.Sandbox.
+func (b *box) Paths() sandbox.Paths { return skeleton.Paths() }
 
 // Listen implements sandbox.Sandbox. Init opens the socket and passes it out,
 // which works for an unprivileged daemon too; entering the namespace would not.
@@ -471,9 +468,9 @@ func (b *box) Usage(ctx context.Context) (sandbox.Usage, error) {
 		return sandbox.Usage{}, err
 	}
 	if b.meter == nil {
-		b.meter = cgroup.NewMeter(b.cg)
+		b.meter = cgroup.NewMeter(b.cg, b.initPID)
 	}
-	u, err := b.meter.Read(b.initPID)
+	u, err := b.meter.Read()
 	if err != nil {
 		return sandbox.Usage{}, b.wrap(err)
 	}

@@ -239,13 +239,14 @@ def machine():
     attempt("the clock", call, "adjtimex", struct.pack("i", 1) + bytes(300))
     attempt("restarts", call, "reboot", 0)
     attempt("swaps", call, "swapon", tmp + "/swap", 0)
-    attempt("reads the kernel's messages", call, "klogctl", 3, ctypes.create_string_buffer(100), 100)
+    if not given["own_kernel"]:  # whose messages are made up, and whose priorities nobody else sees
+        attempt("reads the kernel's messages", call, "klogctl", 3, ctypes.create_string_buffer(100), 100)
+        attempt("is above others", os.nice, -5)
     attempt("accounts", call, "acct", tmp + "/acct")
     attempt("loads a module", call, "syscall", 313, 0, b"", 0)
     for path in ("/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern", "/proc/sys/vm/drop_caches", "/proc/1/oom_score_adj", "/proc/kcore", "/dev/mem", "/dev/kmsg", "/sys/fs/cgroup/cgroup.procs"):
         attempt("writes " + path, open, path, "r+b")
     attempt("makes a device", os.mknod, tmp + "/sda", 0o060666, os.makedev(8, 0))
-    attempt("is above others", os.nice, -5)
 
 
 globals()[given["case"]]()

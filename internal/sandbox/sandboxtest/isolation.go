@@ -32,7 +32,7 @@ func testIsolation(t *testing.T, b *bench) {
 	neighbour := other.sh("echo hidden >$TMP/hidden; chmod 777 $TMP/hidden; echo ready; exec sleep 4242")
 	neighbour.expect("ready")
 
-	for what, script := range map[string]string{
+	attempts := map[string]string{
 		"sees a file of the host":         "cat " + secret,
 		"sees the old root above its own": "cat /.." + secret,
 		"has the old root mounted":        "[ $(grep -c ' / rw\\| / ro' /proc/self/mountinfo) -gt 1 ]",
@@ -57,7 +57,11 @@ func testIsolation(t *testing.T, b *bench) {
 		"may gain privileges":             "grep 'NoNewPrivs:.*0' /proc/self/status",
 		"writes a kernel setting":         "echo 1 >/proc/sys/vm/drop_caches",
 		"writes to the root":              "mkdir /x || touch /usr/x || touch /home/x || touch /dev/x",
-	} {
+	}
+	if b.Describe().OwnKernel {
+		delete(attempts, "reads kernel messages") // they are made up
+	}
+	for what, script := range attempts {
 		if c := s.sh(script); c.wait().Code == 0 {
 			t.Errorf("a process %s: %s", what, c.all())
 		}
@@ -175,6 +179,9 @@ func testLimitCPU(t *testing.T, b *bench) {
 		t.Skip(err)
 	} else if err != nil {
 		t.Fatal(err)
+	}
+	if b.Describe().OwnKernel {
+		return // which counts its processors' time without knowing of the host's limit
 	}
 	// Measured by the kernel, so that a busy machine makes it less and never more.
 	got := s.python("import time\n" +

@@ -87,6 +87,12 @@ func look() map[string][]string {
 			add("cgroup", c)
 		}
 	}
+	for _, pattern := range []string{"/sys/fs/cgroup/*/kiln/gvisor/" + self + "-*", "/sys/fs/cgroup/kiln/gvisor/" + self + "-*"} {
+		kernels, _ := filepath.Glob(pattern)
+		for _, k := range kernels {
+			add("cgroup", k)
+		}
+	}
 	loops, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	for _, l := range loops {
 		if file, err := os.ReadFile(l); err == nil && strings.Contains(string(file), "/scratch-"+self+"-") {

@@ -246,16 +246,23 @@ func (c *command) all() string {
 // expect waits until the output holds text.
 func (c *command) expect(text string) {
 	c.t.Helper()
+	if !c.reaches(text) {
+		c.t.Fatalf("output ended without %q: %q %q", text, c.out, c.err)
+	}
+}
+
+// reaches waits until the output holds text, or has ended without.
+func (c *command) reaches(text string) bool {
+	c.t.Helper()
 	deadline := time.After(patience)
 	for !strings.Contains(c.out.String(), text) {
 		select {
 		case <-c.out.grew:
 		case <-c.out.eof:
-			if !strings.Contains(c.out.String(), text) {
-				c.t.Fatalf("output ended without %q: %q %q", text, c.out, c.err)
-			}
+			return strings.Contains(c.out.String(), text)
 		case <-deadline:
 			c.t.Fatalf("no %q in %q %q", text, c.out, c.err)
 		}
 	}
+	return true
 }

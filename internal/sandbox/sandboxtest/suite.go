@@ -586,10 +586,14 @@ func testUsage(t *testing.T, b *bench) {
 		"for i in range(0, 150<<20, 4096): m[i] = 1\n" +
 		"m.close()\n" +
 		"step('spike')\n")
-	read := func(step string) sandbox.Usage {
+	// What was freed may take a moment to be gone.
+	read := func(step string, atMost int64) sandbox.Usage {
 		t.Helper()
 		c.expect(step)
 		u, err := s.Usage(t.Context())
+		for deadline := time.Now().Add(patience); err == nil && u.CurrentBytes > atMost && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			u, err = s.Usage(t.Context())
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -599,26 +603,29 @@ func testUsage(t *testing.T, b *bench) {
 		t.Logf("%-6s current %5.1f MB, peak %5.1f MB", step, float64(u.CurrentBytes)/mb, float64(u.PeakBytes)/mb)
 		return u
 	}
-	idle := read("idle")
+	idle := read("idle", 20*mb)
 	if idle.CurrentBytes <= 0 || idle.CurrentBytes > 20*mb {
 		t.Errorf("idle: %+v", idle)
 	}
-	grown := read("grown")
+	grown := read("grown", idle.CurrentBytes+110*mb)
 	if d := grown.CurrentBytes - idle.CurrentBytes; d < 95*mb || d > 110*mb {
 		t.Errorf("100 MB raised current by %d", d)
 	}
-	freed := read("freed")
+	freed := read("freed", idle.CurrentBytes+10*mb)
 	if freed.CurrentBytes > idle.CurrentBytes+10*mb {
 		t.Errorf("after freeing: %+v", freed)
 	}
 	if freed.PeakBytes < grown.CurrentBytes || freed.PeakBytes > grown.CurrentBytes+15*mb {
 		t.Errorf("peak after freeing: %+v", freed)
 	}
-	file := read("file")
+	file := read("file", idle.CurrentBytes+15*mb)
 	if file.CurrentBytes > idle.CurrentBytes+15*mb || file.PeakBytes > freed.PeakBytes+5*mb {
 		t.Errorf("page cache is counted: %+v", file)
 	}
-	spike := read("spike")
+	if slices.ContainsFunc(b.Describe().Missing, func(m string) bool { return strings.Contains(m, "peaks") }) {
+		return // the driver says that it does not see what comes now
+	}
+	spike := read("spike", idle.CurrentBytes+160*mb)
 	if spike.PeakBytes < idle.CurrentBytes+140*mb {
 		t.Errorf("a spike between readings is not seen: %+v", spike)
 	}

@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"kiln/internal/sandbox"
 )
 
 // The paths and names inside, which are AWS's.
@@ -23,6 +25,20 @@ const (
 	HomeDir    = "/home/" + UserName
 	HostName   = "sandbox"
 )
+
+// Paths are those for the processes inside. There is no HOME, as on AWS: the home
+// directory is in /etc/passwd, empty and read-only.
+func Paths() sandbox.Paths {
+	return sandbox.Paths{Task: TaskDir, Opt: OptDir, Runtime: RuntimeDir, Lang: LangDir, Tmp: TmpDir}
+}
+
+// MountPoints are the paths that a root which takes the skeleton's place must have.
+func MountPoints() []string {
+	return []string{
+		"/proc/", "/dev/", TmpDir + "/", TaskDir + "/", OptDir + "/", RuntimeDir + "/", LangDir + "/", "/mnt/",
+		"/etc/passwd", "/etc/group", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf",
+	}
+}
 
 // hostDirs are the host's directories of programs. Where the host has a link
 // (bin → usr/bin), so has the sandbox.

@@ -1,0 +1,61 @@
+// Package gvisor is the strong sandbox driver of Linux: each sandbox has a kernel of
+// its own, gVisor's, run by the external program runsc, so that functions never make
+// a system call of the host. It is for tenants that do not trust each other. The
+// daemon makes the driver; cmd/kiln and TestMain call Init, because the first
+// processes outside and inside gVisor are this program executed again. DESIGN.md
+// says how it works and what was refused.
+package gvisor
+
+import (
+	"fmt"
+	"log/slog"
+	"path/filepath"
+)
+
+// The first arguments of a program that is to call Init before all else.
+const (
+	OuterArg = "gvisor-outer" // the first process around gVisor
+	InnerArg = "gvisor-inner" // the first process in gVisor
+)
+
+// maxSpares bounds Config.Spares: each is some 20 MB.
+const maxSpares = 100
+
+// Config configures the driver.
+type Config struct {
+	// Dir holds what the driver keeps; it is this driver's alone. Required.
+	Dir string
+	// Runsc is gVisor's program, a path or a name to look for. Default: runsc.
+	Runsc string
+	// Spares is how many booted kernels wait for a Create to come: it then takes a
+	// tenth of the time. The first are started by the first Create. Default: 0.
+	Spares int
+	// Cgroup names the cgroup above all sandboxes, as for the linux driver. Default: kiln.
+	Cgroup string
+	// UIDBase and UIDCount are the range of user ids for sandboxes; 0 means
+	// sandbox.DefaultUIDBase and DefaultUIDCount.
+	UIDBase, UIDCount int
+	// Log gets what went wrong without anybody waiting for it. Default: slog.Default.
+	Log *slog.Logger
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Runsc == "" {
+		c.Runsc = "runsc"
+	}
+	if c.Cgroup == "" {
+		c.Cgroup = "kiln"
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	switch {
+	case !filepath.IsAbs(c.Dir):
+		return c, fmt.Errorf("gvisor driver: directory %q: want an absolute path", c.Dir)
+	case c.Spares < 0 || c.Spares > maxSpares:
+		return c, fmt.Errorf("gvisor driver: %d spares: want 0 to %d", c.Spares, maxSpares)
+	case !filepath.IsLocal(c.Cgroup):
+		return c, fmt.Errorf("gvisor driver: cgroup %q: want a relative name such as kiln", c.Cgroup)
+	}
+	return c, nil
+}

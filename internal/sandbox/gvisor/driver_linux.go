@@ -1,0 +1,302 @@
+package gvisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"kiln/internal/sandbox"
+	"kiln/internal/sandbox/cgroup"
+	"kiln/internal/sandbox/scratch"
+	"kiln/internal/sandbox/skeleton"
+)
+
+// Driver implements sandbox.Driver.
+type Driver struct {
+	cfg     Config
+	runsc   *os.File
+	root    *skeleton.Skeleton
+	users   *skeleton.Users
+	cgroups cgroup.Hierarchy
+	uids    *sandbox.UIDs
+	scratch *scratch.Maker // nil: /tmp has no limit
+	missing []string
+
+	// tree is held while cgroups are made and removed, or one Create would lose
+	// their parents to another's pruning.
+	tree sync.Mutex
+
+	mu      sync.Mutex
+	closed  bool            // guarded by mu
+	live    map[string]*box // guarded by mu; by id
+	starter *starter        // guarded by mu; made by the first Create
+	spares  *spares         // guarded by mu; likewise
+	making  sync.WaitGroup  // Creates under way; added to under mu
+}
+
+// New prepares cfg.Dir and looks for runsc; Probe says whether it works. Nothing
+// runs until the first Create.
+func New(cfg Config) (*Driver, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if os.Getenv(outerMark) != "" || os.Getenv(innerMark) != "" {
+		return nil, fmt.Errorf("gvisor driver: this program must call gvisor.Init first when its first argument is %s or %s", OuterArg, InnerArg)
+	}
+	if os.Geteuid() != 0 {
+		return nil, errors.New("gvisor driver: it works for root only: start the daemon as root")
+	}
+	d := &Driver{cfg: cfg, live: map[string]*box{}}
+	path, err := exec.LookPath(cfg.Runsc)
+	if err != nil {
+		return nil, fmt.Errorf("gvisor driver: %w: install gVisor's runsc (https://gvisor.dev/docs/user_guide/install/), or say where it is with runsc = \"/path/to/runsc\"", err)
+	}
+	if d.uids, err = sandbox.NewUIDs(cfg.UIDBase, cfg.UIDCount); err != nil {
+		return nil, fmt.Errorf("gvisor driver: %w", err)
+	}
+	for _, dir := range []string{d.runs(), d.stage()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("gvisor driver: %w", err)
+		}
+	}
+	if err := d.keepProgram(); err != nil {
+		return nil, fmt.Errorf("gvisor driver: keep this program's file: %w", err)
+	}
+	if d.root, err = skeleton.New(filepath.Join(cfg.Dir, "root"), []byte("# This sandbox has no network beyond its loopback interface.\n")); err != nil {
+		return nil, fmt.Errorf("gvisor driver: prepare the root: %w", err)
+	}
+	if d.users, err = skeleton.NewUsers(filepath.Join(cfg.Dir, "users")); err != nil {
+		return nil, fmt.Errorf("gvisor driver: %w", err)
+	}
+	var lacks []string
+	if d.cgroups, lacks, err = cgroup.Find(cfg.Cgroup); err != nil {
+		return nil, fmt.Errorf("gvisor driver: %w", err)
+	}
+	d.missing = append(d.missing, lacks...)
+	if d.scratch, err = scratch.New(filepath.Join(cfg.Dir, "scratch")); err != nil {
+		d.missing = append(d.missing, "a limit on the size of /tmp: "+err.Error())
+	}
+	d.missing = append(d.missing, "a way for functions to reach anything but Kiln", shortPeaks)
+	if d.runsc, err = os.Open(path); err != nil {
+		return nil, fmt.Errorf("gvisor driver: %w", err)
+	}
+	return d, nil
+}
+
+// shortPeaks is missing because gVisor does not tell a living process's peak.
+const shortPeaks = "short peaks in Max Memory Used: it is the most that was seen after an invocation"
+
+// runs has a directory for each living kernel, by which Sweep finds its cgroup.
+func (d *Driver) runs() string { return filepath.Join(d.cfg.Dir, "run") }
+
+// stage is where each outer process mounts a file system of its own.
+func (d *Driver) stage() string { return filepath.Join(d.cfg.Dir, "stage") }
+
+// program is this program's file, for the inner process.
+func (d *Driver) program() string { return filepath.Join(d.cfg.Dir, "program") }
+
+// keepProgram makes it. It is not what /proc/self/exe leads to: that cannot be
+// mounted elsewhere, and its name may be another program's after an upgrade.
+func (d *Driver) keepProgram() error {
+	if err := os.Remove(d.program()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if unix.Linkat(unix.AT_FDCWD, "/proc/self/exe", unix.AT_FDCWD, d.program(), unix.AT_SYMLINK_FOLLOW) == nil {
+		return nil
+	}
+	from, err := os.Open("/proc/self/exe") // on another file system
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := os.OpenFile(d.program(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(to, from)
+	return errors.Join(err, to.Close())
+}
+
+// Name implements sandbox.Driver.
+func (d *Driver) Name() string { return "gvisor" }
+
+// Describe implements sandbox.Driver.
+func (d *Driver) Describe() sandbox.Description {
+	return sandbox.Description{
+		Isolates:  true,
+		OwnKernel: true,
+		BoundsTmp: d.scratch != nil,
+		Summary:   "each environment has a kernel of its own, gVisor's, besides its own file system, processes, network and user: for tenants that do not trust each other",
+		Missing:   slices.Clone(d.missing),
+	}
+}
+
+// MountPoints implements sandbox.Rooter.
+func (d *Driver) MountPoints() []string { return skeleton.MountPoints() }
+
+// Probe makes a sandbox and runs a program in it. Its error says what is missing.
+func (d *Driver) Probe(ctx context.Context) error {
+	s, err := d.Create(ctx, sandbox.Spec{ID: fmt.Sprintf("probe-%d", os.Getpid()), Group: "probe", Task: "/usr"})
+	if err != nil {
+		return fmt.Errorf("%w (does %s work? try: %s --platform=systrap --network=none do /bin/true)", err, d.cfg.Runsc, d.cfg.Runsc)
+	}
+	defer func() { _ = s.Destroy(context.WithoutCancel(ctx)) }()
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	p, err := s.Exec(ctx, sandbox.Command{Path: "/bin/sh", Args: []string{"sh", "-c", "exit 0"}, Dir: "/", Stdout: null, Stderr: null})
+	if err != nil {
+		return err
+	}
+	select {
+	case <-p.Done():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if e := p.Exit(); e != (sandbox.Exit{}) {
+		return fmt.Errorf("gvisor driver: a shell in a sandbox ended with %+v", e)
+	}
+	return nil
+}
+
+// Create implements sandbox.Driver.
+func (d *Driver) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbox, error) {
+	if err := errors.Join(ctx.Err(), spec.Check()); err != nil {
+		return nil, err
+	}
+	b := newBox(d, spec)
+	if err := d.register(b); err != nil {
+		return nil, err
+	}
+	defer d.making.Done()
+	if err := b.make(ctx); err != nil {
+		err = fmt.Errorf("create sandbox %s: %w", spec.ID, err)
+		return nil, errors.Join(err, b.Destroy(context.WithoutCancel(ctx)))
+	}
+	return b, nil
+}
+
+// register reserves the id, and makes what the first Create makes.
+func (d *Driver) register(b *box) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return errors.New("gvisor driver: closed")
+	}
+	if d.live[b.spec.ID] != nil {
+		return fmt.Errorf("gvisor driver: sandbox %s exists", b.spec.ID)
+	}
+	if d.starter == nil {
+		st := newStarter()
+		d.starter = st
+		d.spares = newSpares(d.cfg.Spares, func() (*kernel, error) { return d.boot(context.Background(), st) })
+	}
+	d.live[b.spec.ID] = b
+	d.making.Add(1)
+	b.starter, b.spares = d.starter, d.spares
+	return nil
+}
+
+func (d *Driver) forget(b *box) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.live, b.spec.ID)
+}
+
+// Sweep implements sandbox.Driver. What an earlier daemon started ended with it,
+// unless it was frozen; its mounts ended with its processes.
+func (d *Driver) Sweep(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, cgroup.Timeout)
+	defer cancel()
+	left, err := os.ReadDir(d.runs())
+	if err != nil {
+		return err
+	}
+	for _, e := range left {
+		c := d.cgroup(e.Name())
+		if failed := errors.Join(c.Kill(ctx), c.Remove(ctx), sandbox.RemoveTree(filepath.Join(d.runs(), e.Name()))); failed != nil {
+			err = errors.Join(err, fmt.Errorf("sweep gVisor %s: %w", e.Name(), failed))
+		}
+		c.RemoveParents()
+	}
+	return err
+}
+
+// Close implements sandbox.Driver.
+func (d *Driver) Close() error {
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
+	d.making.Wait() // after this, live only shrinks
+	d.mu.Lock()
+	var left []*box
+	for _, b := range d.live {
+		left = append(left, b)
+	}
+	d.mu.Unlock()
+	var g errgroup.Group
+	for _, b := range left {
+		g.Go(func() error { return b.Destroy(context.Background()) })
+	}
+	err := g.Wait()
+	d.mu.Lock()
+	st, sp := d.starter, d.spares
+	d.starter, d.spares = nil, nil
+	d.mu.Unlock()
+	if st != nil {
+		sp.close() // it uses the starter
+		st.close() // last: the outer processes die with its thread
+	}
+	if d.scratch != nil {
+		d.scratch.Close()
+	}
+	_ = d.runsc.Close()
+	return err
+}
+
+// starter starts outer processes from a thread of its own: the kernel sends a
+// parent-death signal when the parent's thread ends, not its process.
+type starter struct {
+	jobs chan func()
+	done chan struct{}
+}
+
+func newStarter() *starter {
+	s := &starter{jobs: make(chan func()), done: make(chan struct{})}
+	go func() { // ends by close, which waits
+		defer close(s.done)
+		runtime.LockOSThread() // not unlocked: the thread ends with the goroutine
+		for job := range s.jobs {
+			job()
+		}
+	}()
+	return s
+}
+
+func (s *starter) start(argv []string, attr *os.ProcAttr) (p *os.Process, err error) {
+	done := make(chan struct{})
+	s.jobs <- func() {
+		defer close(done)
+		p, err = os.StartProcess(argv[0], argv, attr)
+	}
+	<-done
+	return p, err
+}
+
+func (s *starter) close() {
+	close(s.jobs)
+	<-s.done
+}

@@ -1,0 +1,273 @@
+package gvisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"kiln/internal/sandbox/cgroup"
+	"kiln/internal/sandbox/control"
+)
+
+const (
+	// hostProcesses bounds what gVisor itself needs for the processes inside, which
+	// it bounds too: some threads of the host for each.
+	hostProcesses = 8 * processes
+	bootTimeout   = 30 * time.Second
+)
+
+// kernel is a booted gVisor, in which a sandbox can be made.
+type kernel struct {
+	d     *Driver
+	id    string
+	dir   string
+	cg    *cgroup.Cgroup
+	p     *os.Process // the outer process
+	outer *control.Control
+	inner *control.Control
+	waits sync.WaitGroup // the readers
+
+	ready chan struct{}       // closed once the inner process serves
+	box   atomic.Pointer[box] // whose it is; nil for a spare
+}
+
+// cgroup names a kernel's. It is not below the function's: a kernel has its own from
+// its start, when nobody knows yet whose it will be.
+func (d *Driver) cgroup(id string) *cgroup.Cgroup {
+	return d.cgroups.At(filepath.Join("gvisor", id), "kernel")
+}
+
+// number tells kernels apart; ids also hold the daemon's process id, because two
+// daemons may share a cgroup.
+var number atomic.Uint64
+
+// boot starts a kernel. On error nothing is left behind.
+func (d *Driver) boot(ctx context.Context, st *starter) (_ *kernel, err error) {
+	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
+	defer cancel()
+	k := &kernel{d: d, id: fmt.Sprintf("%d-%d", os.Getpid(), number.Add(1)), ready: make(chan struct{})}
+	k.dir, k.cg = filepath.Join(d.runs(), k.id), d.cgroup(k.id)
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("boot gVisor: %w", err), k.end())
+		}
+	}()
+	if err := k.makeTree(); err != nil {
+		return nil, err
+	}
+	if err := k.start(st); err != nil {
+		return nil, err
+	}
+	// Before it starts anything itself: what it starts is born in the cgroup.
+	if err := k.cg.Add(k.p.Pid); err != nil {
+		return nil, err
+	}
+	request := append([]string{"boot", d.stage(), d.program(), d.root.Dir}, d.root.Binds...)
+	if _, err := k.outer.Call(ctx, request...); err != nil {
+		return nil, explain(err)
+	}
+	select {
+	case <-k.ready:
+		return k, k.spare()
+	case <-k.inner.Gone():
+		return nil, fmt.Errorf("its first process ended before it was ready: does this program call gvisor.Init first when its first argument is %s?", InnerArg)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// spare makes gVisor itself the last that a lack of memory kills: the processes of the
+// host that hold those of a function come first. What is there now is the stem of later
+// ones. To protect gVisor instead would take a capability that not every root has.
+func (k *kernel) spare() error {
+	for _, pid := range k.cg.Procs() {
+		// gVisor itself has arguments, the others have none.
+		if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err != nil || len(line) > 0 {
+			continue
+		}
+		if err := os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("1000"), 0); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("have gVisor outlive its processes when memory runs out: %w", err)
+		}
+	}
+	return nil
+}
+
+// explain adds what to do about the usual reason.
+func explain(err error) error {
+	if errors.Is(err, control.ErrGone) {
+		return fmt.Errorf("its first process ended before it was ready: does this program call gvisor.Init first when its first argument is %s? (%w)", OuterArg, err)
+	}
+	return err
+}
+
+func (k *kernel) makeTree() error {
+	k.d.tree.Lock()
+	defer k.d.tree.Unlock()
+	if err := os.Mkdir(k.dir, 0o700); err != nil {
+		return err
+	}
+	return k.cg.Make(cgroup.Limits{Processes: hostProcesses})
+}
+
+// start starts the outer process, to die with the starter.
+func (k *kernel) start(st *starter) error {
+	outer, theirOuter, err := control.Pair()
+	if err != nil {
+		return err
+	}
+	defer theirOuter.Close() // or its end would never be seen
+	inner, theirInner, err := control.Pair()
+	if err != nil {
+		_ = outer.Close()
+		return err
+	}
+	defer theirInner.Close()
+	k.p, err = st.start([]string{"/proc/self/exe", OuterArg}, &os.ProcAttr{
+		Dir:   "/",
+		Env:   []string{outerMark + "=1"},
+		Files: []*os.File{nil, nil, os.Stderr, theirOuter, theirInner, k.d.runsc}, // stderr: only for a crash
+		Sys: &syscall.SysProcAttr{
+			Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNET,
+			Pdeathsig:  syscall.SIGKILL,
+			Setsid:     true, // the terminal's Ctrl-C is the daemon's
+		},
+	})
+	if err != nil {
+		_ = outer.Close()
+		_ = inner.Close()
+		return fmt.Errorf("start its first process: %w", err)
+	}
+	k.outer, k.inner = k.speak(outer, func([]string) {}), k.speak(inner, k.event)
+	return nil
+}
+
+func (k *kernel) speak(conn *net.UnixConn, event func([]string)) *control.Control {
+	c := control.New(conn, event)
+	k.waits.Go(c.Read)
+	return c
+}
+
+// event is what the inner process tells.
+func (k *kernel) event(fields []string) {
+	if fields[0] == "ready" {
+		close(k.ready)
+		return
+	}
+	if b := k.box.Load(); b != nil {
+		b.event(fields)
+	}
+}
+
+// kill ends everything of the kernel. Frozen processes die once they are thawed.
+func (k *kernel) kill() {
+	if k.p != nil {
+		_ = k.p.Kill()
+	}
+}
+
+// end undoes boot: it returns when the kernel has ended every process of the
+// namespace, and with the last its mounts.
+func (k *kernel) end() error {
+	if k.p != nil {
+		k.kill()
+		_, _ = k.p.Wait()
+		k.outer.Close()
+		k.inner.Close()
+		k.waits.Wait()
+	}
+	k.d.tree.Lock()
+	defer k.d.tree.Unlock()
+	err := errors.Join(k.cg.Remove(context.Background()), os.Remove(k.dir))
+	k.cg.RemoveParents()
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // not made yet
+	}
+	return err
+}
+
+// spareDelay is how long after a spare was taken the next is booted: booting one
+// takes 100 ms of a processor, which the function that begins now needs more.
+const spareDelay = 200 * time.Millisecond
+
+// spares keeps kernels ready that belong to no sandbox yet: they have seen nothing of
+// any function, so any sandbox may have one.
+type spares struct {
+	boot  func() (*kernel, error)
+	ready chan *kernel
+	taken chan struct{}
+	stop  chan struct{}
+	done  chan struct{}
+}
+
+func newSpares(n int, boot func() (*kernel, error)) *spares {
+	s := &spares{
+		boot: boot, ready: make(chan *kernel, n), taken: make(chan struct{}, 1),
+		stop: make(chan struct{}), done: make(chan struct{}),
+	}
+	go s.refill() // ends by close, which waits
+	return s
+}
+
+// take returns a spare, or nil when none is ready.
+func (s *spares) take() *kernel {
+	select {
+	case s.taken <- struct{}{}:
+	default:
+	}
+	select {
+	case k := <-s.ready:
+		return k
+	default:
+		return nil
+	}
+}
+
+func (s *spares) refill() {
+	defer close(s.done)
+	for {
+		for len(s.ready) < cap(s.ready) {
+			select {
+			case <-s.stop:
+				return
+			default:
+			}
+			k, err := s.boot()
+			if err != nil {
+				break // the next Create meets the error itself, and tells
+			}
+			s.ready <- k // only this goroutine sends: there is room
+		}
+		select {
+		case <-s.taken:
+		case <-s.stop:
+			return
+		}
+		for quiet := false; !quiet; {
+			select {
+			case <-s.taken:
+			case <-time.After(spareDelay):
+				quiet = true
+			case <-s.stop:
+				return
+			}
+		}
+	}
+}
+
+func (s *spares) close() {
+	close(s.stop)
+	<-s.done
+	close(s.ready)
+	for k := range s.ready {
+		_ = k.end() // Sweep meets what is left
+	}
+}
