@@ -5,6 +5,9 @@ set -euo pipefail
 cd "$root"
 
 need_go
+# Built while the rest is looked for and checked.
+(need_runsc) &
+runsc=$!
 need_aws
 need_aws2
 need_boto3
@@ -36,6 +39,10 @@ for target in linux/amd64 linux/arm64 darwin/arm64; do
 done
 CGO_ENABLED=0 go build -trimpath -o bin/kiln ./cmd/kiln
 export KILN_BINARY=$root/bin/kiln
+
+wait "$runsc" || die "runsc could not be built"
+need_runsc # there by now: only its place is wanted
+export KILN_RUNSC=$RUNSC
 
 say "── tests"
 export CGO_ENABLED=1 # for the race detector only

@@ -20,6 +20,7 @@ NODE_CLIENT_VERSION=4.0.2    # AWS's for Node.js from 24 on
 NODE_CLIENT_22_VERSION=3.3.0 # and up to 22
 PYTHON_CLIENT_VERSION=4.2.2
 POWERTOOLS_NODE_VERSION=2.35.0
+RUNSC_VERSION=v0.0.0-20260905035102-160fafc42237
 POWERTOOLS_PYTHON_VERSION=3.37.0
 
 say() { printf '%s\n' "$*" >&2; }
@@ -231,4 +232,23 @@ need_browser() {
 # need_cc installs a C compiler, for the race detector; Kiln itself needs none.
 need_cc() {
 	command -v gcc >/dev/null || apt gcc
+}
+
+# need_runsc builds gVisor's runsc, for the gvisor driver: some minutes the first time.
+# With cgo it would need the machine's libraries, which its own root does not have.
+need_runsc() {
+	local to=$cache/runsc/$RUNSC_VERSION tmp=$cache/runsc/.build
+	RUNSC=$to/runsc
+	[ -x "$RUNSC" ] && return
+	need_go
+	installing "runsc (some minutes)"
+	rm -rf "$tmp" && mkdir -p "$tmp" "$to"
+	(
+		cd "$tmp"
+		printf 'module runsc\n\ngo %s\n' "$(go env GOVERSION | sed 's/^go//')" >go.mod
+		go get "gvisor.dev/gvisor/runsc@$RUNSC_VERSION" >log 2>&1 || { cat log >&2; exit 1; }
+		CGO_ENABLED=0 GOFLAGS=-mod=mod go build -ldflags="-s -w" -o "$to/.runsc" gvisor.dev/gvisor/runsc
+	)
+	mv "$to/.runsc" "$RUNSC"
+	rm -rf "$tmp"
 }

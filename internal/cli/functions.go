@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -40,12 +41,34 @@ type functionLine struct {
 	Timeout  int    `json:"timeout_seconds"`
 	CodeSize int64  `json:"code_bytes"`
 	Modified string `json:"last_modified"`
+	Driver   string `json:"driver,omitempty"` // where it runs, if the caller may know
+}
+
+// isolation is what health tells of drivers; nothing, where the caller may not see it.
+type isolation struct {
+	Driver   string
+	Isolates bool
+	Summary  string            `json:"isolation"`
+	Accounts map[string]string `json:"account_drivers"`
+}
+
+// of is the driver of a function, by its ARN.
+func (i isolation) of(arn string) string {
+	if parts := strings.Split(arn, ":"); len(parts) > 4 && i.Accounts[parts[4]] != "" {
+		return i.Accounts[parts[4]]
+	}
+	return i.Driver
 }
 
 func (f functions) Run(ctx context.Context, s *streams) error {
 	c, err := f.connect(ctx, s.getenv)
 	if err != nil {
 		return err
+	}
+	var where isolation
+	var refused *refusal
+	if err := c.get(ctx, "/_kiln/health", nil, &where); err != nil && !errors.As(err, &refused) {
+		return c.explain(err)
 	}
 	list := []functionLine{}
 	query := url.Values{}
@@ -62,6 +85,7 @@ func (f functions) Run(ctx context.Context, s *streams) error {
 			list = append(list, functionLine{
 				Name: lambdaapi.Value(fn.FunctionName), Runtime: runtime, Handler: lambdaapi.Value(fn.Handler),
 				MemoryMB: lambdaapi.Value(fn.MemorySize), Timeout: lambdaapi.Value(fn.Timeout), CodeSize: lambdaapi.Value(fn.CodeSize), Modified: lambdaapi.Value(fn.LastModified),
+				Driver: where.of(lambdaapi.Value(fn.FunctionArn)),
 			})
 		}
 		query.Set("Marker", lambdaapi.Value(page.NextMarker))
@@ -75,11 +99,15 @@ func (f functions) Run(ctx context.Context, s *streams) error {
 		return nil
 	}
 	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tRUNTIME\tHANDLER\tMEMORY\tTIMEOUT\tMODIFIED")
+	fmt.Fprintln(w, "NAME\tRUNTIME\tHANDLER\tMEMORY\tTIMEOUT\tMODIFIED\tDRIVER")
 	for _, l := range list {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d MB\t%d s\t%s\n", l.Name, l.Runtime, l.Handler, l.MemoryMB, l.Timeout, strings.Replace(l.Modified, "+0000", "Z", 1))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d MB\t%d s\t%s\t%s\n", l.Name, l.Runtime, l.Handler, l.MemoryMB, l.Timeout, strings.Replace(l.Modified, "+0000", "Z", 1), first(l.Driver, "-"))
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil || where.Driver == "" || where.Isolates {
+		return err
+	}
+	_, err = fmt.Fprintf(s.out, "Driver %s: %s.\n", where.Driver, where.Summary)
+	return err
 }
 
 type invoke struct {

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"kiln/internal/config"
@@ -29,6 +31,9 @@ func announce(w io.Writer, r daemon.Ready) {
 	fmt.Fprintf(w, "  %s\n", r.Isolation.Summary)
 	for _, m := range r.Isolation.Missing {
 		fmt.Fprintf(w, "  missing: %s\n", m)
+	}
+	for _, account := range slices.Sorted(maps.Keys(r.Accounts)) {
+		fmt.Fprintf(w, "  account %s: driver %s\n", account, r.Accounts[account])
 	}
 	if r.Admin != "" {
 		fmt.Fprintf(w, "  Health and metrics are at %s.\n", r.Admin)

@@ -78,6 +78,7 @@ type Ready struct {
 	Authority string // file with the certificate that clients must trust; "" for none
 	Driver    string
 	Isolation sandbox.Description
+	Accounts  map[string]string // the drivers of those that have another
 	Keyed     bool
 	MasterKey string // where it comes from
 	Took      time.Duration
@@ -313,7 +314,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	})
 
 	ready(Ready{
-		Addresses: ports.urls, Admin: ports.adminURL, Authority: ports.authority, Driver: driver.Name(), Isolation: driver.Describe(),
+		Addresses: ports.urls, Admin: ports.adminURL, Authority: ports.authority, Driver: driver.Name(), Isolation: driver.Describe(), Accounts: accountDrivers(driver),
 		Keyed: access.Keyed(), MasterKey: MasterKey(d.config).String(), Took: time.Since(d.began),
 	})
 	<-workers.Done() // told to stop, or a part failed
@@ -441,14 +442,29 @@ func Catalog(c config.Config, driver sandbox.Driver, additions *bootstrap.Additi
 func (d *Daemon) health(dir *datadir.Dir, driver sandbox.Driver, functions *registry.Registry) any {
 	description := driver.Describe()
 	return struct {
-		Status   string   `json:"status"`
-		Version  string   `json:"version"`
-		Node     string   `json:"node"`
-		Driver   string   `json:"driver"`
-		Isolates bool     `json:"isolates"`
-		Missing  []string `json:"missing,omitempty"`
-		Uptime   float64  `json:"uptime_seconds"`
-	}{"ok", d.version, dir.Node(), driver.Name(), description.Isolates, description.Missing, time.Since(d.began).Seconds()}
+		Status   string            `json:"status"`
+		Version  string            `json:"version"`
+		Node     string            `json:"node"`
+		Driver   string            `json:"driver"`
+		Isolates bool              `json:"isolates"`
+		Summary  string            `json:"isolation"`
+		Missing  []string          `json:"missing,omitempty"`
+		Accounts map[string]string `json:"account_drivers,omitempty"` // of those that have another driver
+		Uptime   float64           `json:"uptime_seconds"`
+	}{"ok", d.version, dir.Node(), driver.Name(), description.Isolates, description.Summary, description.Missing, accountDrivers(driver), time.Since(d.began).Seconds()}
+}
+
+// accountDrivers are the names of the drivers of accounts that have one of their own.
+func accountDrivers(d sandbox.Driver) map[string]string {
+	c, ok := d.(*sandbox.Choice)
+	if !ok {
+		return nil
+	}
+	names := map[string]string{}
+	for account, other := range c.Others {
+		names[account] = other.Name()
+	}
+	return names
 }
 
 // throttles counts what was not run.

@@ -10,6 +10,7 @@ import (
 	"kiln/internal/config"
 	"kiln/internal/lambda"
 	"kiln/internal/sandbox"
+	"kiln/internal/sandbox/gvisor"
 	"kiln/internal/sandbox/linux"
 	"kiln/internal/sandbox/process"
 	"kiln/internal/state/datadir"
@@ -36,35 +37,96 @@ func (d *Daemon) driver(ctx context.Context, dir *datadir.Dir) (sandbox.Driver, 
 // each: starting one is most of what making a sandbox costs.
 const firstProcesses = 2
 
-// Driver makes the driver that the configuration asks for, and removes what an
-// earlier run left. With driver = auto it is linux where that works; else reason
-// says why it does not.
+// kernels is how many booted gVisors wait ready, about 20 MB each: booting one takes
+// 100 ms and more.
+const kernels = 2
+
+// Driver makes the driver that the configuration asks for, or a Choice of several, and
+// removes what an earlier run left. With driver = auto it is linux where that works; else
+// reason says why it does not.
 func Driver(ctx context.Context, c config.Config, dir string, log *slog.Logger) (driver sandbox.Driver, reason string, err error) {
-	if c.Driver == "gvisor" || len(c.Accounts) > 0 {
-		return nil, "", errors.New("driver gvisor and drivers of single accounts are not built yet: use driver = linux")
+	made := map[string]sandbox.Driver{}
+	defer func() {
+		if err != nil {
+			for _, d := range made {
+				err = errors.Join(err, d.Close())
+			}
+		}
+	}()
+	get := func(name string) (sandbox.Driver, error) {
+		if d := made[name]; d != nil {
+			return d, nil
+		}
+		d, err := named(ctx, name, c, filepath.Join(dir, name), log)
+		if err != nil {
+			return nil, fmt.Errorf("driver %s cannot be used here: %w", name, err)
+		}
+		made[name] = d
+		return d, nil
 	}
-	if c.Driver != "process" {
-		l, err := linux.New(linux.Config{
-			Dir: filepath.Join(dir, "linux"), Network: c.Network, Log: log,
+	if c.Driver != "auto" {
+		driver, err = get(c.Driver)
+	} else if driver, err = get("linux"); err != nil {
+		reason = errors.Unwrap(err).Error()
+		driver, err = get("process")
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	others := map[string]sandbox.Driver{}
+	for account, settings := range c.Accounts {
+		if settings.Driver == "" || settings.Driver == driver.Name() {
+			continue
+		}
+		if config.Weaker(settings.Driver, driver.Name()) { // than what auto turned out to be
+			return nil, "", fmt.Errorf("accounts: the driver %s of %s keeps functions apart less than %s does for all; leave it out", settings.Driver, account, driver.Name())
+		}
+		if others[account], err = get(settings.Driver); err != nil {
+			return nil, "", fmt.Errorf("accounts: %s: %w", account, err)
+		}
+	}
+	if len(others) > 0 {
+		return &sandbox.Choice{Driver: driver, Others: others}, reason, nil
+	}
+	return driver, reason, nil
+}
+
+// named makes one driver that works here, without what an earlier run left.
+func named(ctx context.Context, name string, c config.Config, dir string, log *slog.Logger) (sandbox.Driver, error) {
+	switch name {
+	case "linux":
+		d, err := linux.New(linux.Config{
+			Dir: dir, Network: c.Network, Log: log,
 			Spares: firstProcesses, SpareTmpBytes: lambda.DefaultEphemeralStorage << 20,
 		})
-		if err == nil {
-			if err = errors.Join(l.Sweep(ctx), l.Probe(ctx)); err == nil {
-				return l, "", nil
-			}
-			err = errors.Join(err, l.Close())
+		if err != nil {
+			return nil, err
 		}
-		if c.Driver == "linux" {
-			return nil, "", fmt.Errorf("driver linux cannot be used here: %w", err)
+		return tried(ctx, d)
+	case "gvisor":
+		d, err := gvisor.New(gvisor.Config{Dir: dir, Runsc: c.Runsc, Spares: kernels, Log: log})
+		if err != nil {
+			return nil, err
 		}
-		reason = err.Error()
+		return tried(ctx, d)
 	}
-	p, err := process.New(process.Config{Dir: filepath.Join(dir, "process"), Log: log})
+	d, err := process.New(process.Config{Dir: dir, Log: log})
 	if err != nil {
-		return nil, "", fmt.Errorf("driver process cannot be used here: %w", err)
+		return nil, err
 	}
-	if err := p.Sweep(ctx); err != nil {
-		return nil, "", errors.Join(err, p.Close())
+	if err := d.Sweep(ctx); err != nil {
+		return nil, errors.Join(err, d.Close())
 	}
-	return p, reason, nil
+	return d, nil
+}
+
+// tried is the driver, if it can make a sandbox; else it is closed.
+func tried(ctx context.Context, d interface {
+	sandbox.Driver
+	Probe(context.Context) error
+}) (sandbox.Driver, error) {
+	if err := errors.Join(d.Sweep(ctx), d.Probe(ctx)); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
 }

@@ -16,10 +16,10 @@ import (
 	"kiln/internal/telemetry/delivery"
 )
 
-// NewSpares returns a pool of spares that environments can have, none while the
-// machine is short of memory.
+// NewSpares returns a pool of spares that environments can have, those of accounts that
+// have no driver of their own; none while the machine is short of memory.
 func NewSpares(driver sandbox.Driver, bytes int64, short func() bool, log *slog.Logger) *spares.Pool {
-	return spares.New(spares.Config{Driver: driver, Bytes: bytes, APIPort: runtimeAPIPort, EndpointPort: endpointPort, Short: short, Log: log})
+	return spares.New(spares.Config{Driver: sandbox.DriverOf(driver, ""), Bytes: bytes, APIPort: runtimeAPIPort, EndpointPort: endpointPort, Short: short, Log: log})
 }
 
 // enter gets the sandbox: one that is ready, with the runtime booted in it, if
@@ -82,6 +82,9 @@ func (f *Factory) Expect(ctx context.Context, fn *lambda.Function) {
 func (f *Factory) want(fn *lambda.Function, rt *bootstrap.Runtime, opt string) (w spares.Want, ok bool) {
 	if f.Spares == nil || !rt.Waits(fn.Settings.Environment) {
 		return w, false
+	}
+	if sandbox.DriverOf(f.Driver, string(fn.ARN.Scope.Account)) != sandbox.DriverOf(f.Driver, "") {
+		return w, false // a spare is another driver's
 	}
 	paths, ok := f.Spares.Paths()
 	if !ok {
