@@ -10,8 +10,11 @@ import (
 
 	"kiln/internal/bootstrap"
 	"kiln/internal/environment"
+	"kiln/internal/front/operator"
 	"kiln/internal/lambda"
 	"kiln/internal/registry"
+	"kiln/internal/scheduler"
+	"kiln/internal/scheduler/machine"
 	"kiln/internal/spares"
 	"kiln/internal/state/artifact"
 	"kiln/internal/state/bucket"
@@ -180,4 +183,29 @@ func watchSpares(m *metrics.Recorder, pool *spares.Pool) {
 	}
 	m.Counter("kiln_spares_taken_total", "Environments that began with a runtime that waited.", func() float64 { return float64(pool.Counts().Taken) })
 	m.Counter("kiln_spares_missed_total", "Environments that could have, had one waited.", func() float64 { return float64(pool.Counts().Missed) })
+}
+
+// currently is what everything does now.
+func currently(counts *metrics.Recorder, environments *scheduler.Scheduler, pool *spares.Pool, budget int64) operator.Top {
+	waiting := pool.Counts()
+	t := operator.Top{
+		At: time.Now(), Functions: []operator.TopFunction{},
+		Machine: &operator.Machine{MemoryBudget: budget, Available: machine.Read().Available, Spares: waiting.Ready, SpareBytes: waiting.Bytes},
+	}
+	use := environments.Use()
+	for arn, n := range counts.Totals() {
+		f := operator.TopFunction{
+			Account: arn.Account, Region: arn.Region, Name: arn.Name, Environments: map[string]int64{},
+			Provisioned: use[arn].Provisioned, Memory: use[arn].Memory,
+			Invocations: n.Invocations, Errors: n.Errors, Throttles: n.Throttles, Colds: n.Colds, Durations: []operator.TopDuration{},
+		}
+		for state, count := range n.Environments {
+			f.Environments[string(state)] = count
+		}
+		for _, d := range n.Durations {
+			f.Durations = append(f.Durations, operator.TopDuration{UpTo: float64(d.UpTo) / float64(time.Millisecond), Count: d.Count})
+		}
+		t.Functions = append(t.Functions, f)
+	}
+	return t
 }

@@ -190,9 +190,10 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		// anything else, a request is not.
 		Room: d.room(func() {}),
 	}
+	budget := memoryBudget(d.config, machine.Read())
 	environments := scheduler.New(factory, counts, d.log, scheduler.Config{
 		IdleTimeout: time.Duration(d.config.IdleTimeout), MaxEnvironments: d.config.Concurrency,
-		ScalingRate: d.config.ScalingRate, MemoryBudget: memoryBudget(d.config, machine.Read()), Machine: machine.Read,
+		ScalingRate: d.config.ScalingRate, MemoryBudget: budget, Machine: machine.Read,
 	})
 	changed := make(chan *lambda.Function, 1)
 	functions = registry.New(engine.State(), code, factory, sealer{dir}, func(arn lambda.FunctionARN, now *lambda.Function) {
@@ -257,6 +258,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	}
 	operators := operator.Config{
 		Access: access, Functions: functions, Packages: code, Runtimes: catalog, Keys: identities, Backups: saver, Audit: audit, Metrics: counts.Handler(), Stopping: stopping, Log: d.log,
+		Top:     func() operator.Top { return currently(counts, environments, pool, budget) },
 		Health:  func() any { return d.health(dir, driver, functions) },
 		Watched: d.watched(ports),
 	}

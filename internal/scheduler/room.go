@@ -194,3 +194,25 @@ func (t *slot) value(now time.Time) float64 {
 	idle := max(0, now.Sub(t.since)) + soon
 	return t.pool.started.Seconds() / idle.Seconds() / float64(t.size())
 }
+
+// Use is what environments take.
+type Use struct {
+	Memory      int64 // bytes, as far as they were measured
+	Provisioned int   // environments that are kept ready
+}
+
+// Use tells what the environments of each function take.
+func (s *Scheduler) Use() map[lambda.FunctionARN]Use {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := map[lambda.FunctionARN]Use{}
+	for _, p := range s.pools {
+		u := all[p.function.ARN]
+		u.Memory += p.held()
+		if p.kept != nil {
+			u.Provisioned += p.alive - p.starting
+		}
+		all[p.function.ARN] = u
+	}
+	return all
+}

@@ -1,5 +1,5 @@
 // Package operator is the door for those who run Kiln: health, metrics, the runtimes
-// of `kiln runtime`, the keys of `kiln keys`, and the packages behind Code.Location. Health and metrics need
+// of `kiln runtime`, the keys of `kiln keys`, what `kiln top` shows, and the packages behind Code.Location. Health and metrics need
 // no signature; all else does.
 package operator
 
@@ -41,6 +41,8 @@ type Config struct {
 	// Watched says where health and metrics are served: Anybody, Signed, or the
 	// address of the listener that has them in place of this door.
 	Watched string
+	// Top is what Kiln does now, of all accounts.
+	Top func() Top
 	// Health is the JSON body of /_kiln/health.
 	Health func() any
 	// Stopping ends requests that wait for something.
@@ -64,6 +66,7 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("GET /metrics", d.watched(c.Metrics))
 	mux.HandleFunc("GET /_kiln/code/{account}/{region}/{function}/{version}/{sha256}", d.code)
 	mux.HandleFunc("GET /_kiln/layers/{account}/{region}/{layer}/{version}", d.layer)
+	mux.HandleFunc("GET /_kiln/top", d.top)
 	mux.HandleFunc("POST /_kiln/backup", d.backup)
 	mux.HandleFunc("GET /_kiln/keys", d.listKeys)
 	mux.HandleFunc("POST /_kiln/keys", d.createKey)

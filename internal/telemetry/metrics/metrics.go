@@ -228,6 +228,7 @@ type Totals struct {
 	MaxMemory    int64                      // bytes; 0: not known
 	Last         time.Time                  // when an invocation last ended; zero: none
 	Environments map[EnvironmentState]int64 // by state, without zeros
+	Durations    []DurationCount            // how many invocations took how long
 }
 
 // Totals returns the counts of every function, Others included.
@@ -262,6 +263,7 @@ type Function struct {
 	throttled  map[string]prometheus.Counter         // guarded by mu, by reason
 	states     map[EnvironmentState]prometheus.Gauge // guarded by mu
 	population map[EnvironmentState]int64            // guarded by mu
+	spread     *spread                               // guarded by mu, likewise
 	durations  prometheus.Observer                   // guarded by mu; nil: no invocation yet
 	initTimes  prometheus.Observer                   // guarded by mu; nil: no init yet
 	provided   prometheus.Counter                    // guarded by mu; nil: no invocation on provisioned concurrency yet
@@ -304,6 +306,10 @@ func (f *Function) Invocation(o Outcome) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.spread == nil {
+		f.spread = new(spread)
+	}
+	f.spread.add(o.Duration)
 	if f.forgotten {
 		return
 	}
@@ -464,6 +470,9 @@ func (f *Function) Totals() Totals {
 		if n != 0 {
 			t.Environments[state] = n
 		}
+	}
+	if f.spread != nil {
+		t.Durations = f.spread.counts()
 	}
 	return t
 }

@@ -117,6 +117,7 @@ func TestScrape(t *testing.T) {
 	totals.Last = time.Time{}
 	wantTotals := metrics.Totals{Invocations: 3, Errors: 2, Throttles: 2, Duration: 1500 * time.Millisecond, Inits: 1, MaxMemory: 2000,
 		Environments: map[metrics.EnvironmentState]int64{metrics.Idle: 1}}
+	totals.Durations = nil // see TestDurations
 	if diff := cmp.Diff(wantTotals, totals); diff != "" {
 		t.Error(diff)
 	}
@@ -213,5 +214,31 @@ func BenchmarkInvocation(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		r.Function(arn).Invocation(metrics.Outcome{Version: lambda.Latest, Duration: time.Millisecond, MaxMemory: 1})
+	}
+}
+
+// What is counted says how long any share of the invocations took, a fifth too much at most.
+func TestDurations(t *testing.T) {
+	t.Parallel()
+	f := metrics.New(metrics.Config{}).Function(function("spread"))
+	took := []time.Duration{0, 90 * time.Microsecond, 3 * time.Millisecond, 3 * time.Millisecond, 1234 * time.Millisecond, 900 * time.Second, 100 * time.Hour}
+	for _, d := range took {
+		f.Invocation(metrics.Outcome{Version: "1", Duration: d})
+	}
+	i := 0
+	for _, c := range f.Totals().Durations {
+		for range c.Count {
+			if d := took[i]; d > time.Hour {
+				if c.UpTo < 900*time.Second {
+					t.Errorf("%v is counted up to %v", d, c.UpTo)
+				}
+			} else if c.UpTo < d || d > time.Millisecond && float64(c.UpTo) > 1.2*float64(d) {
+				t.Errorf("%v is counted up to %v", d, c.UpTo)
+			}
+			i++
+		}
+	}
+	if i != len(took) {
+		t.Errorf("%d of %d are counted", i, len(took))
 	}
 }
