@@ -9,5 +9,7 @@ need_python
 need_node
 (need_java) || say "Java is left out"
 CGO_ENABLED=0 go build -trimpath -o bin/kiln ./cmd/kiln
-CGO_ENABLED=0 go run ./test/bench "$@"
+runsc=
+[ "$(id -u)" != 0 ] || { need_runsc && runsc=$RUNSC; }
+CGO_ENABLED=0 go run ./test/bench -runsc "$runsc" "$@"
 go test ./internal/sandbox/linux -run '^$' -bench '^BenchmarkSealing$' -benchtime 300x | sed -n '/^[#|]/p; /^$/p'

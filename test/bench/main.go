@@ -38,6 +38,7 @@ var (
 	colds    = flag.Int("colds", 30, "cold starts of each language")
 	program  = flag.String("kiln", "bin/kiln", "the program to measure")
 	driver   = flag.String("driver", "auto", "its driver")
+	runsc    = flag.String("runsc", "", "gVisor's program, to compare the gvisor driver with linux; none for no comparison")
 	servers  = flag.Bool("servers", true, "compare invocations with bare servers")
 	hostile  = flag.Bool("hostile", true, "compare a quiet function alone and beside hostile ones")
 	many     = flag.Int("functions", 10000, "functions of a daemon that is compared with a small one; 0 for no comparison")
@@ -123,6 +124,11 @@ func run() error {
 	}
 	if *hostile {
 		if err := b.neighbours(languages[1]); err != nil {
+			return err
+		}
+	}
+	if *runsc != "" {
+		if err := b.gvisor(languages); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package gvisor
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -85,13 +86,14 @@ func (d *Driver) boot(ctx context.Context, st *starter) (_ *kernel, err error) {
 	}
 }
 
-// spare makes gVisor itself the last that a lack of memory kills: the processes of the
-// host that hold those of a function come first. What is there now is the stem of later
-// ones. To protect gVisor instead would take a capability that not every root has.
+// spare makes what is there now the last that a lack of memory kills: the processes of
+// the host that hold those of a function come first. They are forked from a stem that
+// itself holds nothing of any file. To protect the others instead would take a
+// capability that not every root has.
 func (k *kernel) spare() error {
 	for _, pid := range k.cg.Procs() {
-		// gVisor itself has arguments, the others have none.
-		if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err != nil || len(line) > 0 {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if err != nil || !bytes.Contains(status, []byte("RssFile:\t       0 kB")) {
 			continue
 		}
 		if err := os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("1000"), 0); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ESRCH) {

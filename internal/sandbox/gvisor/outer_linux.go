@@ -196,9 +196,10 @@ func (o *outer) run() error {
 	defer report.Close()
 	// cgroups are the daemon's matter; the network is a loopback interface in
 	// gVisor's own stack; nothing of the host is written but /tmp, so there is no overlay.
+	// The sentry opens no file itself: it may then be nobody on the host.
 	args := []string{"runsc",
 		"--root", o.path("state"), "--log", o.path("log"), "--platform=systrap", "--network=none", "--ignore-cgroups",
-		"--overlay2=none", "--file-access-mounts=exclusive", "--host-settings=ignore",
+		"--overlay2=none", "--directfs=false", "--file-access-mounts=exclusive", "--host-settings=ignore",
 		"run", "--detach", "--bundle", o.path("bundle"), "--pass-fd", fmt.Sprintf("%d:%d", innerFD, controlFD), sandboxName,
 	}
 	o.mu.Lock()

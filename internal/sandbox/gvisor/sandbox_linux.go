@@ -249,7 +249,7 @@ func (b *box) Exec(ctx context.Context, cmd sandbox.Command) (sandbox.Process, e
 	if err := errors.Join(ctx.Err(), b.usable()); err != nil {
 		return nil, err
 	}
-	if err := sandbox.GiveOutputs(cmd, b.uid); err != nil {
+	if err := errors.Join(sandbox.GiveOutputs(cmd, b.uid), openOutputs(cmd)); err != nil {
 		return nil, b.wrap(err)
 	}
 	request := append([]string{"exec", cmd.Path, cmd.Dir, strconv.Itoa(len(cmd.Args))}, cmd.Args...)
@@ -279,6 +279,23 @@ func (b *box) Exec(ctx context.Context, cmd sandbox.Command) (sandbox.Process, e
 		return nil, b.wrap(err)
 	}
 	return p, nil
+}
+
+// openOutputs lets gVisor open a command's pipes anew for those who open /dev/stdout:
+// it is nobody on the host. They have no name by which others could.
+func openOutputs(c sandbox.Command) error {
+	for _, f := range []*os.File{c.Stdout, c.Stderr, c.Telemetry} {
+		if f == nil {
+			continue
+		}
+		if st, err := f.Stat(); err != nil || st.Mode()&os.ModeNamedPipe == 0 {
+			continue
+		}
+		if err := f.Chmod(0o666); err != nil {
+			return fmt.Errorf("output %s: %w", f.Name(), err)
+		}
+	}
+	return nil
 }
 
 // KillAll implements sandbox.Sandbox.
