@@ -28,6 +28,9 @@ const (
 	// refillDelay is how long nobody must have started before a spare is made: it
 	// costs tens of milliseconds of a processor, which those who start need more.
 	refillDelay = 100 * time.Millisecond
+	// burstTime is how long those who ask count as asking at once: on two cores a
+	// hundred environments take that long to start.
+	burstTime = 10 * time.Second
 	// shrinkInterval is how often a kind that had more spares than were taken
 	// loses half of the surplus.
 	shrinkInterval = 2 * time.Minute
@@ -81,8 +84,9 @@ type Counts struct {
 type kind struct {
 	want  Want
 	ready []*Spare
-	count int       // how many there should be
-	burst int       // asked for since it was last quiet
+	count int // how many there should be
+	burst int // asked for since began, within burstTime
+	began time.Time
 	least int       // ready since the last look for a surplus
 	asked time.Time // when it was last asked for one
 	retry time.Time // not before
@@ -115,8 +119,11 @@ func (p *Pool) Take(w Want) *Spare {
 	if k == nil {
 		return nil
 	}
-	k.burst++
 	k.asked = time.Now()
+	if k.asked.Sub(k.began) > burstTime {
+		k.burst, k.began = 0, k.asked
+	}
+	k.burst++
 	p.rouse()
 	for n := len(k.ready); n > 0; n = len(k.ready) {
 		s := p.pop(k)
@@ -233,13 +240,14 @@ func (p *Pool) quiet(ctx context.Context) bool {
 	}
 }
 
-// grow has each kind hold as many as were asked for at once.
+// grow has each kind hold as many as were asked for at once, in its last burst.
 func (p *Pool) grow() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, k := range p.kinds {
-		k.count = max(k.count, k.burst)
-		k.burst = 0
+		if time.Since(k.began) < 2*burstTime { // else it is an old one, and was shrunk since
+			k.count = max(k.count, k.burst)
+		}
 	}
 }
 

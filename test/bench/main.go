@@ -41,6 +41,8 @@ var (
 	runsc    = flag.String("runsc", "", "gVisor's program, to compare the gvisor driver with linux; none for no comparison")
 	servers  = flag.Bool("servers", true, "compare invocations with bare servers")
 	hostile  = flag.Bool("hostile", true, "compare a quiet function alone and beside hostile ones")
+	spares   = flag.Bool("spares", true, "compare cold starts with and without runtimes held ready, and measure environments")
+	scaled   = flag.Int("environments", 1000, "environments of one function at once; 0 for none")
 	many     = flag.Int("functions", 10000, "functions of a daemon that is compared with a small one; 0 for no comparison")
 )
 
@@ -132,6 +134,11 @@ func run() error {
 			return err
 		}
 	}
+	if *spares {
+		if err := b.ready(languages); err != nil {
+			return err
+		}
+	}
 	if *many > 0 {
 		return b.functions(*many, languages[0])
 	}
@@ -141,7 +148,7 @@ func run() error {
 // compare compares invocations with what bare servers answer.
 func (b *bench) compare(languages []*language, goServer string) error {
 	began := time.Now()
-	endpoint, pid, err := b.serve(*program, "up", "--listen", "127.0.0.1:0", "--data", filepath.Join(b.work, "data"), "--any-runtime", "--driver", *driver, "--log-level", "error")
+	endpoint, pid, err := b.serve(*program, "up", "--listen", "127.0.0.1:0", "--data", filepath.Join(b.work, "data"), "--any-runtime", "--driver", *driver, "--log-level", "error", "--spare-bytes", "0")
 	if err != nil {
 		return err
 	}
