@@ -137,7 +137,10 @@ type settings struct {
 	SecretKeyFile      string `placeholder:"FILE" help:"File with the root key's secret."`
 	Driver             string `placeholder:"NAME" help:"Where functions run: auto, linux, gvisor or process."`
 	Runsc              string `placeholder:"PROGRAM" help:"gVisor's runsc, for the gvisor driver."`
-	Network            string `placeholder:"NAME" help:"Network of linux sandboxes: none or host."`
+	Network            string `placeholder:"NAME" help:"What functions reach: auto, none, nat or host."`
+	EgressAllow        string `placeholder:"DESTINATIONS" help:"All that functions may connect to with nat."`
+	NetworkRange       string `placeholder:"PREFIX" help:"Addresses that sandboxes get with nat."`
+	DNS                string `name:"dns" placeholder:"ADDRESSES" help:"Name servers for functions with nat."`
 	CPULimit           bool   `name:"cpu-limit" help:"Hold functions to the processor time that their memory buys."`
 	AnyRuntime         bool   `help:"Let the nearest installed version serve a runtime that is missing."`
 	ImageFolders       string `placeholder:"PATHS" help:"Folders whose OCI layouts and docker archives functions may be made from."`

@@ -37,7 +37,10 @@ type Config struct {
 
 	Driver       string   `toml:"driver" help:"Where functions run: linux (sealed sandboxes on this machine's kernel, for teams that trust each other that far), gvisor (a kernel of their own for each, for tenants that do not; needs runsc), process (plain processes that isolate nothing), or auto (linux where the machine can, else process)."`
 	Runsc        string   `toml:"runsc" help:"gVisor's runsc program, for driver = gvisor: a path, or a name to look for on PATH."`
-	Network      string   `toml:"network" help:"Network of a linux sandbox: none (only its runtime API, and Kiln itself), or host (shares the machine's network)."`
+	Network      string   `toml:"network" help:"What functions in linux sandboxes reach besides Kiln: none, nat (whatever egress_allow lists, through this machine, and nothing of the machine itself; needs root), host (shares the machine's network), or auto (nat where listen is not a loopback address and nat is possible, else none)."`
+	EgressAllow  []string `toml:"egress_allow" help:"With nat, all that functions may connect to: names, addresses and prefixes, each with a port or a range of ports or without, such as api.example.com:443, *.example.com, 10.0.0.0/8:5432. Only names on the list can be looked up. Empty: everything, but this machine, other sandboxes and the metadata services of clouds."`
+	NetworkRange string   `toml:"network_range" help:"Addresses that sandboxes get with nat; never seen outside this machine."`
+	DNS          []string `toml:"dns" help:"Name servers for functions with nat, as addresses with or without port. Empty: those of this machine."`
 	CPULimit     bool     `toml:"cpu_limit" help:"Hold a function to the processor time that its memory buys, one processor for 1,769 MB, once its init phase is over, as AWS does. Without it, memory decides only where functions want more than there is."`
 	AnyRuntime   bool     `toml:"any_runtime" help:"Run a function on another version of its language's interpreter when its own is not installed, such as nodejs20.x on Node 22."`
 	RuntimePaths []string `toml:"runtime_paths" help:"Interpreters, or folders with them, to look at before the usual places."`
@@ -63,7 +66,7 @@ type Config struct {
 	LogFormat string `toml:"log_format" help:"Format of Kiln's own log: text, or json."`
 	AuditLog  string `toml:"audit_log" help:"File for the audit log, a line of JSON for each call that changes something or is refused; reopened at SIGHUP. Empty: such lines are part of Kiln's own log, at level info."`
 
-	Accounts map[string]Account `toml:"accounts" help:"What is different for single accounts, as a table each: [accounts.123456789012] with driver = \"gvisor\" runs that account's functions in a stronger driver than the others'. A driver weaker than the one above is refused. As a variable: 123456789012.driver=gvisor."`
+	Accounts map[string]Account `toml:"accounts" help:"What is different for single accounts, as a table each: [accounts.123456789012] with driver = \"gvisor\" runs that account's functions in a stronger driver than the others'. A driver weaker than the one above is refused. network and egress_allow are its own as well. As a variable: 123456789012.driver=gvisor."`
 
 	Endpoints map[string]string `toml:"endpoints" help:"Where functions find services that Kiln does not serve, as service = \"URL\", such as sqs = \"http://127.0.0.1:9324\": their SDKs get it as AWS_ENDPOINT_URL_SQS. The service is named as in signatures. Functions must be able to reach it, see network. From s3 Kiln itself also fetches the packages that are deployed with S3Bucket and S3Key, with the credentials that any AWS client would find where Kiln runs (AWS_ACCESS_KEY_ID, AWS_PROFILE and so on), or unsigned where there are none."`
 
@@ -74,7 +77,9 @@ type Config struct {
 
 // Account is what an account may have of its own; zero values mean what holds for all.
 type Account struct {
-	Driver string `toml:"driver,omitempty"`
+	Driver      string   `toml:"driver,omitempty"`
+	Network     string   `toml:"network,omitempty"`
+	EgressAllow []string `toml:"egress_allow,omitempty"`
 }
 
 // DefaultFile is read when no file is named and it is there.
@@ -92,7 +97,8 @@ func Default() Config {
 		Region:             "us-east-1",
 		Driver:             "auto",
 		Runsc:              "runsc",
-		Network:            "none",
+		Network:            "auto",
+		NetworkRange:       "198.18.0.0/15",
 		Concurrency:        1000,
 		ScalingRate:        1000,
 		IdleTimeout:        Duration(10 * time.Minute),

@@ -187,10 +187,15 @@ func TestValidate(t *testing.T) {
 		{"account", map[string]string{"driver": "linux", "accounts": "123456789012.driver=gvisor,000000000000.driver=linux"}, ""},
 		{"account id", map[string]string{"accounts": "12.driver=gvisor"}, `"12" is not twelve digits`},
 		{"account driver", map[string]string{"accounts": "123456789012.driver=auto"}, `the driver "auto" of 123456789012 is none of`},
+		{"account network", map[string]string{"accounts": "123456789012.network=nat"}, ""},
+		{"account network unknown", map[string]string{"accounts": "123456789012.network=auto"}, `the network "auto" of 123456789012 is none of`},
+		{"account network of processes", map[string]string{"driver": "process", "accounts": "123456789012.network=none"}, "cannot keep the functions of 123456789012"},
+		{"network of processes", map[string]string{"driver": "process", "network": "nat"}, "cannot keep functions from the network"},
+		{"network range", map[string]string{"network_range": "198.18.0.1/15"}, "such as 198.18.0.0/15"},
 		{"weaker driver", map[string]string{"driver": "gvisor", "accounts": "123456789012.driver=linux"}, "keeps functions apart less than driver = \"gvisor\""},
 		{"weakest driver", map[string]string{"driver": "linux", "accounts": "123456789012.driver=process"}, "keeps functions apart less"},
 		{"no runsc", map[string]string{"runsc": ""}, "name the program"},
-		{"network", map[string]string{"network": "nat"}, "none of none, host"},
+		{"network", map[string]string{"network": "bridge"}, "none of auto, none, nat, host"},
 		{"process network", map[string]string{"driver": "process", "network": "none"}, "cannot keep functions from the network"},
 		{"concurrency", map[string]string{"concurrency": "0"}, "not between 1 and"},
 		{"idle", map[string]string{"idle_timeout": "0s"}, "not above zero"},
@@ -262,7 +267,7 @@ func TestWriteLoadsBack(t *testing.T) {
 		c := config.Config{
 			Listen: text.Draw(rt, "listen"), Data: text.Draw(rt, "data"), Account: text.Draw(rt, "account"), Region: text.Draw(rt, "region"),
 			Hosts: texts.Draw(rt, "hosts"), AccessKey: text.Draw(rt, "key"), SecretKeyFile: text.Draw(rt, "secret"),
-			Driver: text.Draw(rt, "driver"), Network: text.Draw(rt, "network"), AnyRuntime: rapid.Bool().Draw(rt, "any"), RuntimePaths: texts.Draw(rt, "paths"),
+			Driver: text.Draw(rt, "driver"), Network: text.Draw(rt, "network"), EgressAllow: texts.Draw(rt, "allow"), NetworkRange: text.Draw(rt, "range"), DNS: texts.Draw(rt, "dns"), AnyRuntime: rapid.Bool().Draw(rt, "any"), RuntimePaths: texts.Draw(rt, "paths"),
 			Concurrency: rapid.Int().Draw(rt, "concurrency"), ScalingRate: rapid.Int().Draw(rt, "rate"), MemoryBudget: config.Size(rapid.Int64Min(0).Draw(rt, "memory")), IdleTimeout: config.Duration(rapid.Int64().Draw(rt, "idle")),
 			SpareBytes:       config.Size(rapid.Int64Min(0).Draw(rt, "spare")),
 			MaxInflightBytes: config.Size(rapid.Int64Min(0).Draw(rt, "inflight")), ShutdownTimeout: config.Duration(rapid.Int64().Draw(rt, "shutdown")),
@@ -270,7 +275,7 @@ func TestWriteLoadsBack(t *testing.T) {
 			LogsGroupBytes: config.Size(rapid.Int64Min(0).Draw(rt, "group")), LogsTotalBytes: config.Size(rapid.Int64Min(0).Draw(rt, "total")),
 			LogLevel: text.Draw(rt, "level"), LogFormat: text.Draw(rt, "format"),
 			Runsc: text.Draw(rt, "runsc"), Accounts: rapid.MapOfN(text, rapid.Custom(func(rt *rapid.T) config.Account {
-				return config.Account{Driver: text.Draw(rt, "driver")}
+				return config.Account{Driver: text.Draw(rt, "driver"), Network: text.Draw(rt, "network"), EgressAllow: texts.Draw(rt, "allow")}
 			}), 0, 4).Draw(rt, "accounts"),
 			Endpoints: rapid.MapOfN(text, text, 0, 4).Draw(rt, "endpoints"),
 			Origins:   map[string]string{"listen": "kiln.toml line 1"},

@@ -171,19 +171,26 @@ func (c Config) Validate() error {
 		bad("runsc", "it is empty; name the program, such as runsc or /usr/local/bin/runsc")
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.Accounts)) {
-		driver := c.Accounts[id].Driver
+		driver, network := c.Accounts[id].Driver, c.Accounts[id].Network
 		switch {
 		case !accountPattern.MatchString(id):
 			bad("accounts", "%q is not twelve digits, such as 123456789012", id)
+		case network != "" && network != "none" && network != "nat" && network != "host":
+			bad("accounts", "the network %q of %s is none of none, nat, host", network, id)
+		case network != "" && network != "host" && c.Driver == "process":
+			bad("accounts", "the process driver cannot keep the functions of %s from the network; leave its network out", id)
 		case driver != "" && strength(driver) == 0:
 			bad("accounts", "the driver %q of %s is none of linux, gvisor, process", driver, id)
 		case driver != "" && Weaker(driver, c.Driver):
 			bad("accounts", "the driver %s of %s keeps functions apart less than driver = %q does for all; choose the same or a stronger one (process, linux, gvisor), or leave it out", driver, id, c.Driver)
 		}
 	}
-	oneOf("network", c.Network, "none", "host")
-	if c.Driver == "process" && c.Network == "none" && c.Origins["network"] != "" {
+	oneOf("network", c.Network, "auto", "none", "nat", "host")
+	if c.Driver == "process" && (c.Network == "none" || c.Network == "nat") {
 		bad("network", "the process driver cannot keep functions from the network; set driver = \"linux\" or leave network out")
+	}
+	if prefix, err := netip.ParsePrefix(c.NetworkRange); err != nil || !prefix.Addr().Is4() || prefix.Bits() < 8 || prefix.Bits() > 24 || prefix != prefix.Masked() {
+		bad("network_range", "%q is not an IPv4 prefix of 8 to 24 bits, such as 198.18.0.0/15", c.NetworkRange)
 	}
 	if c.Driver == "process" && c.CPULimit {
 		bad("cpu_limit", "the process driver limits nothing; set driver = \"linux\" or leave cpu_limit out")

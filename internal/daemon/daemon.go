@@ -182,8 +182,13 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 
 	// Environments call back into the gateway, which is built last.
 	var inside http.Server
+	networks, err := networksOf(d.config)
+	if err != nil {
+		return err
+	}
 	factory := &environment.Factory{
-		Driver: driver, Spares: pool, Runtimes: catalog, Packages: code, Identities: access,
+		Network: networks.of,
+		Driver:  driver, Spares: pool, Runtimes: catalog, Packages: code, Identities: access,
 		Logs: sink(store), Endpoint: inside.Serve, Endpoints: d.config.Endpoints, Passed: passed,
 		LimitCPU: d.config.CPULimit, Log: d.log,
 		// Apart from the room for requests: an answer is freed without waiting for

@@ -56,6 +56,8 @@ type Factory struct {
 	// Passed, if not nil, are the owner's own credentials for AWS: functions get
 	// them, and AWS itself as their endpoint.
 	Passed *Credentials
+	// Network is what functions of an account reach; nil: the driver's own.
+	Network func(lambda.AccountID) sandbox.Network
 	// LimitCPU holds functions to the processor time that their memory buys; else
 	// it is their part of what others want too.
 	LimitCPU bool

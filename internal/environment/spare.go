@@ -29,6 +29,7 @@ func (e *Environment) enter(ctx context.Context) (err error) {
 	spec := sandbox.Spec{
 		ID:          e.id,
 		Group:       fn.ARN.Scope.String() + "/" + string(fn.ARN.Name),
+		Network:     e.factory.network(fn),
 		Root:        e.root,
 		Task:        e.code,
 		Opt:         e.layers,
@@ -51,6 +52,14 @@ func (e *Environment) enter(ctx context.Context) (err error) {
 		return fmt.Errorf("create a sandbox for %s: %w", fn.ARN, err)
 	}
 	return nil
+}
+
+// network is what the function reaches.
+func (f *Factory) network(fn *lambda.Function) sandbox.Network {
+	if f.Network == nil {
+		return sandbox.Network{}
+	}
+	return f.Network(fn.ARN.Account)
 }
 
 // vacate ends the sandbox.
@@ -98,7 +107,7 @@ func (f *Factory) want(fn *lambda.Function, rt *bootstrap.Runtime, opt string) (
 	vars := maps.Clone(launch.Defaults)
 	maps.Copy(vars, launch.Reserved)
 	return spares.Want{
-		Client: rt.Client, Lang: rt.Installation.Prefix, TmpBytes: int64(fn.Settings.EphemeralMB) << 20,
+		Network: f.network(fn).Mode, Client: rt.Client, Lang: rt.Installation.Prefix, TmpBytes: int64(fn.Settings.EphemeralMB) << 20,
 		Command: sandbox.Command{Path: launch.Path, Args: launch.Args, Dir: launch.Dir, Env: append(paths.Env, environ(vars)...)},
 	}, true
 }

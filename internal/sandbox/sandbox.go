@@ -85,6 +85,8 @@ type Spec struct {
 	Runtime string // the runtime client; "" for none
 	Lang    string // the interpreter's prefix, when it is outside /usr; "" for none
 
+	Network Network // what it reaches; a driver that cannot keep it from the network reaches all
+
 	MemoryBytes int64 // limit on anonymous and shared memory; 0 for none
 	TmpBytes    int64 // size of the scratch directory
 	MilliCPU    int64 // its part of the processors' time where others want it too, in thousandths of one; 0 for an even part

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 )
 
@@ -36,6 +37,9 @@ func (s Spec) checkNames() error {
 	}
 	if s.Group == "" || !filepath.IsLocal(s.Group) || filepath.Clean(s.Group) != s.Group {
 		return fmt.Errorf("sandbox group %q: want a relative path such as account/region/function", s.Group)
+	}
+	if !slices.Contains([]string{"", NetworkNone, NetworkNAT, NetworkHost}, s.Network.Mode) {
+		return fmt.Errorf("sandbox network %q: want %q, %q or %q", s.Network.Mode, NetworkNone, NetworkNAT, NetworkHost)
 	}
 	for what, p := range map[string]string{"root": s.Root, "task": s.Task, "opt": s.Opt, "runtime": s.Runtime, "lang": s.Lang} {
 		if p != "" && !filepath.IsAbs(p) {

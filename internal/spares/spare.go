@@ -35,13 +35,14 @@ const initBytes = 3 << 19
 // Want is what a spare is started with. Only a function that would be started with
 // exactly the same may have it.
 type Want struct {
+	Network      string          // the mode of the sandbox.Network
 	Client, Lang string          // the folders of a sandbox.Spec: Runtime and Lang
 	TmpBytes     int64           // likewise
 	Command      sandbox.Command // without outputs; Env without anything of a function
 }
 
 func (w Want) key() string {
-	fields := slices.Concat([]string{w.Client, w.Lang, strconv.FormatInt(w.TmpBytes, 10), w.Command.Path, w.Command.Dir}, w.Command.Args, []string{""}, w.Command.Env)
+	fields := slices.Concat([]string{w.Network, w.Client, w.Lang, strconv.FormatInt(w.TmpBytes, 10), w.Command.Path, w.Command.Dir}, w.Command.Args, []string{""}, w.Command.Env)
 	return strings.Join(fields, "\x00")
 }
 
@@ -68,7 +69,7 @@ func (p *Pool) boot(ctx context.Context, w Want) (_ *Spare, err error) {
 	var random [16]byte
 	_, _ = rand.Read(random[:]) // never fails
 	s := &Spare{ID: hex.EncodeToString(random[:])}
-	s.Box, err = p.driver.Prepare(ctx, sandbox.Spec{ID: s.ID, Group: groups + s.ID, Runtime: w.Client, Lang: w.Lang, TmpBytes: w.TmpBytes})
+	s.Box, err = p.driver.Prepare(ctx, sandbox.Spec{ID: s.ID, Group: groups + s.ID, Network: sandbox.Network{Mode: w.Network}, Runtime: w.Client, Lang: w.Lang, TmpBytes: w.TmpBytes})
 	if err != nil {
 		return nil, err
 	}

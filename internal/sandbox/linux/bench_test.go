@@ -18,7 +18,7 @@ func BenchmarkColdStart(b *testing.B) {
 	for _, v := range []struct {
 		network string
 		spares  int
-	}{{linux.NetworkNone, 0}, {linux.NetworkNone, 2}, {linux.NetworkHost, 0}} {
+	}{{sandbox.NetworkNone, 0}, {sandbox.NetworkNone, 2}, {sandbox.NetworkHost, 0}} {
 		b.Run(fmt.Sprintf("network=%s,spares=%d", v.network, v.spares), func(b *testing.B) {
 			d := newDriver(b, func(c *linux.Config) { c.Network, c.Spares, c.SpareTmpBytes = v.network, v.spares, tmp })
 			null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)

@@ -12,16 +12,13 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+
+	"kiln/internal/sandbox"
+	"kiln/internal/sandbox/egress"
 )
 
 // InitArg is the first argument of a program that is to call Init before all else.
 const InitArg = "sandbox-init"
-
-// Network settings.
-const (
-	NetworkNone = "none" // a network namespace with only a loopback interface
-	NetworkHost = "host" // the host's network: a developer's choice
-)
 
 // maxSpares bounds Config.Spares: more than anybody can start at once.
 const maxSpares = 1_000
@@ -41,8 +38,11 @@ type Config struct {
 	// SpareTmpBytes is the size of the file system for /tmp that waits with each
 	// spare; a sandbox of another size has one made. Default: 0, none waits.
 	SpareTmpBytes int64
-	// Network is NetworkNone or NetworkHost. Default: NetworkNone.
+	// Network is that of sandboxes whose Spec names none, one of sandbox.NetworkNone,
+	// NetworkNAT and NetworkHost. Default: NetworkNone.
 	Network string
+	// NAT, if not nil, makes NetworkNAT possible; its Name is the driver's Dir. It needs root.
+	NAT *egress.Config
 	// Cgroup names the cgroup above all sandboxes, below the one that the kernel
 	// lets the daemon use. Default: kiln.
 	Cgroup string
@@ -55,7 +55,7 @@ type Config struct {
 
 func (c Config) withDefaults() (Config, error) {
 	if c.Network == "" {
-		c.Network = NetworkNone
+		c.Network = sandbox.NetworkNone
 	}
 	if c.Cgroup == "" {
 		c.Cgroup = "kiln"
@@ -70,8 +70,10 @@ func (c Config) withDefaults() (Config, error) {
 	switch {
 	case !filepath.IsAbs(c.Dir):
 		return c, fmt.Errorf("linux driver: directory %q: want an absolute path", c.Dir)
-	case !slices.Contains([]string{NetworkNone, NetworkHost}, c.Network):
-		return c, fmt.Errorf("linux driver: network %q: want %q or %q", c.Network, NetworkNone, NetworkHost)
+	case !slices.Contains([]string{sandbox.NetworkNone, sandbox.NetworkNAT, sandbox.NetworkHost}, c.Network):
+		return c, fmt.Errorf("linux driver: network %q: want %q, %q or %q", c.Network, sandbox.NetworkNone, sandbox.NetworkNAT, sandbox.NetworkHost)
+	case c.Network == sandbox.NetworkNAT && c.NAT == nil:
+		return c, fmt.Errorf("linux driver: network %q is not configured", c.Network)
 	case c.Spares < 0 || c.Spares > maxSpares:
 		return c, fmt.Errorf("linux driver: %d spares: want 0 to %d", c.Spares, maxSpares)
 	case !filepath.IsLocal(c.Cgroup):

@@ -19,6 +19,7 @@ import (
 
 	"kiln/internal/sandbox"
 	"kiln/internal/sandbox/cgroup"
+	"kiln/internal/sandbox/egress"
 	"kiln/internal/sandbox/scratch"
 	"kiln/internal/sandbox/skeleton"
 )
@@ -31,6 +32,7 @@ type Driver struct {
 	cgroups cgroup.Hierarchy
 	uids    *sandbox.UIDs  // nil: rootless, functions have the daemon's user
 	scratch *scratch.Maker // nil: /tmp is a directory of the host's, without a limit
+	egress  *egress.Egress // nil: nothing leads out but the host's own network
 	missing []string
 
 	// tree is held while directories and cgroups of groups are made and removed,
@@ -49,8 +51,8 @@ type Driver struct {
 
 // New prepares cfg.Dir and looks at what the kernel and the user allow; Probe
 // says whether it is enough. Nothing runs until the first Create.
-func New(cfg Config) (*Driver, error) {
-	cfg, err := cfg.withDefaults()
+func New(cfg Config) (_ *Driver, err error) {
+	cfg, err = cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +70,15 @@ func New(cfg Config) (*Driver, error) {
 	if err := os.MkdirAll(d.runs(), 0o700); err != nil {
 		return nil, fmt.Errorf("linux driver: %w", err)
 	}
-	if d.root, err = skeleton.New(filepath.Join(cfg.Dir, "root"), resolvConf(cfg.Network)); err != nil {
+	if err := d.openNetwork(); err != nil {
+		return nil, fmt.Errorf("linux driver: %w", err)
+	}
+	defer func() {
+		if err != nil && d.egress != nil {
+			err = errors.Join(err, d.egress.Close())
+		}
+	}()
+	if d.root, err = skeleton.New(filepath.Join(cfg.Dir, "root"), d.nameservers()); err != nil {
 		return nil, fmt.Errorf("linux driver: prepare the root: %w", err)
 	}
 	if d.users, err = skeleton.NewUsers(filepath.Join(cfg.Dir, "users")); err != nil {
@@ -90,21 +100,13 @@ func New(cfg Config) (*Driver, error) {
 	} else if d.scratch, err = scratch.New(filepath.Join(cfg.Dir, "scratch")); err != nil {
 		d.missing = append(d.missing, "a limit on the size of /tmp: "+err.Error())
 	}
-	if cfg.Network == NetworkHost {
+	switch cfg.Network {
+	case sandbox.NetworkHost:
 		d.missing = append(d.missing, "a network of its own for each sandbox: it was configured away")
-	} else {
-		d.missing = append(d.missing, "a way for functions to reach anything but Kiln: --network host shares this machine's network")
+	case sandbox.NetworkNone:
+		d.missing = append(d.missing, "a way for functions to reach anything but Kiln: --network nat, as root, leads out; --network host shares this machine's network")
 	}
 	return d, nil
-}
-
-// resolvConf is what a sandbox finds name servers by.
-func resolvConf(network string) []byte {
-	if network == NetworkHost {
-		text, _ := os.ReadFile("/etc/resolv.conf")
-		return text
-	}
-	return []byte("# This sandbox has no network beyond its loopback interface.\n")
 }
 
 // runs is the directory of sandboxes' directories.
@@ -304,6 +306,9 @@ func (d *Driver) Close() error {
 	if d.scratch != nil {
 		d.scratch.Close()
 	}
+	if d.egress != nil {
+		err = errors.Join(err, d.egress.Close())
+	}
 	return err
 }
 
@@ -420,13 +425,13 @@ func (s *starter) close() {
 }
 
 // initAttr is how an init is started: into new namespaces, to die with the starter.
-func (d *Driver) initAttr(control *os.File) *os.ProcAttr {
+func (d *Driver) initAttr(control *os.File, network string) *os.ProcAttr {
 	sys := &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
 		Pdeathsig:  syscall.SIGKILL,
 		Setsid:     true, // the terminal's Ctrl-C is the daemon's
 	}
-	if d.cfg.Network == NetworkNone {
+	if network != sandbox.NetworkHost {
 		sys.Cloneflags |= unix.CLONE_NEWNET
 	}
 	if d.uids == nil {

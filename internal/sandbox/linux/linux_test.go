@@ -274,7 +274,7 @@ func TestInitKilled(t *testing.T) {
 }
 
 func TestHostNetwork(t *testing.T) {
-	d := newDriver(t, func(c *linux.Config) { c.Network = linux.NetworkHost })
+	d := newDriver(t, func(c *linux.Config) { c.Network = sandbox.NetworkHost })
 	s, err := d.Create(t.Context(), sandbox.Spec{ID: sandboxtest.ID("host"), Group: "000000000000/us-east-1/conformance", Task: "/usr"})
 	if err != nil {
 		t.Fatal(err)

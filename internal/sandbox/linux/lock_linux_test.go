@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kiln/internal/sandbox"
 	"kiln/internal/sandbox/linux"
 )
 
@@ -23,7 +24,7 @@ func TestLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	d := newDriver(t, func(c *linux.Config) { c.Network = linux.NetworkHost })
+	d := newDriver(t, func(c *linux.Config) { c.Network = sandbox.NetworkHost })
 	got, exit := python(t, d, fmt.Sprintf("import os, signal, socket\n"+
 		"s = socket.socket(socket.AF_UNIX)\n"+
 		"print(s.connect_ex('\\0%[1]s'), flush=True)\n"+

@@ -37,13 +37,16 @@ func (b *box) Assign(ctx context.Context, spec sandbox.Spec) error {
 	if err := errors.Join(ctx.Err(), spec.Check(), b.usable()); err != nil {
 		return err
 	}
-	if !b.unassigned || spec.Root != "" || spec.TmpBytes != b.spec.TmpBytes {
+	if !b.unassigned || spec.Root != "" || spec.TmpBytes != b.spec.TmpBytes || b.d.network(spec) != b.d.network(b.spec) {
 		return b.wrap(errors.New("it is not made for such a function, or it is another's"))
 	}
 	b.unassigned = false
 	err := b.cg.Limit(limits(spec))
 	if err == nil {
 		err = b.mountLate(spec)
+	}
+	if err == nil {
+		err = b.leadOut(spec, true)
 	}
 	if err != nil {
 		return b.wrap(fmt.Errorf("assign it: %w", err))

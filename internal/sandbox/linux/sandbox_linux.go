@@ -18,6 +18,7 @@ import (
 	"kiln/internal/sandbox"
 	"kiln/internal/sandbox/cgroup"
 	"kiln/internal/sandbox/control"
+	"kiln/internal/sandbox/egress"
 	"kiln/internal/sandbox/scratch"
 	"kiln/internal/sandbox/skeleton"
 )
@@ -44,6 +45,7 @@ type box struct {
 	prepared   bool // made by Prepare
 	unassigned bool // guarded by lifecycle; it is nobody's yet
 	ownUID     bool
+	link       *egress.Link // its way out; nil for none
 	initPID    int
 	control    *control.Control
 	init       *os.Process
@@ -98,8 +100,12 @@ func (b *box) make(ctx context.Context) error {
 		}
 		// Somebody killed the spare while it waited: start another.
 		b.leave()
+		if err := b.unlink(); err != nil {
+			return err
+		}
+		b.link = nil
 	}
-	f, err := b.d.startFirst(b.starter)
+	f, err := b.d.startFirst(b.starter, b.d.network(b.spec))
 	if err != nil {
 		return err
 	}
@@ -111,10 +117,12 @@ func (b *box) make(ctx context.Context) error {
 	return nil
 }
 
-// spare is a first process that waits, or nil. One that is prepared in time leaves
-// them to those that are needed now.
+// spare is a first process that waits and fits, or nil. One that is prepared in time
+// leaves them to those that are needed now.
 func (b *box) spare() *firstProcess {
-	if b.prepared {
+	own, theirs := b.d.network(b.spec), b.d.cfg.Network
+	fits := own == theirs || own == sandbox.NetworkNAT && theirs == sandbox.NetworkNone
+	if b.prepared || !fits {
 		return nil
 	}
 	return b.spares.take()
@@ -136,12 +144,18 @@ func (b *box) enter(ctx context.Context, f *firstProcess) error {
 	b.init, b.initPID = f.p, f.p.Pid
 	b.control = control.New(f.conn, b.exited)
 	b.waits.Go(b.watch)
+	b.link = f.link
 	tmp, err := b.tmp(f.tmp)
 	if err != nil {
 		return err
 	}
 	defer tmp.Close() // init has its own
+	out := make(chan error, 1)
+	b.waits.Go(func() { out <- b.leadOut(b.spec, !b.prepared) })
 	_, err = b.control.CallWith(ctx, tmp.Files(), b.setup(tmp)...)
+	if led := <-out; err == nil {
+		err = led
+	}
 	return err
 }
 
@@ -229,9 +243,12 @@ func (b *box) setup(tmp *scratch.FileSystem) []string {
 	if b.spec.Root != "" {
 		users = b.userName()
 		s = append(s, "image="+b.spec.Root)
-		for _, own := range []string{"/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"} {
+		for _, own := range []string{"/dev", "/etc/hosts", "/etc/hostname", resolvConf} {
 			binds = append(binds, skeleton.BindMount{Src: b.d.root.Dir + own, Dst: own, Mode: skeleton.AsItIs})
 		}
+	}
+	if b.d.network(b.spec) == sandbox.NetworkHost && b.d.cfg.Network != sandbox.NetworkHost {
+		binds = append(binds, skeleton.BindMount{Src: b.d.hostResolvConf(), Dst: resolvConf, Mode: skeleton.ReadOnly})
 	}
 	for _, file := range skeleton.UserFiles {
 		binds = append(binds, skeleton.BindMount{Src: b.d.users.File(users, file), Dst: "/etc/" + file, Mode: skeleton.ReadOnly})
@@ -248,7 +265,7 @@ func (b *box) setup(tmp *scratch.FileSystem) []string {
 	if into != "" {
 		s = append(s, "cgroup="+into)
 	}
-	if b.d.cfg.Network == NetworkNone {
+	if b.d.network(b.spec) != sandbox.NetworkHost {
 		s = append(s, "loopback=up")
 	}
 	return s
@@ -295,7 +312,7 @@ func (b *box) Paths() sandbox.Paths { return skeleton.Paths() }
 // which works for an unprivileged daemon too; entering the namespace would not.
 func (b *box) Listen(ctx context.Context, port int) (net.Listener, error) {
 	var l net.Listener
-	if b.d.cfg.Network == NetworkHost {
+	if b.d.network(b.spec) == sandbox.NetworkHost {
 		var err error
 		if l, err = (&net.ListenConfig{}).Listen(ctx, "tcp4", "127.0.0.1:0"); err != nil {
 			return nil, err
@@ -334,7 +351,7 @@ func (b *box) Dial(ctx context.Context, port int) (net.Conn, error) {
 	if err := b.usable(); err != nil {
 		return nil, err
 	}
-	if b.d.cfg.Network == NetworkHost {
+	if b.d.network(b.spec) == sandbox.NetworkHost {
 		return (&net.Dialer{}).DialContext(ctx, "tcp4", sandbox.Loopback(port))
 	}
 	f, err := b.control.Call(ctx, "socket")
@@ -558,7 +575,7 @@ func (b *box) destroy() error {
 		b.meter.Close()
 	}
 	err := b.cg.Remove(context.Background())
-	err = errors.Join(err, sandbox.RemoveTree(b.dir))
+	err = errors.Join(err, sandbox.RemoveTree(b.dir), b.unlink())
 	if b.spec.Root != "" {
 		b.d.users.Forget(b.userName())
 	}

@@ -6,7 +6,9 @@ import (
 	"os"
 	"time"
 
+	"kiln/internal/sandbox"
 	"kiln/internal/sandbox/control"
+	"kiln/internal/sandbox/egress"
 	"kiln/internal/sandbox/scratch"
 )
 
@@ -19,14 +21,15 @@ type firstProcess struct {
 	conn *net.UnixConn
 	p    *os.Process
 	tmp  *scratch.FileSystem // of a spare's; nil for none
+	link *egress.Link        // of a spare's, where sandboxes have a way out
 }
 
-func (d *Driver) startFirst(st *starter) (*firstProcess, error) {
+func (d *Driver) startFirst(st *starter, network string) (*firstProcess, error) {
 	conn, theirs, err := control.Pair()
 	if err != nil {
 		return nil, err
 	}
-	p, err := st.start(d.cfg.InitCommand, d.initAttr(theirs))
+	p, err := st.start(d.cfg.InitCommand, d.initAttr(theirs, network))
 	_ = theirs.Close() // or its end would never be seen
 	if err != nil {
 		_ = conn.Close()
@@ -35,16 +38,24 @@ func (d *Driver) startFirst(st *starter) (*firstProcess, error) {
 	return &firstProcess{conn: conn, p: p}, nil
 }
 
-// startSpare starts one with a file system for /tmp beside it.
+// startSpare starts one with a file system for /tmp beside it, and a way out where
+// sandboxes have one.
 func (d *Driver) startSpare(st *starter) (*firstProcess, error) {
-	f, err := d.startFirst(st)
-	if err == nil && d.scratch != nil && d.cfg.SpareTmpBytes > 0 {
-		f.tmp, err = d.scratch.Make(d.cfg.SpareTmpBytes)
-		if err != nil {
-			f.end()
-		}
+	f, err := d.startFirst(st, d.cfg.Network)
+	if err != nil {
+		return nil, err
 	}
-	return f, err
+	if d.scratch != nil && d.cfg.SpareTmpBytes > 0 {
+		f.tmp, err = d.scratch.Make(d.cfg.SpareTmpBytes)
+	}
+	if err == nil && d.cfg.Network == sandbox.NetworkNAT {
+		f.link, err = d.attach(f.p)
+	}
+	if err != nil {
+		f.end()
+		return nil, err
+	}
+	return f, nil
 }
 
 // end kills one that was not used.
@@ -53,6 +64,9 @@ func (f *firstProcess) end() {
 	_ = f.p.Kill()
 	_, _ = f.p.Wait()
 	f.tmp.Close()
+	if f.link != nil {
+		_ = f.link.Close() // what is left of it Driver.Close removes
+	}
 }
 
 // spares keeps first processes ready that belong to no sandbox yet: they have
