@@ -141,6 +141,9 @@ type settings struct {
 	EgressAllow        string `placeholder:"DESTINATIONS" help:"All that functions may connect to with nat."`
 	NetworkRange       string `placeholder:"PREFIX" help:"Addresses that sandboxes get with nat."`
 	DNS                string `name:"dns" placeholder:"ADDRESSES" help:"Name servers for functions with nat."`
+	Proxy              string `placeholder:"URL" help:"Proxy that functions shall use."`
+	NoProxy            string `placeholder:"HOSTS" help:"What functions reach without the proxy."`
+	CACertificates     string `name:"ca-certificates" placeholder:"FILE" help:"Authorities that functions shall trust as well."`
 	CPULimit           bool   `name:"cpu-limit" help:"Hold functions to the processor time that their memory buys."`
 	AnyRuntime         bool   `help:"Let the nearest installed version serve a runtime that is missing."`
 	ImageFolders       string `placeholder:"PATHS" help:"Folders whose OCI layouts and docker archives functions may be made from."`
@@ -180,7 +183,7 @@ func (f settings) load(getenv func(string) string) (config.Config, error) {
 	var problems []error
 	flags := reflect.ValueOf(f)
 	for _, key := range config.Keys() {
-		flag := flags.FieldByName(fieldName(key))
+		flag := flags.FieldByNameFunc(func(name string) bool { return isField(name, key) })
 		if flag.IsValid() && !flag.IsZero() {
 			problems = append(problems, c.Set(key, fmt.Sprint(flag.Interface()), "--"+strings.ReplaceAll(key, "_", "-")))
 		}
@@ -191,16 +194,9 @@ func (f settings) load(getenv func(string) string) (config.Config, error) {
 	return c, c.Validate()
 }
 
-// fieldName is the Go name of a key: idle_timeout is IdleTimeout.
-func fieldName(key string) (name string) {
-	for word := range strings.SplitSeq(key, "_") {
-		if word == "tls" || word == "cpu" {
-			name += strings.ToUpper(word)
-			continue
-		}
-		name += strings.ToUpper(word[:1]) + word[1:]
-	}
-	return name
+// isField reports whether the field is the key's: idle_timeout is IdleTimeout.
+func isField(name, key string) bool {
+	return strings.EqualFold(name, strings.ReplaceAll(key, "_", ""))
 }
 
 type show struct{ settings }

@@ -35,16 +35,19 @@ type Config struct {
 	MasterKeyCredential string   `toml:"master_key_credential" help:"Name of the systemd credential (LoadCredential=, LoadCredentialEncrypted=) with that key, in place of a file."`
 	MasterKeyCommand    []string `toml:"master_key_command" help:"Program and arguments, run without a shell, that print that key, in place of a file. It has 30 seconds."`
 
-	Driver       string   `toml:"driver" help:"Where functions run: linux (sealed sandboxes on this machine's kernel, for teams that trust each other that far), gvisor (a kernel of their own for each, for tenants that do not; needs runsc), process (plain processes that isolate nothing), or auto (linux where the machine can, else process)."`
-	Runsc        string   `toml:"runsc" help:"gVisor's runsc program, for driver = gvisor: a path, or a name to look for on PATH."`
-	Network      string   `toml:"network" help:"What functions in linux sandboxes reach besides Kiln: none, nat (whatever egress_allow lists, through this machine, and nothing of the machine itself; needs root), host (shares the machine's network), or auto (nat where listen is not a loopback address and nat is possible, else none)."`
-	EgressAllow  []string `toml:"egress_allow" help:"With nat, all that functions may connect to: names, addresses and prefixes, each with a port or a range of ports or without, such as api.example.com:443, *.example.com, 10.0.0.0/8:5432. Only names on the list can be looked up. Empty: everything, but this machine, other sandboxes and the metadata services of clouds."`
-	NetworkRange string   `toml:"network_range" help:"Addresses that sandboxes get with nat; never seen outside this machine."`
-	DNS          []string `toml:"dns" help:"Name servers for functions with nat, as addresses with or without port. Empty: those of this machine."`
-	CPULimit     bool     `toml:"cpu_limit" help:"Hold a function to the processor time that its memory buys, one processor for 1,769 MB, once its init phase is over, as AWS does. Without it, memory decides only where functions want more than there is."`
-	AnyRuntime   bool     `toml:"any_runtime" help:"Run a function on another version of its language's interpreter when its own is not installed, such as nodejs20.x on Node 22."`
-	RuntimePaths []string `toml:"runtime_paths" help:"Interpreters, or folders with them, to look at before the usual places."`
-	ImageFolders []string `toml:"image_folders" help:"Folders whose OCI layouts and docker archives callers may name as an ImageUri (oci:/folder:tag, docker-archive:/file.tar). Images of registries need none."`
+	Driver         string   `toml:"driver" help:"Where functions run: linux (sealed sandboxes on this machine's kernel, for teams that trust each other that far), gvisor (a kernel of their own for each, for tenants that do not; needs runsc), process (plain processes that isolate nothing), or auto (linux where the machine can, else process)."`
+	Runsc          string   `toml:"runsc" help:"gVisor's runsc program, for driver = gvisor: a path, or a name to look for on PATH."`
+	Network        string   `toml:"network" help:"What functions in linux sandboxes reach besides Kiln: none, nat (whatever egress_allow lists, through this machine, and nothing of the machine itself; needs root), host (shares the machine's network), or auto (nat where listen is not a loopback address and nat is possible, else none)."`
+	EgressAllow    []string `toml:"egress_allow" help:"With nat, all that functions may connect to: names, addresses and prefixes, each with a port or a range of ports or without, such as api.example.com:443, *.example.com, 10.0.0.0/8:5432. Only names on the list can be looked up. Empty: everything, but this machine, other sandboxes and the metadata services of clouds."`
+	NetworkRange   string   `toml:"network_range" help:"Addresses that sandboxes get with nat; never seen outside this machine."`
+	DNS            []string `toml:"dns" help:"Name servers for functions with nat, as addresses with or without port. Empty: those of this machine."`
+	Proxy          string   `toml:"proxy" help:"URL of a proxy that functions shall use: they get it as HTTP_PROXY and HTTPS_PROXY. Functions must be able to reach it."`
+	NoProxy        []string `toml:"no_proxy" help:"Hosts that functions reach without the proxy, besides their own loopback interface."`
+	CACertificates string   `toml:"ca_certificates" help:"PEM file with certificate authorities that functions shall trust besides the usual ones."`
+	CPULimit       bool     `toml:"cpu_limit" help:"Hold a function to the processor time that its memory buys, one processor for 1,769 MB, once its init phase is over, as AWS does. Without it, memory decides only where functions want more than there is."`
+	AnyRuntime     bool     `toml:"any_runtime" help:"Run a function on another version of its language's interpreter when its own is not installed, such as nodejs20.x on Node 22."`
+	RuntimePaths   []string `toml:"runtime_paths" help:"Interpreters, or folders with them, to look at before the usual places."`
+	ImageFolders   []string `toml:"image_folders" help:"Folders whose OCI layouts and docker archives callers may name as an ImageUri (oci:/folder:tag, docker-archive:/file.tar). Images of registries need none."`
 
 	Concurrency      int      `toml:"concurrency" help:"Concurrent executions of an account in a region; above it, requests are throttled."`
 	ScalingRate      int      `toml:"scaling_rate" help:"Environments that a function may add in ten seconds, as on AWS; invocations that need more are throttled."`

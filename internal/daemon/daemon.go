@@ -186,9 +186,13 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	if err != nil {
 		return err
 	}
+	_, trust, err := authorities(d.config)
+	if err != nil {
+		return err
+	}
 	factory := &environment.Factory{
-		Network: networks.of,
-		Driver:  driver, Spares: pool, Runtimes: catalog, Packages: code, Identities: access,
+		Network: networks.of, Variables: proxy(d.config), Trust: trust,
+		Driver: driver, Spares: pool, Runtimes: catalog, Packages: code, Identities: access,
 		Logs: sink(store), Endpoint: inside.Serve, Endpoints: d.config.Endpoints, Passed: passed,
 		LimitCPU: d.config.CPULimit, Log: d.log,
 		// Apart from the room for requests: an answer is freed without waiting for

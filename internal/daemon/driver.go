@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"path/filepath"
-	"slices"
 
 	"kiln/internal/config"
 	"kiln/internal/lambda"
@@ -93,14 +91,34 @@ func Driver(ctx context.Context, c config.Config, dir string, log *slog.Logger) 
 	return driver, reason, nil
 }
 
+// newLinux makes the linux driver with the network that is wanted, or that auto can have.
+func newLinux(c config.Config, dir string, log *slog.Logger) (*linux.Driver, error) {
+	n, err := networksOf(c)
+	if err != nil {
+		return nil, err
+	}
+	files, _, err := authorities(c)
+	if err != nil {
+		return nil, err
+	}
+	cfg := linux.Config{
+		Dir: dir, Network: n.mode, NAT: n.nat, Files: files, Log: log,
+		Spares: firstProcesses, SpareTmpBytes: lambda.DefaultEphemeralStorage << 20,
+	}
+	d, err := linux.New(cfg)
+	if err != nil && !n.chosen && n.mode == sandbox.NetworkNAT {
+		log.Warn("functions reach nothing but Kiln", "reason", err)
+		cfg.Network = sandbox.NetworkNone
+		d, err = linux.New(cfg)
+	}
+	return d, err
+}
+
 // named makes one driver that works here, without what an earlier run left.
 func named(ctx context.Context, name string, c config.Config, dir string, log *slog.Logger) (sandbox.Driver, error) {
 	switch name {
 	case "linux":
-		d, err := linux.New(linux.Config{
-			Dir: dir, Network: c.Network, Log: log,
-			Spares: firstProcesses, SpareTmpBytes: lambda.DefaultEphemeralStorage << 20,
-		})
+		d, err := newLinux(c, dir, log)
 		if err != nil {
 			return nil, err
 		}

@@ -58,6 +58,8 @@ type Factory struct {
 	Passed *Credentials
 	// Network is what functions of an account reach; nil: the driver's own.
 	Network func(lambda.AccountID) sandbox.Network
+	// Variables are defaults of every function's, and Trust of those whose root is the driver's.
+	Variables, Trust map[string]string
 	// LimitCPU holds functions to the processor time that their memory buys; else
 	// it is their part of what others want too.
 	LimitCPU bool

@@ -89,7 +89,7 @@ func (f *Factory) Expect(ctx context.Context, fn *lambda.Function) {
 // a function with these layers in opt; false where none can be. A spare is
 // started without the function's variables, and before its extensions.
 func (f *Factory) want(fn *lambda.Function, rt *bootstrap.Runtime, opt string) (w spares.Want, ok bool) {
-	if f.Spares == nil || !rt.Waits(fn.Settings.Environment) {
+	if f.Spares == nil || !rt.Waits(fn.Settings.Environment) || !rt.Waits(f.Variables) || !rt.Waits(f.Trust) {
 		return w, false
 	}
 	if sandbox.DriverOf(f.Driver, string(fn.ARN.Scope.Account)) != sandbox.DriverOf(f.Driver, "") {

@@ -40,6 +40,10 @@ func (e *Environment) variables(launch bootstrap.Launch, paths sandbox.Paths, ap
 	for service, url := range e.factory.Endpoints {
 		env[sigv4.EndpointVariable(service)] = url
 	}
+	maps.Copy(env, e.factory.Variables)
+	if e.root == "" {
+		maps.Copy(env, e.factory.Trust)
+	}
 	maps.Copy(env, fn.Settings.Environment)
 	if fn.Settings.Handler != "" {
 		env["_HANDLER"] = fn.Settings.Handler

@@ -105,6 +105,42 @@ network = "host"
 	}
 }
 
+// TestNetworkOfReadyRuntimes has functions that take over a runtime which waited, and that look for
+// what the configuration gives them besides.
+func TestNetworkOfReadyRuntimes(t *testing.T) {
+	t.Parallel()
+	authority := filepath.Join(kiln.Root(), "test", "conformance", "testdata", "authority.pem")
+	key := filepath.Join(t.TempDir(), "key.pem")
+	if err := os.WriteFile(key, []byte("-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, output := kiln.Run(t, "up", "--listen", "127.0.0.1:0", "--data", t.TempDir(), "--ca-certificates", key); code == 0 || !strings.Contains(output, "which functions would see") {
+		t.Errorf("a private key is shown to functions: %d %s", code, output)
+	}
+	d := kiln.Start(t, "--any-runtime", "--driver", "linux", "--proxy", "http://10.0.0.3:3128", "--no-proxy", "internal.test", "--ca-certificates", authority)
+	code := `
+import os, ssl
+def handler(event, context):
+    ssl.create_default_context()
+    return [os.environ.get(n) for n in ("HTTPS_PROXY", "no_proxy", "AWS_CA_BUNDLE")] + [
+        any("Kiln Test Authority" in str(c) for c in ssl.create_default_context().get_ca_certs()),
+        open(os.environ["NODE_EXTRA_CA_CERTS"]).read() == event["pem"]]
+`
+	pem, err := os.ReadFile(authority)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := session{goSDK{}, t, anyKey(d)}
+	event, _ := json.Marshal(map[string]string{"pem": string(pem)})
+	for _, name := range []string{"first", "second"} {
+		s.create(name, values{"Runtime": "python3.13", "Handler": "index.handler", "Code": values{"ZipFile": kiln.Zip(map[string]string{"index.py": code})}})
+		_, payload := s.invoke(values{"FunctionName": name, "Payload": event})
+		if want := `["http://10.0.0.3:3128", "localhost,127.0.0.1,internal.test", "/etc/ssl/kiln/bundle.pem", true, true]`; string(payload) != want {
+			t.Errorf("%s answers %s, want %s", name, payload, want)
+		}
+	}
+}
+
 // beside makes the machine beside this one: a network namespace with web servers and
 // a name server, joined to this one by a cable.
 func beside(t *testing.T) {

@@ -43,6 +43,8 @@ type Config struct {
 	Network string
 	// NAT, if not nil, makes NetworkNAT possible; its Name is the driver's Dir. It needs root.
 	NAT *egress.Config
+	// Files are further files, by their paths inside, of sandboxes that have the host's programs.
+	Files map[string][]byte
 	// Cgroup names the cgroup above all sandboxes, below the one that the kernel
 	// lets the daemon use. Default: kiln.
 	Cgroup string

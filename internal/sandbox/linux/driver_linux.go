@@ -81,6 +81,11 @@ func New(cfg Config) (_ *Driver, err error) {
 	if d.root, err = skeleton.New(filepath.Join(cfg.Dir, "root"), d.nameservers()); err != nil {
 		return nil, fmt.Errorf("linux driver: prepare the root: %w", err)
 	}
+	for path, content := range cfg.Files {
+		if err := d.root.Add(path, content); err != nil {
+			return nil, fmt.Errorf("linux driver: prepare the root: %w", err)
+		}
+	}
 	if d.users, err = skeleton.NewUsers(filepath.Join(cfg.Dir, "users")); err != nil {
 		return nil, fmt.Errorf("linux driver: %w", err)
 	}

@@ -119,6 +119,14 @@ func New(dir string, resolv []byte) (*Skeleton, error) {
 	return s, nil
 }
 
+// Add writes a further file, before anybody mounts the root.
+func (s *Skeleton) Add(path string, content []byte) error {
+	if err := os.MkdirAll(filepath.Dir(s.Dir+path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(s.Dir+path, content, 0o644)
+}
+
 // like makes path inside what it is on the host: a link as it is, a file as a
 // copy, a directory as a mount point, to be bound.
 func (s *Skeleton) like(path string) error {
