@@ -176,8 +176,9 @@ func watchSpares(m *metrics.Recorder, pool *spares.Pool) {
 		help string
 		read func(spares.Counts) float64
 	}{
-		"kiln_spares":      {"Runtimes that were started ahead of time and wait.", func(c spares.Counts) float64 { return float64(c.Ready) }},
-		"kiln_spare_bytes": {"Memory of the runtimes that wait.", func(c spares.Counts) float64 { return float64(c.Bytes) }},
+		"kiln_spares":        {"Runtimes that were started ahead of time and wait.", func(c spares.Counts) float64 { return float64(c.Ready) }},
+		"kiln_spares_wanted": {"Runtimes that are to wait: as many as were needed at once, within spare_bytes.", func(c spares.Counts) float64 { return float64(c.Wanted) }},
+		"kiln_spare_bytes":   {"Memory of the runtimes that wait.", func(c spares.Counts) float64 { return float64(c.Bytes) }},
 	} {
 		m.Gauge(name, g.help, func() float64 { return g.read(pool.Counts()) })
 	}

@@ -75,8 +75,8 @@ type Pool struct {
 
 // Counts are a Pool's figures.
 type Counts struct {
-	Ready         int
-	Bytes         int64 // of those
+	Ready, Wanted int   // that wait, and that are to wait
+	Bytes         int64 // of those that do
 	Taken, Missed int   // since the start: who got one, and who found none
 }
 
@@ -124,6 +124,7 @@ func (p *Pool) Take(w Want) *Spare {
 		k.burst, k.began = 0, k.asked
 	}
 	k.burst++
+	k.count = max(k.count, 1)
 	p.rouse()
 	for n := len(k.ready); n > 0; n = len(k.ready) {
 		s := p.pop(k)
@@ -145,6 +146,7 @@ func (p *Pool) Counts() Counts {
 	c.Bytes = p.bytes
 	for _, k := range p.kinds {
 		c.Ready += len(k.ready)
+		c.Wanted += k.count
 	}
 	return c
 }

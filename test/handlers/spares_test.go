@@ -18,9 +18,12 @@ func TestSpares(t *testing.T) {
 	ready := kiln.Start(t, arguments("--driver", "linux", "--spare-bytes", "512MiB")...)
 	families := map[string]bool{}
 	kinds := 0.0
-	waits := func() {
+	waits := func(t *testing.T) { // until there are all spares that are to be, one of each kind at least
 		t.Helper()
-		kiln.Await(t, "a spare of each kind", func() bool { return ready.Metric("kiln_spares ") == kinds })
+		kiln.Await(t, "a spare of each kind", func() bool {
+			wanted := ready.Metric("kiln_spares_wanted ")
+			return wanted >= kinds && ready.Metric("kiln_spares ") >= wanted
+		})
 	}
 	for _, id := range installed(t) {
 		l := language{name: "nodejs", runtime: id, handler: "sees.handler", code: kiln.Zip(map[string]string{"sees.js": source(t, "sees.cjs")})}
@@ -34,7 +37,7 @@ func TestSpares(t *testing.T) {
 			// The first of its kind finds none, and has one made for the next.
 			t.Run("first", func(t *testing.T) { l.create(t, ready, memory(256)).invoke(event{}) })
 			kinds++
-			waits()
+			waits(t)
 			change := all(variables("MINE", "x = ü\n y", "EMPTY", ""), memory(256))
 			one, other := l.create(t, direct, change), l.create(t, ready, change)
 			var want, got map[string]any
@@ -62,7 +65,7 @@ func TestSpares(t *testing.T) {
 			families[family] = true
 		}
 		t.Run(id+"/fails", func(t *testing.T) {
-			waits()
+			waits(t)
 			change := all(variables("FAIL", "1"), memory(256))
 			one, other := l.create(t, direct, change), l.create(t, ready, change)
 			want := one.invoke(event{})
