@@ -186,12 +186,8 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	if err != nil {
 		return err
 	}
-	_, trust, err := authorities(d.config)
-	if err != nil {
-		return err
-	}
 	factory := &environment.Factory{
-		Network: networks.of, Variables: proxy(d.config), Trust: trust,
+		Network: networks.of, Variables: proxy(d.config), Trust: trust(d.config),
 		Driver: driver, Spares: pool, Runtimes: catalog, Packages: code, Identities: access,
 		Logs: sink(store), Endpoint: inside.Serve, Endpoints: d.config.Endpoints, Passed: passed,
 		LimitCPU: d.config.CPULimit, Log: d.log,

@@ -97,7 +97,7 @@ func newLinux(c config.Config, dir string, log *slog.Logger) (*linux.Driver, err
 	if err != nil {
 		return nil, err
 	}
-	files, _, err := authorities(c)
+	files, err := authorities(c)
 	if err != nil {
 		return nil, err
 	}

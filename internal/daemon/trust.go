@@ -21,33 +21,40 @@ const (
 // hostBundles are where Linux distributions keep the authorities that the host trusts.
 var hostBundles = []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"}
 
-// authorities are the files with what functions trust, and the variables by which their
-// languages and SDKs find them; none where nothing is configured.
-func authorities(c config.Config) (files map[string][]byte, variables map[string]string, err error) {
+// authorities are the files with what functions trust; none where nothing is configured.
+func authorities(c config.Config) (files map[string][]byte, err error) {
 	if c.CACertificates == "" {
-		return nil, nil, nil
+		return nil, nil
 	}
 	own, err := os.ReadFile(c.CACertificates)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read ca_certificates: %w", err)
+		return nil, fmt.Errorf("read ca_certificates: %w", err)
 	}
 	if err := checkAuthorities(own); err != nil {
-		return nil, nil, fmt.Errorf("ca_certificates: %s %w", c.CACertificates, err)
+		return nil, fmt.Errorf("ca_certificates: %s %w", c.CACertificates, err)
 	}
 	var all []byte
 	for _, path := range hostBundles {
 		if all, err = os.ReadFile(path); err == nil {
 			break
 		} else if !errors.Is(err, fs.ErrNotExist) {
-			return nil, nil, fmt.Errorf("read the authorities that this machine trusts: %w", err)
+			return nil, fmt.Errorf("read the authorities that this machine trusts: %w", err)
 		}
 	}
 	all = append(append(all, '\n'), own...)
-	variables = map[string]string{"NODE_EXTRA_CA_CERTS": ownAuthorities}
+	return map[string][]byte{ownAuthorities: own, allAuthorities: all}, nil
+}
+
+// trust are the variables by which languages and SDKs find the authorities.
+func trust(c config.Config) map[string]string {
+	if c.CACertificates == "" {
+		return nil
+	}
+	variables := map[string]string{"NODE_EXTRA_CA_CERTS": ownAuthorities}
 	for _, name := range []string{"AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"} {
 		variables[name] = allAuthorities
 	}
-	return map[string][]byte{ownAuthorities: own, allAuthorities: all}, variables, nil
+	return variables
 }
 
 // checkAuthorities wants certificates and nothing else: a key would be shown to every function.

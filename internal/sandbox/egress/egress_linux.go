@@ -1,7 +1,6 @@
 package egress
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -60,7 +59,7 @@ type Link struct {
 
 // Open removes what an earlier run of the same name left, lets the host forward
 // packets, and lays its rules.
-func Open(ctx context.Context, cfg Config) (_ *Egress, err error) {
+func Open(cfg Config) (_ *Egress, err error) {
 	if !cfg.Range.IsValid() {
 		cfg.Range = netip.MustParsePrefix(DefaultRange)
 	}

@@ -223,7 +223,7 @@ func open(t *testing.T, change func(*egress.Config)) *egress.Egress {
 	if change != nil {
 		change(&cfg)
 	}
-	e, err := egress.Open(t.Context(), cfg)
+	e, err := egress.Open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -562,7 +562,7 @@ func left(t *testing.T, _ string) string {
 
 func TestRange(t *testing.T) {
 	for _, text := range []string{"10.0.0.0/7", "10.0.0.0/25", "10.0.0.1/16", "fd00::/16"} {
-		if _, err := egress.Open(t.Context(), egress.Config{Name: "range", Range: netip.MustParsePrefix(text)}); err == nil || !strings.Contains(err.Error(), "such as") {
+		if _, err := egress.Open(egress.Config{Name: "range", Range: netip.MustParsePrefix(text)}); err == nil || !strings.Contains(err.Error(), "such as") {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
@@ -607,7 +607,7 @@ func BenchmarkAttach(b *testing.B) {
 	if os.Geteuid() != 0 {
 		b.Skip("needs root")
 	}
-	e, err := egress.Open(b.Context(), egress.Config{Name: "bench"})
+	e, err := egress.Open(egress.Config{Name: "bench"})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"sync"
 
@@ -17,6 +16,7 @@ import (
 
 	"kiln/internal/sandbox"
 	"kiln/internal/sandbox/cgroup"
+	"kiln/internal/sandbox/first"
 	"kiln/internal/sandbox/scratch"
 	"kiln/internal/sandbox/skeleton"
 )
@@ -37,11 +37,11 @@ type Driver struct {
 	tree sync.Mutex
 
 	mu      sync.Mutex
-	closed  bool            // guarded by mu
-	live    map[string]*box // guarded by mu; by id
-	starter *starter        // guarded by mu; made by the first Create
-	spares  *spares         // guarded by mu; likewise
-	making  sync.WaitGroup  // Creates under way; added to under mu
+	closed  bool                // guarded by mu
+	live    map[string]*box     // guarded by mu; by id
+	starter *first.Thread       // guarded by mu; made by the first Create
+	spares  *first.Pool[kernel] // guarded by mu; likewise
+	making  sync.WaitGroup      // Creates under way; added to under mu
 }
 
 // New prepares cfg.Dir and looks for runsc; Probe says whether it works. Nothing
@@ -147,27 +147,8 @@ func (d *Driver) MountPoints() []string { return skeleton.MountPoints() }
 
 // Probe makes a sandbox and runs a program in it. Its error says what is missing.
 func (d *Driver) Probe(ctx context.Context) error {
-	s, err := d.Create(ctx, sandbox.Spec{ID: fmt.Sprintf("probe-%d", os.Getpid()), Group: "probe", Task: "/usr"})
-	if err != nil {
+	if err := sandbox.Probe(ctx, d); err != nil {
 		return fmt.Errorf("%w (does %s work? try: %s --platform=systrap --network=none do /bin/true)", err, d.cfg.Runsc, d.cfg.Runsc)
-	}
-	defer func() { _ = s.Destroy(context.WithoutCancel(ctx)) }()
-	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer null.Close()
-	p, err := s.Exec(ctx, sandbox.Command{Path: "/bin/sh", Args: []string{"sh", "-c", "exit 0"}, Dir: "/", Stdout: null, Stderr: null})
-	if err != nil {
-		return err
-	}
-	select {
-	case <-p.Done():
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if e := p.Exit(); e != (sandbox.Exit{}) {
-		return fmt.Errorf("gvisor driver: a shell in a sandbox ended with %+v", e)
 	}
 	return nil
 }
@@ -200,9 +181,14 @@ func (d *Driver) register(b *box) error {
 		return fmt.Errorf("gvisor driver: sandbox %s exists", b.spec.ID)
 	}
 	if d.starter == nil {
-		st := newStarter()
+		st, err := first.NewThread(nil)
+		if err != nil {
+			return fmt.Errorf("gvisor driver: %w", err)
+		}
 		d.starter = st
-		d.spares = newSpares(d.cfg.Spares, func() (*kernel, error) { return d.boot(context.Background(), st) })
+		d.spares = first.NewPool(d.cfg.Spares, spareDelay,
+			func() (*kernel, error) { return d.boot(context.Background(), st) },
+			func(k *kernel) { _ = k.end() }) // Sweep meets what is left
 	}
 	d.live[b.spec.ID] = b
 	d.making.Add(1)
@@ -257,46 +243,12 @@ func (d *Driver) Close() error {
 	d.starter, d.spares = nil, nil
 	d.mu.Unlock()
 	if st != nil {
-		sp.close() // it uses the starter
-		st.close() // last: the outer processes die with its thread
+		sp.Close() // it uses the starter
+		st.Close() // last: the outer processes die with its thread
 	}
 	if d.scratch != nil {
 		d.scratch.Close()
 	}
 	_ = d.runsc.Close()
 	return err
-}
-
-// starter starts outer processes from a thread of its own: the kernel sends a
-// parent-death signal when the parent's thread ends, not its process.
-type starter struct {
-	jobs chan func()
-	done chan struct{}
-}
-
-func newStarter() *starter {
-	s := &starter{jobs: make(chan func()), done: make(chan struct{})}
-	go func() { // ends by close, which waits
-		defer close(s.done)
-		runtime.LockOSThread() // not unlocked: the thread ends with the goroutine
-		for job := range s.jobs {
-			job()
-		}
-	}()
-	return s
-}
-
-func (s *starter) start(argv []string, attr *os.ProcAttr) (p *os.Process, err error) {
-	done := make(chan struct{})
-	s.jobs <- func() {
-		defer close(done)
-		p, err = os.StartProcess(argv[0], argv, attr)
-	}
-	<-done
-	return p, err
-}
-
-func (s *starter) close() {
-	close(s.jobs)
-	<-s.done
 }

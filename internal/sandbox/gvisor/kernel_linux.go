@@ -17,6 +17,7 @@ import (
 
 	"kiln/internal/sandbox/cgroup"
 	"kiln/internal/sandbox/control"
+	"kiln/internal/sandbox/first"
 )
 
 const (
@@ -52,7 +53,7 @@ func (d *Driver) cgroup(id string) *cgroup.Cgroup {
 var number atomic.Uint64
 
 // boot starts a kernel. On error nothing is left behind.
-func (d *Driver) boot(ctx context.Context, st *starter) (_ *kernel, err error) {
+func (d *Driver) boot(ctx context.Context, st *first.Thread) (_ *kernel, err error) {
 	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
 	defer cancel()
 	k := &kernel{d: d, id: fmt.Sprintf("%d-%d", os.Getpid(), number.Add(1)), ready: make(chan struct{})}
@@ -121,7 +122,7 @@ func (k *kernel) makeTree() error {
 }
 
 // start starts the outer process, to die with the starter.
-func (k *kernel) start(st *starter) error {
+func (k *kernel) start(st *first.Thread) error {
 	outer, theirOuter, err := control.Pair()
 	if err != nil {
 		return err
@@ -133,7 +134,7 @@ func (k *kernel) start(st *starter) error {
 		return err
 	}
 	defer theirInner.Close()
-	k.p, err = st.start([]string{"/proc/self/exe", OuterArg}, &os.ProcAttr{
+	k.p, err = st.Start([]string{"/proc/self/exe", OuterArg}, &os.ProcAttr{
 		Dir:   "/",
 		Env:   []string{outerMark + "=1"},
 		Files: []*os.File{nil, nil, os.Stderr, theirOuter, theirInner, k.d.runsc}, // stderr: only for a crash
@@ -199,77 +200,3 @@ func (k *kernel) end() error {
 // spareDelay is how long after a spare was taken the next is booted: booting one
 // takes 100 ms of a processor, which the function that begins now needs more.
 const spareDelay = 200 * time.Millisecond
-
-// spares keeps kernels ready that belong to no sandbox yet: they have seen nothing of
-// any function, so any sandbox may have one.
-type spares struct {
-	boot  func() (*kernel, error)
-	ready chan *kernel
-	taken chan struct{}
-	stop  chan struct{}
-	done  chan struct{}
-}
-
-func newSpares(n int, boot func() (*kernel, error)) *spares {
-	s := &spares{
-		boot: boot, ready: make(chan *kernel, n), taken: make(chan struct{}, 1),
-		stop: make(chan struct{}), done: make(chan struct{}),
-	}
-	go s.refill() // ends by close, which waits
-	return s
-}
-
-// take returns a spare, or nil when none is ready.
-func (s *spares) take() *kernel {
-	select {
-	case s.taken <- struct{}{}:
-	default:
-	}
-	select {
-	case k := <-s.ready:
-		return k
-	default:
-		return nil
-	}
-}
-
-func (s *spares) refill() {
-	defer close(s.done)
-	for {
-		for len(s.ready) < cap(s.ready) {
-			select {
-			case <-s.stop:
-				return
-			default:
-			}
-			k, err := s.boot()
-			if err != nil {
-				break // the next Create meets the error itself, and tells
-			}
-			s.ready <- k // only this goroutine sends: there is room
-		}
-		select {
-		case <-s.taken:
-		case <-s.stop:
-			return
-		}
-		for quiet := false; !quiet; {
-			select {
-			case <-s.taken:
-			case <-time.After(spareDelay):
-				quiet = true
-			case <-s.stop:
-				return
-			}
-		}
-	}
-}
-
-func (s *spares) close() {
-	close(s.stop)
-	<-s.done
-	close(s.ready)
-	for k := range s.ready {
-		_ = k.end() // Sweep meets what is left
-	}
-}

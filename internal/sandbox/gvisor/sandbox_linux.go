@@ -16,6 +16,7 @@ import (
 	"kiln/internal/sandbox"
 	"kiln/internal/sandbox/cgroup"
 	"kiln/internal/sandbox/control"
+	"kiln/internal/sandbox/first"
 	"kiln/internal/sandbox/scratch"
 	"kiln/internal/sandbox/skeleton"
 )
@@ -37,8 +38,8 @@ type box struct {
 	d    *Driver
 	spec sandbox.Spec
 
-	starter *starter
-	spares  *spares
+	starter *first.Thread
+	spares  *first.Pool[kernel]
 	kernel  *kernel
 	uid     int // of the functions, inside as on the host; 0: none yet
 	closing atomic.Bool
@@ -80,7 +81,7 @@ func (b *box) make(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if b.kernel = b.spares.take(); b.kernel != nil {
+	if b.kernel = b.spares.Take(); b.kernel != nil {
 		err := b.enter(ctx)
 		if !errors.Is(err, control.ErrGone) {
 			return err

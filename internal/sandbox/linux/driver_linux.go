@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +19,7 @@ import (
 	"kiln/internal/sandbox"
 	"kiln/internal/sandbox/cgroup"
 	"kiln/internal/sandbox/egress"
+	"kiln/internal/sandbox/first"
 	"kiln/internal/sandbox/scratch"
 	"kiln/internal/sandbox/skeleton"
 )
@@ -40,13 +40,13 @@ type Driver struct {
 	tree sync.Mutex
 
 	mu      sync.Mutex
-	closed  bool                 // guarded by mu
-	live    map[string]*box      // guarded by mu; by id
-	idle    map[string]time.Time // guarded by mu; groups whose last sandbox went, and when
-	starter *starter             // guarded by mu; made by the first Create
-	visitor *visitor             // likewise, where the daemon is root
-	spares  *spares              // guarded by mu; likewise
-	making  sync.WaitGroup       // Creates under way; added to under mu
+	closed  bool                      // guarded by mu
+	live    map[string]*box           // guarded by mu; by id
+	idle    map[string]time.Time      // guarded by mu; groups whose last sandbox went, and when
+	starter *first.Thread             // guarded by mu; made by the first Create
+	visitor *first.Thread             // likewise, where the daemon is root
+	spares  *first.Pool[firstProcess] // guarded by mu; likewise
+	making  sync.WaitGroup            // Creates under way; added to under mu
 }
 
 // New prepares cfg.Dir and looks at what the kernel and the user allow; Probe
@@ -134,32 +134,7 @@ func (d *Driver) Describe() sandbox.Description {
 func (d *Driver) MountPoints() []string { return skeleton.MountPoints() }
 
 // Probe makes a sandbox and runs a program in it. Its error says what is missing.
-func (d *Driver) Probe(ctx context.Context) error {
-	id := fmt.Sprintf("probe-%d", os.Getpid())
-	s, err := d.Create(ctx, sandbox.Spec{ID: id, Group: "probe", Task: "/usr"})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = s.Destroy(context.WithoutCancel(ctx)) }()
-	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer null.Close()
-	p, err := s.Exec(ctx, sandbox.Command{Path: "/bin/sh", Args: []string{"sh", "-c", "exit 0"}, Dir: "/", Stdout: null, Stderr: null})
-	if err != nil {
-		return err
-	}
-	select {
-	case <-p.Done():
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if e := p.Exit(); e != (sandbox.Exit{}) {
-		return fmt.Errorf("linux driver: a shell in a sandbox ended with %+v", e)
-	}
-	return nil
-}
+func (d *Driver) Probe(ctx context.Context) error { return sandbox.Probe(ctx, d) }
 
 // explain adds what to do about the usual reasons.
 func explain(err error) error {
@@ -212,18 +187,18 @@ func (d *Driver) register(b *box) error {
 		return fmt.Errorf("linux driver: sandbox %s exists", b.spec.ID)
 	}
 	if d.starter == nil {
-		st, err := newStarter(d.root, d.uids == nil)
+		st, err := d.newStarter()
 		if err != nil {
 			return fmt.Errorf("linux driver: %w", explain(err))
 		}
 		if d.uids != nil {
 			if d.visitor, err = newVisitor(); err != nil {
-				st.close()
+				st.Close()
 				return fmt.Errorf("linux driver: %w", err)
 			}
 		}
 		d.starter = st
-		d.spares = newSpares(d.cfg.Spares, func() (*firstProcess, error) { return d.startSpare(st) })
+		d.spares = first.NewPool(d.cfg.Spares, spareDelay, func() (*firstProcess, error) { return d.startSpare(st) }, (*firstProcess).end)
 	}
 	d.live[b.spec.ID] = b
 	delete(d.idle, b.spec.Group)
@@ -302,11 +277,11 @@ func (d *Driver) Close() error {
 	d.starter, d.spares, d.visitor = nil, nil, nil
 	d.mu.Unlock()
 	if v != nil {
-		v.close()
+		v.Close()
 	}
 	if st != nil {
-		sp.close() // it uses the starter
-		st.close() // last: the inits die with its thread
+		sp.Close() // it uses the starter
+		st.Close() // last: the inits die with its thread
 	}
 	if d.scratch != nil {
 		d.scratch.Close()
@@ -357,76 +332,19 @@ func (d *Driver) removeGroup(group string) {
 	sandbox.RemoveEmptyParents(filepath.Join(d.runs(), group, child), d.runs())
 }
 
-// starter starts inits from a thread of its own, for two reasons. The kernel
-// sends a parent-death signal when the parent's thread ends, not its process. And
-// the thread has its own mount namespace, in which the skeleton is mounted once:
-// every init begins with a copy of it, and the host sees no mount of ours.
-type starter struct {
-	jobs chan func()
-	done chan struct{}
-}
-
-func newStarter(root *skeleton.Skeleton, rootless bool) (*starter, error) {
-	s := &starter{jobs: make(chan func()), done: make(chan struct{})}
-	ready := make(chan error)
-	onOwnThread(func() { // ends by close, which waits
-		defer close(s.done)
-		err := error(nil)
-		if !rootless { // an unprivileged thread may not: then each init mounts the skeleton itself
-			if err = unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
-				err = fmt.Errorf("make a mount namespace: %w", err)
-			} else {
-				err = root.Mount()
-			}
+// newStarter makes the thread that inits are started from. It has its own mount
+// namespace, in which the skeleton is mounted once: every init begins with a copy
+// of it, and the host sees no mount of ours.
+func (d *Driver) newStarter() (*first.Thread, error) {
+	if d.uids == nil { // an unprivileged thread may not: then each init mounts the skeleton itself
+		return first.NewThread(nil)
+	}
+	return first.NewThread(func() error {
+		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+			return fmt.Errorf("make a mount namespace: %w", err)
 		}
-		ready <- err
-		for job := range s.jobs {
-			job()
-		}
+		return d.root.Mount()
 	})
-	if err := <-ready; err != nil {
-		s.close()
-		return nil, err
-	}
-	return s, nil
-}
-
-// onOwnThread runs f in a goroutine on a thread that is its alone and ends with
-// it. It is never the process's first thread: that one cannot end, and its mount
-// namespace is what /proc/self shows of the whole daemon.
-func onOwnThread(f func()) {
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() != os.Getpid() {
-			f() // not unlocked: the thread ends with the goroutine
-			return
-		}
-		// Hold the first thread until another has taken the work.
-		defer runtime.UnlockOSThread()
-		taken := make(chan struct{})
-		go func() {
-			runtime.LockOSThread()
-			close(taken)
-			f()
-		}()
-		<-taken
-	}()
-}
-
-// start starts a process from the starter's thread.
-func (s *starter) start(argv []string, attr *os.ProcAttr) (p *os.Process, err error) {
-	done := make(chan struct{})
-	s.jobs <- func() {
-		p, err = os.StartProcess(argv[0], argv, attr)
-		close(done)
-	}
-	<-done
-	return p, err
-}
-
-func (s *starter) close() {
-	close(s.jobs)
-	<-s.done
 }
 
 // initAttr is how an init is started: into new namespaces, to die with the starter.

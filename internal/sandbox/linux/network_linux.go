@@ -1,7 +1,6 @@
 package linux
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -33,7 +32,7 @@ func (d *Driver) openNetwork() (err error) {
 	}
 	c := *d.cfg.NAT
 	c.Name, c.Log = name.Name, d.cfg.Log
-	if d.egress, err = egress.Open(context.Background(), c); err != nil {
+	if d.egress, err = egress.Open(c); err != nil {
 		return fmt.Errorf("network nat cannot be used here: %w", err)
 	}
 	return nil

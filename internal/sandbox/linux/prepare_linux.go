@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kiln/internal/sandbox"
+	"kiln/internal/sandbox/first"
 	"kiln/internal/sandbox/skeleton"
 )
 
@@ -80,7 +81,7 @@ func (b *box) mountLate(spec sandbox.Spec) error {
 			return fmt.Errorf("make the mount of %s private: %w", m.Src, err)
 		}
 	}
-	return b.visitor.attach(b.initPID, late)
+	return b.attach(late)
 }
 
 // lateMount is a mount for a sandbox that has its root already.
@@ -89,46 +90,27 @@ type lateMount struct {
 	dst  string
 }
 
-// visitor enters sandboxes' mount namespaces, on a thread of its own that returns
+// newVisitor makes the thread that enters sandboxes' mount namespaces, and returns
 // to the daemon's: what is mounted in a namespace lives for as long as a thread is there.
-type visitor struct {
-	jobs chan func()
-	done chan struct{}
-}
-
-func newVisitor() (*visitor, error) {
-	v := &visitor{jobs: make(chan func()), done: make(chan struct{})}
-	ready := make(chan error)
-	onOwnThread(func() { // ends by close, which waits
-		defer close(v.done)
-		ready <- unix.Unshare(unix.CLONE_FS) // or the kernel refuses to change the mount namespace
-		for job := range v.jobs {
-			job()
-		}
-	})
-	if err := <-ready; err != nil {
-		v.close()
+func newVisitor() (*first.Thread, error) {
+	// Without it the kernel refuses to change the mount namespace.
+	t, err := first.NewThread(func() error { return unix.Unshare(unix.CLONE_FS) })
+	if err != nil {
 		return nil, fmt.Errorf("make a thread that enters sandboxes: %w", err)
 	}
-	return v, nil
+	return t, nil
 }
 
-func (v *visitor) close() {
-	close(v.jobs)
-	<-v.done
-}
-
-// attach mounts in the namespace of that process, which is our child and not
+// attach mounts in the namespace of init, which is our child and not
 // waited for: its number is nobody else's.
-func (v *visitor) attach(pid int, mounts []lateMount) error {
-	theirs, err := openNamespace(strconv.Itoa(pid))
+func (b *box) attach(mounts []lateMount) (err error) {
+	theirs, err := openNamespace(strconv.Itoa(b.initPID))
 	if err != nil {
 		return err
 	}
 	defer unix.Close(theirs)
-	failed := make(chan error)
-	v.jobs <- func() {
-		failed <- inNamespace(theirs, func() error {
+	b.visitor.Do(func() {
+		err = inNamespace(theirs, func() error {
 			root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 			if err != nil {
 				return fmt.Errorf("open the root: %w", err)
@@ -141,8 +123,8 @@ func (v *visitor) attach(pid int, mounts []lateMount) error {
 			}
 			return nil
 		})
-	}
-	return <-failed
+	})
+	return err
 }
 
 func openNamespace(of string) (int, error) {

@@ -19,6 +19,7 @@ import (
 	"kiln/internal/sandbox/cgroup"
 	"kiln/internal/sandbox/control"
 	"kiln/internal/sandbox/egress"
+	"kiln/internal/sandbox/first"
 	"kiln/internal/sandbox/scratch"
 	"kiln/internal/sandbox/skeleton"
 )
@@ -39,9 +40,9 @@ type box struct {
 	cg   *cgroup.Cgroup
 	uid  int // of the functions
 
-	starter    *starter
-	spares     *spares
-	visitor    *visitor
+	starter    *first.Thread
+	spares     *first.Pool[firstProcess]
+	visitor    *first.Thread
 	prepared   bool // made by Prepare
 	unassigned bool // guarded by lifecycle; it is nobody's yet
 	ownUID     bool
@@ -125,7 +126,7 @@ func (b *box) spare() *firstProcess {
 	if b.prepared || !fits {
 		return nil
 	}
-	return b.spares.take()
+	return b.spares.Take()
 }
 
 // describeUser makes the sandbox's own /etc/passwd and /etc/group.

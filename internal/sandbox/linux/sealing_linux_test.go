@@ -14,6 +14,7 @@ import (
 
 	"kiln/internal/sandbox"
 	"kiln/internal/sandbox/cgroup"
+	"kiln/internal/sandbox/first"
 	"kiln/internal/sandbox/sandboxtest"
 )
 
@@ -121,13 +122,14 @@ func BenchmarkSealing(b *testing.B) {
 
 // lockOnce locks a thread that ends with it.
 func lockOnce() error {
-	failed := make(chan error)
-	onOwnThread(func() {
+	t, err := first.NewThread(func() error {
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-			failed <- err
-			return
+			return err
 		}
-		failed <- lock(lockVersion())
+		return lock(lockVersion())
 	})
-	return <-failed
+	if err == nil {
+		t.Close()
+	}
+	return err
 }

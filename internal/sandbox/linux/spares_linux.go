@@ -9,6 +9,7 @@ import (
 	"kiln/internal/sandbox"
 	"kiln/internal/sandbox/control"
 	"kiln/internal/sandbox/egress"
+	"kiln/internal/sandbox/first"
 	"kiln/internal/sandbox/scratch"
 )
 
@@ -24,12 +25,12 @@ type firstProcess struct {
 	link *egress.Link        // of a spare's, where sandboxes have a way out
 }
 
-func (d *Driver) startFirst(st *starter, network string) (*firstProcess, error) {
+func (d *Driver) startFirst(st *first.Thread, network string) (*firstProcess, error) {
 	conn, theirs, err := control.Pair()
 	if err != nil {
 		return nil, err
 	}
-	p, err := st.start(d.cfg.InitCommand, d.initAttr(theirs, network))
+	p, err := st.Start(d.cfg.InitCommand, d.initAttr(theirs, network))
 	_ = theirs.Close() // or its end would never be seen
 	if err != nil {
 		_ = conn.Close()
@@ -40,7 +41,7 @@ func (d *Driver) startFirst(st *starter, network string) (*firstProcess, error) 
 
 // startSpare starts one with a file system for /tmp beside it, and a way out where
 // sandboxes have one.
-func (d *Driver) startSpare(st *starter) (*firstProcess, error) {
+func (d *Driver) startSpare(st *first.Thread) (*firstProcess, error) {
 	f, err := d.startFirst(st, d.cfg.Network)
 	if err != nil {
 		return nil, err
@@ -66,86 +67,5 @@ func (f *firstProcess) end() {
 	f.tmp.Close()
 	if f.link != nil {
 		_ = f.link.Close() // what is left of it Driver.Close removes
-	}
-}
-
-// spares keeps first processes ready that belong to no sandbox yet: they have
-// seen nothing of any function, so any sandbox may have one.
-type spares struct {
-	start func() (*firstProcess, error)
-	ready chan *firstProcess
-	taken chan struct{}
-	stop  chan struct{}
-	done  chan struct{}
-}
-
-func newSpares(n int, start func() (*firstProcess, error)) *spares {
-	s := &spares{
-		start: start,
-		ready: make(chan *firstProcess, n),
-		taken: make(chan struct{}, 1),
-		stop:  make(chan struct{}),
-		done:  make(chan struct{}),
-	}
-	go s.refill() // ends by close, which waits
-	return s
-}
-
-// take returns a spare, or nil when none is ready.
-func (s *spares) take() *firstProcess {
-	select {
-	case s.taken <- struct{}{}:
-	default:
-	}
-	select {
-	case f := <-s.ready:
-		return f
-	default:
-		return nil
-	}
-}
-
-func (s *spares) refill() {
-	defer close(s.done)
-	for {
-		for len(s.ready) < cap(s.ready) && !s.stopped() {
-			f, err := s.start()
-			if err != nil {
-				break // the next Create meets the error itself, and tells
-			}
-			s.ready <- f // only this goroutine sends: there is room
-		}
-		select {
-		case <-s.taken:
-		case <-s.stop:
-			return
-		}
-		for quiet := false; !quiet; {
-			select {
-			case <-s.taken:
-			case <-time.After(spareDelay):
-				quiet = true
-			case <-s.stop:
-				return
-			}
-		}
-	}
-}
-
-func (s *spares) stopped() bool {
-	select {
-	case <-s.stop:
-		return true
-	default:
-		return false
-	}
-}
-
-func (s *spares) close() {
-	close(s.stop)
-	<-s.done
-	close(s.ready)
-	for f := range s.ready {
-		f.end()
 	}
 }
