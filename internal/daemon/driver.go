@@ -45,6 +45,14 @@ const kernels = 2
 // removes what an earlier run left. With driver = auto it is linux where that works; else
 // reason says why it does not.
 func Driver(ctx context.Context, c config.Config, dir string, log *slog.Logger) (driver sandbox.Driver, reason string, err error) {
+	n, err := networksOf(c)
+	if err != nil {
+		return nil, "", err
+	}
+	files, err := authorities(c)
+	if err != nil {
+		return nil, "", err // what is configured wrongly is no reason for a weaker driver
+	}
 	made := map[string]sandbox.Driver{}
 	defer func() {
 		if err != nil {
@@ -57,7 +65,7 @@ func Driver(ctx context.Context, c config.Config, dir string, log *slog.Logger) 
 		if d := made[name]; d != nil {
 			return d, nil
 		}
-		d, err := named(ctx, name, c, filepath.Join(dir, name), log)
+		d, err := named(ctx, name, c, n, files, filepath.Join(dir, name), log)
 		if err != nil {
 			return nil, fmt.Errorf("driver %s cannot be used here: %w", name, err)
 		}
@@ -92,15 +100,7 @@ func Driver(ctx context.Context, c config.Config, dir string, log *slog.Logger) 
 }
 
 // newLinux makes the linux driver with the network that is wanted, or that auto can have.
-func newLinux(c config.Config, dir string, log *slog.Logger) (*linux.Driver, error) {
-	n, err := networksOf(c)
-	if err != nil {
-		return nil, err
-	}
-	files, err := authorities(c)
-	if err != nil {
-		return nil, err
-	}
+func newLinux(n networks, files map[string][]byte, dir string, log *slog.Logger) (*linux.Driver, error) {
 	cfg := linux.Config{
 		Dir: dir, Network: n.mode, NAT: n.nat, Files: files, Log: log,
 		Spares: firstProcesses, SpareTmpBytes: lambda.DefaultEphemeralStorage << 20,
@@ -115,10 +115,10 @@ func newLinux(c config.Config, dir string, log *slog.Logger) (*linux.Driver, err
 }
 
 // named makes one driver that works here, without what an earlier run left.
-func named(ctx context.Context, name string, c config.Config, dir string, log *slog.Logger) (sandbox.Driver, error) {
+func named(ctx context.Context, name string, c config.Config, n networks, files map[string][]byte, dir string, log *slog.Logger) (sandbox.Driver, error) {
 	switch name {
 	case "linux":
-		d, err := newLinux(c, dir, log)
+		d, err := newLinux(n, files, dir, log)
 		if err != nil {
 			return nil, err
 		}
