@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -26,10 +25,9 @@ func startMoto(t *testing.T) string {
 		t.Skip("moto is not installed; scripts/test.sh installs it")
 	}
 	server := exec.Command(program, "-u", "-m", "moto.server", "-H", "127.0.0.1", "-p", "0")
-	server.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := server.StderrPipe()
 	if err == nil {
-		err = server.Start()
+		err = kiln.Spawn(server)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -81,6 +82,8 @@ type Daemon struct {
 	cmd  *exec.Cmd
 	done chan struct{}
 	code int // after done
+
+	ended atomic.Bool // by Kill or Stop
 }
 
 // Start runs `kiln up` with further arguments on a free port, and stops it, with
@@ -123,14 +126,14 @@ func (d *Daemon) Start() {
 	d.cmd.Stderr = d.Log
 	d.cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=")
 	d.cmd.Env = append(d.cmd.Env, d.env...)
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := d.cmd.StdoutPipe()
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	if err := d.cmd.Start(); err != nil {
+	if err := Spawn(d.cmd); err != nil {
 		d.t.Fatal(err)
 	}
+	d.ended.Store(false)
 	ready := make(chan string, 1)
 	d.done = make(chan struct{})
 	go func() {
@@ -155,8 +158,30 @@ func (d *Daemon) Start() {
 	}
 }
 
+// spawns are the commands for the thread that starts them.
+var spawns = sync.OnceValue(func() chan func() {
+	jobs := make(chan func())
+	go func() { // ends with the process
+		runtime.LockOSThread()
+		for job := range jobs {
+			job()
+		}
+	}()
+	return jobs
+})
+
+// Spawn starts a command that is killed when this process ends. The kernel does that at
+// the end of the thread which started it, and Go ends threads: this one stays.
+func Spawn(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started := make(chan error)
+	spawns() <- func() { started <- cmd.Start() }
+	return <-started
+}
+
 // Kill kills the daemon, as kill -9 does, and waits for it.
 func (d *Daemon) Kill() {
+	d.ended.Store(true)
 	_ = d.cmd.Process.Kill()
 	<-d.done
 }
@@ -165,10 +190,9 @@ func (d *Daemon) Kill() {
 func (d *Daemon) Stop() {
 	d.t.Helper()
 	d.CloseIdleConnections()
-	select {
-	case <-d.done:
+	if d.ended.Swap(true) {
+		<-d.done
 		return // Kill, or an earlier Stop
-	default:
 	}
 	_ = d.cmd.Process.Signal(syscall.SIGTERM)
 	select {
