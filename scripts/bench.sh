@@ -8,7 +8,7 @@ need_go
 need_python
 need_node
 (need_java) || say "Java is left out"
-CGO_ENABLED=0 go build -trimpath -o bin/kiln ./cmd/kiln
+make -s build
 runsc=
 [ "$(id -u)" != 0 ] || { need_runsc && runsc=$RUNSC; }
 CGO_ENABLED=0 go run ./test/bench -runsc "$runsc" "$@"

@@ -12,7 +12,7 @@ if (need_node); then need_node; node=yes; else node=; fi
 if (need_ruby); then ruby=yes; else ruby=; fi
 if (need_java); then java=java21; else java=; fi # whichever JDK is here stands in
 say "building …"
-CGO_ENABLED=0 go build -o bin/kiln ./cmd/kiln
+make -s build
 
 listen=${KILN_LISTEN:-localhost:4566}
 bin/kiln up --any-runtime --listen "$listen" "$@" &

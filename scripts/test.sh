@@ -37,7 +37,7 @@ for target in linux/amd64 linux/arm64 darwin/arm64; do
 	GOOS=${target%/*} GOARCH=${target#*/} CGO_ENABLED=0 go build -o /dev/null ./cmd/kiln
 	say "built for $target"
 done
-CGO_ENABLED=0 go build -trimpath -o bin/kiln ./cmd/kiln
+make -s build
 export KILN_BINARY=$root/bin/kiln
 
 wait "$runsc" || die "runsc could not be built"

@@ -5,15 +5,16 @@ import (
 	"os"
 
 	"kiln/internal/cli"
-	"kiln/internal/sandbox/gvisor"
-	"kiln/internal/sandbox/linux"
+	gvisor "kiln/internal/sandbox/gvisor/inside"
+	linux "kiln/internal/sandbox/linux/inside"
 )
 
 func main() {
-	// The daemon starts this program again as the first process of each sandbox.
+	// A daemon without kiln-sandbox in it starts this program again as the first process of
+	// each sandbox.
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
-		case linux.InitArg:
+		case linux.Arg:
 			os.Exit(linux.Init())
 		case gvisor.OuterArg, gvisor.InnerArg:
 			os.Exit(gvisor.Init())

@@ -20,12 +20,12 @@ import (
 
 	"kiln/internal/cli"
 	"kiln/internal/environment/environmenttest"
-	"kiln/internal/sandbox/linux"
+	"kiln/internal/sandbox/linux/inside"
 )
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == linux.InitArg {
-		os.Exit(linux.Init()) // the daemon of a script starts this program again
+	if len(os.Args) > 1 && os.Args[1] == inside.Arg {
+		os.Exit(inside.Init()) // the daemon of a script starts this program again
 	}
 	testscript.Main(m, map[string]func(){
 		"kiln": func() { os.Exit(cli.Run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv)) },

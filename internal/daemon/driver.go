@@ -13,6 +13,7 @@ import (
 	"kiln/internal/sandbox/gvisor"
 	"kiln/internal/sandbox/linux"
 	"kiln/internal/sandbox/process"
+	"kiln/internal/sandbox/program"
 	"kiln/internal/state/datadir"
 )
 
@@ -100,9 +101,9 @@ func Driver(ctx context.Context, c config.Config, dir string, log *slog.Logger) 
 }
 
 // newLinux makes the linux driver with the network that is wanted, or that auto can have.
-func newLinux(n networks, files map[string][]byte, dir string, log *slog.Logger) (*linux.Driver, error) {
+func newLinux(n networks, files map[string][]byte, dir, program string, log *slog.Logger) (*linux.Driver, error) {
 	cfg := linux.Config{
-		Dir: dir, Network: n.mode, NAT: n.nat, Files: files, Log: log,
+		Dir: dir, Program: program, Network: n.mode, NAT: n.nat, Files: files, Log: log,
 		Spares: firstProcesses, SpareTmpBytes: lambda.DefaultEphemeralStorage << 20,
 	}
 	d, err := linux.New(cfg)
@@ -116,15 +117,19 @@ func newLinux(n networks, files map[string][]byte, dir string, log *slog.Logger)
 
 // named makes one driver that works here, without what an earlier run left.
 func named(ctx context.Context, name string, c config.Config, n networks, files map[string][]byte, dir string, log *slog.Logger) (sandbox.Driver, error) {
+	first, err := program.Path()
+	if err != nil {
+		return nil, err
+	}
 	switch name {
 	case "linux":
-		d, err := newLinux(n, files, dir, log)
+		d, err := newLinux(n, files, dir, first, log)
 		if err != nil {
 			return nil, err
 		}
 		return tried(ctx, d)
 	case "gvisor":
-		d, err := gvisor.New(gvisor.Config{Dir: dir, Runsc: c.Runsc, Spares: kernels, Log: log})
+		d, err := gvisor.New(gvisor.Config{Dir: dir, Program: first, Runsc: c.Runsc, Spares: kernels, Log: log})
 		if err != nil {
 			return nil, err
 		}

@@ -10,7 +10,12 @@ import (
 	"net"
 	"os"
 	"syscall"
+
+	"kiln/internal/sandbox/pid1"
 )
+
+// DirError is what Exec says of a working directory that is none.
+type DirError = pid1.DirError
 
 // Driver makes sandboxes. All methods are safe for concurrent use.
 type Driver interface {

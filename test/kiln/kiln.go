@@ -49,9 +49,8 @@ var binary = sync.OnceValues(func() (string, error) {
 		return path, nil
 	}
 	path := filepath.Join(Root(), "bin", "kiln")
-	cmd := exec.Command("go", "build", "-o", path, "./cmd/kiln")
+	cmd := exec.Command("make", "build")
 	cmd.Dir = Root()
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build kiln: %w\n%s", err, out)
 	}

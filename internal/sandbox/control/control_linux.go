@@ -7,58 +7,13 @@ import (
 	"net"
 	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
-	"kiln/internal/sandbox"
+	"kiln/internal/sandbox/pid1"
 )
-
-// The daemon and a sandbox's init speak over a pair of sequenced-packet sockets:
-// one packet is one message, a list of strings joined by NUL, which no path,
-// argument or variable can hold, together with file descriptors. The first
-// string is a number: a request's own, repeated in its answer, or 0 for an event
-// that nobody asked for.
-//
-//	request argument…  → ok result…, perhaps with a descriptor
-//	                   → err errno text, or dir errno text, when it fails
-//	0 exit pid status  (a process ended; status as wait(2) has it)
-const (
-	// MaxMessage bounds a packet: below the kernel's default socket buffer of
-	// 208 KiB, above AWS's 4 KiB of environment by far.
-	MaxMessage = 128 << 10
-	MaxFiles   = 4 // descriptors in a packet
-)
-
-var errTooLong = errors.New("arguments and environment are longer than 128 KiB")
-
-func Encode(id uint64, fields []string) ([]byte, error) {
-	n := 20
-	for _, f := range fields {
-		if strings.IndexByte(f, 0) >= 0 {
-			return nil, fmt.Errorf("%q holds a NUL byte: %w", f, unix.EINVAL)
-		}
-		n += len(f) + 1
-	}
-	if n > MaxMessage {
-		return nil, errTooLong
-	}
-	b := strconv.AppendUint(make([]byte, 0, n), id, 10)
-	for _, f := range fields {
-		b = append(append(b, 0), f...)
-	}
-	return b, nil
-}
-
-func Decode(b []byte) (id uint64, fields []string, err error) {
-	head, rest, ok := strings.Cut(string(b), "\x00")
-	if id, err = strconv.ParseUint(head, 10, 64); err != nil || !ok {
-		return 0, nil, fmt.Errorf("malformed message %.40q", b)
-	}
-	return id, strings.Split(rest, "\x00"), nil
-}
 
 // Control is the daemon's end. One goroutine reads; it ends at end of file,
 // which is the end of init, or when close is called.
@@ -91,15 +46,15 @@ func New(conn *net.UnixConn, event func(fields []string)) *Control {
 
 // Read handles what init sends, until it ends.
 func (c *Control) Read() {
-	buf := make([]byte, MaxMessage)
-	oob := make([]byte, unix.CmsgSpace(4*MaxFiles))
+	buf := make([]byte, pid1.MaxMessage)
+	oob := make([]byte, unix.CmsgSpace(4*pid1.MaxFiles))
 	for {
 		n, oobn, _, _, err := c.conn.ReadMsgUnix(buf, oob)
 		if err != nil || n == 0 {
 			break
 		}
 		file := firstFile(oob[:oobn])
-		id, fields, err := Decode(buf[:n])
+		id, fields, err := pid1.Decode(buf[:n])
 		if err != nil {
 			break // init is this same program: only a bug comes here
 		}
@@ -155,7 +110,7 @@ func toAnswer(fields []string) Answer {
 		if errno, _ := strconv.Atoi(fields[1]); errno != 0 {
 			why = syscall.Errno(errno)
 		}
-		return Answer{Err: &sandbox.DirError{Text: fields[2], Err: why}}
+		return Answer{Err: &pid1.DirError{Text: fields[2], Err: why}}
 	}
 	if fields[0] == "err" && len(fields) == 3 {
 		errno, _ := strconv.Atoi(fields[1])
@@ -194,11 +149,11 @@ func (c *Control) Send(fields []string, files []*os.File, then func(Answer, *os.
 }
 
 func (c *Control) write(id uint64, fields []string, files []*os.File) error {
-	b, err := Encode(id, fields)
+	b, err := pid1.Encode(id, fields)
 	if err != nil {
 		return err
 	}
-	fds := make([]int, 0, MaxFiles)
+	fds := make([]int, 0, pid1.MaxFiles)
 	for _, f := range files {
 		fds = append(fds, int(f.Fd())) // also makes it blocking, which programs expect of their output
 	}
@@ -256,7 +211,7 @@ func (c *Control) CallWith(ctx context.Context, files []*os.File, fields ...stri
 // firstFile takes the descriptor out of a packet's control data; more than one
 // is never sent this way.
 func firstFile(oob []byte) *os.File {
-	fds := ReceivedFDs(oob)
+	fds := pid1.ReceivedFDs(oob)
 	if len(fds) == 0 {
 		return nil
 	}
@@ -264,20 +219,6 @@ func firstFile(oob []byte) *os.File {
 		_ = unix.Close(fd)
 	}
 	return os.NewFile(uintptr(fds[0]), "received")
-}
-
-func ReceivedFDs(oob []byte) (fds []int) {
-	msgs, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil
-	}
-	for _, m := range msgs {
-		got, err := unix.ParseUnixRights(&m)
-		if err == nil {
-			fds = append(fds, got...)
-		}
-	}
-	return fds
 }
 
 // Pair makes the two ends: the daemon's, and init's as a file to inherit.

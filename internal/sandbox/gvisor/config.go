@@ -12,12 +12,6 @@ import (
 	"path/filepath"
 )
 
-// The first arguments of a program that is to call Init before all else.
-const (
-	OuterArg = "gvisor-outer" // the first process around gVisor
-	InnerArg = "gvisor-inner" // the first process in gVisor
-)
-
 // maxSpares bounds Config.Spares: each is some 20 MB.
 const maxSpares = 100
 
@@ -25,6 +19,9 @@ const maxSpares = 100
 type Config struct {
 	// Dir holds what the driver keeps; it is this driver's alone. Required.
 	Dir string
+	// Program is the path of a program that calls inside.Init when its first argument is one
+	// of inside's. Default: this one's.
+	Program string
 	// Runsc is gVisor's program, a path or a name to look for. Default: runsc.
 	Runsc string
 	// Spares is how many booted kernels wait for a Create to come: it then takes a
@@ -40,6 +37,9 @@ type Config struct {
 }
 
 func (c Config) withDefaults() (Config, error) {
+	if c.Program == "" {
+		c.Program = "/proc/self/exe"
+	}
 	if c.Runsc == "" {
 		c.Runsc = "runsc"
 	}

@@ -17,6 +17,7 @@ import (
 	"kiln/internal/sandbox"
 	"kiln/internal/sandbox/cgroup"
 	"kiln/internal/sandbox/first"
+	"kiln/internal/sandbox/gvisor/inside"
 	"kiln/internal/sandbox/scratch"
 	"kiln/internal/sandbox/skeleton"
 )
@@ -44,6 +45,9 @@ type Driver struct {
 	making  sync.WaitGroup      // Creates under way; added to under mu
 }
 
+// paths are those for the processes inside.
+var paths = sandbox.Paths{Task: skeleton.TaskDir, Opt: skeleton.OptDir, Runtime: skeleton.RuntimeDir, Lang: skeleton.LangDir, Tmp: skeleton.TmpDir}
+
 // New prepares cfg.Dir and looks for runsc; Probe says whether it works. Nothing
 // runs until the first Create.
 func New(cfg Config) (*Driver, error) {
@@ -51,8 +55,8 @@ func New(cfg Config) (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	if os.Getenv(outerMark) != "" || os.Getenv(innerMark) != "" {
-		return nil, fmt.Errorf("gvisor driver: this program must call gvisor.Init first when its first argument is %s or %s", OuterArg, InnerArg)
+	if os.Getenv(inside.OuterMark) != "" || os.Getenv(inside.InnerMark) != "" {
+		return nil, fmt.Errorf("gvisor driver: this program must call inside.Init first when its first argument is %s or %s", inside.OuterArg, inside.InnerArg)
 	}
 	if os.Geteuid() != 0 {
 		return nil, errors.New("gvisor driver: it works for root only: start the daemon as root")
@@ -106,16 +110,16 @@ func (d *Driver) stage() string { return filepath.Join(d.cfg.Dir, "stage") }
 // program is this program's file, for the inner process.
 func (d *Driver) program() string { return filepath.Join(d.cfg.Dir, "program") }
 
-// keepProgram makes it. It is not what /proc/self/exe leads to: that cannot be
-// mounted elsewhere, and its name may be another program's after an upgrade.
+// keepProgram makes it. It is not what the path of a running program leads to: that
+// cannot be mounted elsewhere, and its name may be another program's after an upgrade.
 func (d *Driver) keepProgram() error {
 	if err := os.Remove(d.program()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if unix.Linkat(unix.AT_FDCWD, "/proc/self/exe", unix.AT_FDCWD, d.program(), unix.AT_SYMLINK_FOLLOW) == nil {
+	if unix.Linkat(unix.AT_FDCWD, d.cfg.Program, unix.AT_FDCWD, d.program(), unix.AT_SYMLINK_FOLLOW) == nil {
 		return nil
 	}
-	from, err := os.Open("/proc/self/exe") // on another file system
+	from, err := os.Open(d.cfg.Program) // on another file system
 	if err != nil {
 		return err
 	}

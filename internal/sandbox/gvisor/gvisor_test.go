@@ -15,6 +15,7 @@ import (
 
 	"kiln/internal/sandbox"
 	"kiln/internal/sandbox/gvisor"
+	"kiln/internal/sandbox/gvisor/inside"
 	"kiln/internal/sandbox/sandboxtest"
 )
 
@@ -22,8 +23,8 @@ import (
 const daemonDir = "KILN_TEST_DAEMON"
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == gvisor.OuterArg || os.Args[1] == gvisor.InnerArg) {
-		os.Exit(gvisor.Init())
+	if len(os.Args) > 1 && (os.Args[1] == inside.OuterArg || os.Args[1] == inside.InnerArg) {
+		os.Exit(inside.Init())
 	}
 	if dir := os.Getenv(daemonDir); dir != "" {
 		fmt.Println(beDaemon(dir))

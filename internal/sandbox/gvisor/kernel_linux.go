@@ -18,12 +18,14 @@ import (
 	"kiln/internal/sandbox/cgroup"
 	"kiln/internal/sandbox/control"
 	"kiln/internal/sandbox/first"
+	"kiln/internal/sandbox/gvisor/inside"
+	"kiln/internal/sandbox/pid1"
 )
 
 const (
 	// hostProcesses bounds what gVisor itself needs for the processes inside, which
 	// it bounds too: some threads of the host for each.
-	hostProcesses = 8 * processes
+	hostProcesses = 8 * pid1.MaxProcesses
 	bootTimeout   = 30 * time.Second
 )
 
@@ -81,7 +83,7 @@ func (d *Driver) boot(ctx context.Context, st *first.Thread) (_ *kernel, err err
 	case <-k.ready:
 		return k, k.spare()
 	case <-k.inner.Gone():
-		return nil, fmt.Errorf("its first process ended before it was ready: does this program call gvisor.Init first when its first argument is %s?", InnerArg)
+		return nil, fmt.Errorf("its first process ended before it was ready: does this program call inside.Init first when its first argument is %s?", inside.InnerArg)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -107,7 +109,7 @@ func (k *kernel) spare() error {
 // explain adds what to do about the usual reason.
 func explain(err error) error {
 	if errors.Is(err, control.ErrGone) {
-		return fmt.Errorf("its first process ended before it was ready: does this program call gvisor.Init first when its first argument is %s? (%w)", OuterArg, err)
+		return fmt.Errorf("its first process ended before it was ready: does this program call inside.Init first when its first argument is %s? (%w)", inside.OuterArg, err)
 	}
 	return err
 }
@@ -134,9 +136,9 @@ func (k *kernel) start(st *first.Thread) error {
 		return err
 	}
 	defer theirInner.Close()
-	k.p, err = st.Start([]string{"/proc/self/exe", OuterArg}, &os.ProcAttr{
+	k.p, err = st.Start([]string{k.d.cfg.Program, inside.OuterArg}, &os.ProcAttr{
 		Dir:   "/",
-		Env:   []string{outerMark + "=1"},
+		Env:   []string{inside.OuterMark + "=1"},
 		Files: []*os.File{nil, nil, os.Stderr, theirOuter, theirInner, k.d.runsc}, // stderr: only for a crash
 		Sys: &syscall.SysProcAttr{
 			Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNET,

@@ -12,6 +12,7 @@ import (
 
 	"kiln/internal/sandbox"
 	"kiln/internal/sandbox/control"
+	"kiln/internal/sandbox/gvisor/inside"
 )
 
 const (
@@ -19,7 +20,7 @@ const (
 	backlog = 128
 	// hostStreams bounds the connections of a sandbox on the host, whatever its kernel
 	// claims: somewhat more than the inner process relays at once.
-	hostStreams = maxStreams + 64
+	hostStreams = inside.MaxStreams + 64
 )
 
 // listener is one that the inner process has opened: what it accepts comes here as a

@@ -223,7 +223,7 @@ func (b *box) watch(k *kernel) {
 }
 
 // Paths implements sandbox.Sandbox.
-func (b *box) Paths() sandbox.Paths { return skeleton.Paths() }
+func (b *box) Paths() sandbox.Paths { return paths }
 
 func (b *box) wrap(err error) error {
 	if b.closing.Load() {

@@ -17,9 +17,6 @@ import (
 	"kiln/internal/sandbox/egress"
 )
 
-// InitArg is the first argument of a program that is to call Init before all else.
-const InitArg = "sandbox-init"
-
 // maxSpares bounds Config.Spares: more than anybody can start at once.
 const maxSpares = 1_000
 
@@ -28,9 +25,9 @@ type Config struct {
 	// Dir holds the sandboxes' directories; it is this driver's alone, and on a
 	// disk, because /tmp of the sandboxes lies there. Required.
 	Dir string
-	// InitCommand executes this program such that it calls Init.
-	// Default: this executable with InitArg.
-	InitCommand []string
+	// Program is the path of a program that calls inside.Init when its first argument is
+	// inside.Arg. Default: this one's.
+	Program string
 	// Spares is how many first processes wait, in their new namespaces, for a
 	// Create to come: it then takes a third of the time. Each costs 1.5 MB, and
 	// the first are started by the first Create. Default: 0.
@@ -65,9 +62,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
-	if len(c.InitCommand) == 0 {
-		// Not os.Executable: this also works when the file was replaced by an upgrade.
-		c.InitCommand = []string{"/proc/self/exe", InitArg}
+	if c.Program == "" {
+		c.Program = "/proc/self/exe" // not os.Executable: this also works when the file was replaced by an upgrade
 	}
 	switch {
 	case !filepath.IsAbs(c.Dir):

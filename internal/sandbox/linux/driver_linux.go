@@ -20,6 +20,8 @@ import (
 	"kiln/internal/sandbox/cgroup"
 	"kiln/internal/sandbox/egress"
 	"kiln/internal/sandbox/first"
+	"kiln/internal/sandbox/linux/inside"
+	"kiln/internal/sandbox/linux/seal"
 	"kiln/internal/sandbox/scratch"
 	"kiln/internal/sandbox/skeleton"
 )
@@ -49,6 +51,9 @@ type Driver struct {
 	making  sync.WaitGroup            // Creates under way; added to under mu
 }
 
+// paths are those for the processes inside.
+var paths = sandbox.Paths{Task: skeleton.TaskDir, Opt: skeleton.OptDir, Runtime: skeleton.RuntimeDir, Lang: skeleton.LangDir, Tmp: skeleton.TmpDir}
+
 // New prepares cfg.Dir and looks at what the kernel and the user allow; Probe
 // says whether it is enough. Nothing runs until the first Create.
 func New(cfg Config) (_ *Driver, err error) {
@@ -56,8 +61,8 @@ func New(cfg Config) (_ *Driver, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if os.Getenv(initMark) != "" {
-		return nil, fmt.Errorf("linux driver: this program must call linux.Init first when its first argument is %s", InitArg)
+	if os.Getenv(inside.Mark) != "" {
+		return nil, fmt.Errorf("linux driver: this program must call inside.Init first when its first argument is %s", inside.Arg)
 	}
 	d := &Driver{cfg: cfg, live: map[string]*box{}, idle: map[string]time.Time{}}
 	if os.Geteuid() == 0 {
@@ -94,10 +99,10 @@ func New(cfg Config) (_ *Driver, err error) {
 		return nil, fmt.Errorf("linux driver: %w", err)
 	}
 	d.missing = append(d.missing, lacks...)
-	if !filters() {
+	if !seal.Filters() {
 		d.missing = append(d.missing, "a filter of system calls: this kernel is built without seccomp filters")
 	}
-	if lockVersion() == 0 {
+	if seal.LockVersion() == 0 {
 		d.missing = append(d.missing, "a second lock on the file system: this kernel runs without landlock (lsm=landlock on its command line)")
 	}
 	if d.uids == nil {
@@ -367,7 +372,7 @@ func (d *Driver) initAttr(control *os.File, network string) *os.ProcAttr {
 	}
 	return &os.ProcAttr{
 		Dir:   "/",
-		Env:   []string{initMark + "=1"},
+		Env:   []string{inside.Mark + "=1"},
 		Files: []*os.File{nil, nil, os.Stderr, control}, // stderr: only for a crash of init
 		Sys:   sys,
 	}

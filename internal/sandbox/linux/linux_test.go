@@ -17,6 +17,7 @@ import (
 
 	"kiln/internal/sandbox"
 	"kiln/internal/sandbox/linux"
+	"kiln/internal/sandbox/linux/inside"
 	"kiln/internal/sandbox/sandboxtest"
 )
 
@@ -27,8 +28,8 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == linux.InitArg {
-		os.Exit(linux.Init())
+	if len(os.Args) > 1 && os.Args[1] == inside.Arg {
+		os.Exit(inside.Init())
 	}
 	if dir := os.Getenv(daemonDir); dir != "" {
 		fmt.Println(beDaemon(dir))
@@ -248,7 +249,7 @@ func TestInitKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, pid := range below(os.Getpid()) {
-		if b, _ := os.ReadFile("/proc/" + pid + "/cmdline"); strings.Contains(string(b), linux.InitArg) {
+		if b, _ := os.ReadFile("/proc/" + pid + "/cmdline"); strings.Contains(string(b), inside.Arg) {
 			var n int
 			_, _ = fmt.Sscan(pid, &n)
 			_ = syscall.Kill(n, syscall.SIGKILL)
@@ -311,7 +312,7 @@ func TestNewErrors(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		return
 	}
-	d, err := linux.New(linux.Config{Dir: filepath.Join(sandboxtest.Dir(t), "s"), InitCommand: []string{"/bin/true"}})
+	d, err := linux.New(linux.Config{Dir: filepath.Join(sandboxtest.Dir(t), "s"), Program: "/bin/true"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,8 +5,6 @@ package linux
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"runtime"
 
 	"kiln/internal/sandbox"
@@ -22,9 +20,3 @@ func New(Config) (*Driver, error) { return nil, errSystem }
 
 // Probe says the same.
 func (*Driver) Probe(context.Context) error { return errSystem }
-
-// Init is the entry point of a sandbox's first process, which this system cannot have.
-func Init() int {
-	fmt.Fprintln(os.Stderr, errSystem)
-	return 2
-}

@@ -14,7 +14,7 @@ import (
 )
 
 // PreparedPaths implements sandbox.Preparer.
-func (d *Driver) PreparedPaths() sandbox.Paths { return skeleton.Paths() }
+func (d *Driver) PreparedPaths() sandbox.Paths { return paths }
 
 // Prepare implements sandbox.Preparer. Entering a sandbox's mounts afterwards takes
 // a daemon that is root.

@@ -20,6 +20,8 @@ import (
 	"kiln/internal/sandbox/control"
 	"kiln/internal/sandbox/egress"
 	"kiln/internal/sandbox/first"
+	"kiln/internal/sandbox/linux/inside"
+	"kiln/internal/sandbox/pid1"
 	"kiln/internal/sandbox/scratch"
 	"kiln/internal/sandbox/skeleton"
 )
@@ -111,7 +113,7 @@ func (b *box) make(ctx context.Context) error {
 		return err
 	}
 	if err := b.enter(ctx, f); errors.Is(err, control.ErrGone) {
-		return fmt.Errorf("its first process ended before it was ready: does this program call linux.Init first when its first argument is %s?", InitArg)
+		return fmt.Errorf("its first process ended before it was ready: does this program call inside.Init first when its first argument is %s?", inside.Arg)
 	} else if err != nil {
 		return err
 	}
@@ -215,7 +217,7 @@ func (b *box) makeTree() error {
 }
 
 func limits(s sandbox.Spec) cgroup.Limits {
-	return cgroup.Limits{MemoryBytes: s.MemoryBytes, Processes: processes, MilliCPU: s.MilliCPU}
+	return cgroup.Limits{MemoryBytes: s.MemoryBytes, Processes: pid1.MaxProcesses, MilliCPU: s.MilliCPU}
 }
 
 // setup is init's first request; tmp goes along with it.
@@ -307,7 +309,7 @@ func (b *box) exited(fields []string) {
 }
 
 // Paths implements sandbox.Sandbox.
-func (b *box) Paths() sandbox.Paths { return skeleton.Paths() }
+func (b *box) Paths() sandbox.Paths { return paths }
 
 // Listen implements sandbox.Sandbox. Init opens the socket and passes it out,
 // which works for an unprivileged daemon too; entering the namespace would not.

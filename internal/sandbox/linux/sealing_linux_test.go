@@ -15,6 +15,9 @@ import (
 	"kiln/internal/sandbox"
 	"kiln/internal/sandbox/cgroup"
 	"kiln/internal/sandbox/first"
+	"kiln/internal/sandbox/linux/seal"
+	"kiln/internal/sandbox/pid1"
+	"kiln/internal/sandbox/program"
 	"kiln/internal/sandbox/sandboxtest"
 )
 
@@ -24,7 +27,11 @@ func BenchmarkSealing(b *testing.B) {
 	if os.Geteuid() != 0 {
 		b.Skip("needs root for some of the steps")
 	}
-	d, err := New(Config{Dir: filepath.Join(sandboxtest.Dir(b), "sandboxes")})
+	path, err := program.Path()
+	if err != nil {
+		b.Fatal(err)
+	}
+	d, err := New(Config{Dir: filepath.Join(sandboxtest.Dir(b), "sandboxes"), Program: path})
 	if err != nil {
 		b.Skip(err)
 	}
@@ -43,12 +50,12 @@ func BenchmarkSealing(b *testing.B) {
 	}
 	own := func(filter *unix.SockFprog) func(int) error {
 		return func(int) error {
-			c, err := newChild("/bin/true", "/", []string{"true"}, nil, files())
+			c, err := seal.NewChild("/bin/true", "/", []string{"true"}, nil, files())
 			if err != nil {
 				return err
 			}
-			c.filter = filter
-			return reap(c.start())
+			c.Filter = filter
+			return reap(c.Start())
 		}
 	}
 	within := func(flags uintptr) func(int) error {
@@ -64,13 +71,13 @@ func BenchmarkSealing(b *testing.B) {
 	}{
 		{"bare start", "", within(0)},
 		{"the same by init's own fork", "bare start", own(nil)},
-		{"filter of system calls", "the same by init's own fork", own(newFilter())},
+		{"filter of system calls", "the same by init's own fork", own(seal.NewFilter())},
 		{"mount, process, ipc and host name spaces", "bare start", within(spaces)},
 		{"network namespace", "mount, process, ipc and host name spaces", within(spaces | unix.CLONE_NEWNET)},
 		{"landlock", "", func(int) error { return lockOnce() }},
 		{"cgroups with limits", "", func(i int) error {
 			c := d.cgroups.At(group, fmt.Sprintf("c-%d", i))
-			return errors.Join(c.Make(cgroup.Limits{MemoryBytes: 128 << 20, Processes: processes, MilliCPU: 72}), c.Remove(b.Context()))
+			return errors.Join(c.Make(cgroup.Limits{MemoryBytes: 128 << 20, Processes: pid1.MaxProcesses, MilliCPU: 72}), c.Remove(b.Context()))
 		}},
 		{"/tmp with a limit", "", func(int) error {
 			f, err := d.scratch.Make(512 << 20)
@@ -126,7 +133,7 @@ func lockOnce() error {
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 			return err
 		}
-		return lock(lockVersion())
+		return seal.Lock(seal.LockVersion())
 	})
 	if err == nil {
 		t.Close()

@@ -10,6 +10,7 @@ import (
 	"kiln/internal/sandbox/control"
 	"kiln/internal/sandbox/egress"
 	"kiln/internal/sandbox/first"
+	"kiln/internal/sandbox/linux/inside"
 	"kiln/internal/sandbox/scratch"
 )
 
@@ -30,7 +31,7 @@ func (d *Driver) startFirst(st *first.Thread, network string) (*firstProcess, er
 	if err != nil {
 		return nil, err
 	}
-	p, err := st.Start(d.cfg.InitCommand, d.initAttr(theirs, network))
+	p, err := st.Start([]string{d.cfg.Program, inside.Arg}, d.initAttr(theirs, network))
 	_ = theirs.Close() // or its end would never be seen
 	if err != nil {
 		_ = conn.Close()

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"kiln/internal/sandbox"
+	"kiln/internal/sandbox/pid1"
 )
 
 // marker is the variable by which processes of a sandbox are found again.
@@ -333,7 +334,7 @@ func (b *box) Exec(ctx context.Context, cmd sandbox.Command) (sandbox.Process, e
 			return nil, err
 		}
 	}
-	path, err := sandbox.Look(cmd.Path, cmd.Dir, cmd.Env)
+	path, err := pid1.Look(cmd.Path, cmd.Dir, cmd.Env)
 	if err != nil {
 		return nil, fmt.Errorf("exec in sandbox %s: %w", b.spec.ID, err)
 	}

@@ -10,11 +10,10 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
-
-	"kiln/internal/sandbox"
 )
 
-// The paths and names inside, which are AWS's.
+// The paths and names inside, which are AWS's. There is no HOME, as on AWS: the home
+// directory is in /etc/passwd, empty and read-only.
 const (
 	TaskDir    = "/var/task"
 	OptDir     = "/opt"
@@ -25,12 +24,6 @@ const (
 	HomeDir    = "/home/" + UserName
 	HostName   = "sandbox"
 )
-
-// Paths are those for the processes inside. There is no HOME, as on AWS: the home
-// directory is in /etc/passwd, empty and read-only.
-func Paths() sandbox.Paths {
-	return sandbox.Paths{Task: TaskDir, Opt: OptDir, Runtime: RuntimeDir, Lang: LangDir, Tmp: TmpDir}
-}
 
 // MountPoints are the paths that a root which takes the skeleton's place must have.
 func MountPoints() []string {

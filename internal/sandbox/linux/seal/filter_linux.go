@@ -1,4 +1,4 @@
-package linux
+package seal
 
 import (
 	"slices"
@@ -157,8 +157,8 @@ func when(value uint32, then ...unix.SockFilter) []unix.SockFilter {
 	return append([]unix.SockFilter{jump(value, 0, uint8(len(then)))}, then...)
 }
 
-// filters reports whether the kernel has filters of system calls.
-func filters() bool {
+// Filters reports whether the kernel has filters of system calls.
+func Filters() bool {
 	return unix.Prctl(unix.PR_GET_SECCOMP, 0, 0, 0, 0) == nil
 }
 
@@ -166,8 +166,8 @@ func filters() bool {
 // which have a high bit set.
 const callNumbers = 512
 
-// newFilter assembles the filter: a binary search in segments of numbers.
-func newFilter() *unix.SockFprog {
+// NewFilter assembles the filter: a binary search in segments of numbers.
+func NewFilter() *unix.SockFprog {
 	var codes [callNumbers][]unix.SockFilter
 	old, young, yes := []unix.SockFilter{refuse}, []unix.SockFilter{absent}, []unix.SockFilter{allow}
 	for n := range codes {

@@ -1,4 +1,4 @@
-package linux
+package seal
 
 import (
 	"fmt"
@@ -25,8 +25,8 @@ const (
 		unix.LANDLOCK_ACCESS_FS_REFER
 )
 
-// lockVersion is what this kernel's landlock knows of; 0: it has none.
-func lockVersion() int {
+// LockVersion is what this kernel's landlock knows of; 0: it has none.
+func LockVersion() int {
 	v, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno != 0 {
 		return 0
@@ -34,10 +34,10 @@ func lockVersion() int {
 	return int(v)
 }
 
-// lock locks this thread and its children. It is one lock for all of a
+// Lock locks this thread and its children. It is one lock for all of a
 // sandbox's processes, because two with locks of their own could not signal
 // each other. The thread must have no_new_privs and be in the sandbox's root.
-func lock(version int) error {
+func Lock(version int) error {
 	all := uint64(lockReads | lockWrites | lockMakes)
 	rules := unix.LandlockRulesetAttr{Handled_access_fs: all}
 	if version < 2 {

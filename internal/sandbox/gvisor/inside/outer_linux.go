@@ -1,4 +1,4 @@
-package gvisor
+package inside
 
 import (
 	"encoding/json"
@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"kiln/internal/sandbox/control"
+	"kiln/internal/sandbox/pid1"
 	"kiln/internal/sandbox/skeleton"
 )
 
@@ -21,9 +21,6 @@ const (
 	controlFD = 3 // of the outer and of the inner process, to the daemon
 	innerFD   = 4 // of the outer process: the inner one's end, to be passed on
 	runscFD   = 5 // of the outer process: the runsc program
-	// outerMark and innerMark are set in the environment of the processes that they name.
-	outerMark = "KILN_GVISOR_OUTER"
-	innerMark = "KILN_GVISOR_INNER"
 
 	sandboxName = "x" // runsc's name for the sandbox: its state directory is private
 	lateDir     = "/late"
@@ -36,9 +33,9 @@ const (
 // OuterArg or InnerArg.
 func Init() int {
 	switch {
-	case os.Args[1] == OuterArg && os.Getpid() == 1 && os.Getenv(outerMark) != "":
+	case os.Args[1] == OuterArg && os.Getpid() == 1 && os.Getenv(OuterMark) != "":
 		return beOuter()
-	case os.Args[1] == InnerArg && os.Getpid() == 1 && os.Getenv(innerMark) != "":
+	case os.Args[1] == InnerArg && os.Getpid() == 1 && os.Getenv(InnerMark) != "":
 		return beInner()
 	}
 	fmt.Fprintln(os.Stderr, os.Args[1]+" is the first process of a Kiln sandbox; it is not for people to start")
@@ -67,7 +64,7 @@ func beOuter() int {
 	_ = unix.CloseRange(runscFD+1, 1<<32-1, unix.CLOSE_RANGE_CLOEXEC)
 	o := &outer{ended: make(chan syscall.WaitStatus, 1), started: make(chan struct{})}
 	go o.reap() // ends with the process
-	server := control.Server(controlFD)
+	server := pid1.Server(controlFD)
 	_ = server.Serve(func(id uint64, fields []string, fds []int) {
 		server.Reply(id, o.handle(fields, fds))
 	})
@@ -174,7 +171,7 @@ func spec() any {
 		"hostname":   skeleton.HostName,
 		"root":       object{"path": "rootfs"},
 		"process": object{
-			"args": []string{initPath, InnerArg}, "env": []string{innerMark + "=1"}, "cwd": "/",
+			"args": []string{initPath, InnerArg}, "env": []string{InnerMark + "=1"}, "cwd": "/",
 			"user":         object{"uid": 0, "gid": 0},
 			"capabilities": object{"bounding": caps, "effective": caps, "permitted": caps},
 		},

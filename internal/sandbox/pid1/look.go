@@ -1,4 +1,4 @@
-package sandbox
+package pid1
 
 import (
 	"fmt"
@@ -20,8 +20,7 @@ func (e *DirError) Error() string { return e.Text }
 
 func (e *DirError) Unwrap() error { return e.Err }
 
-// Look is for drivers, where a command is about to be executed: it checks the
-// working directory, and returns the program's path, looked for on the
+// Look is for where a command is about to be executed: it checks the working directory, and returns the program's path, looked for on the
 // environment's PATH when it has no slash.
 func Look(path, dir string, env []string) (string, error) {
 	if dir != "" {

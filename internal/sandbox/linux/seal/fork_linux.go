@@ -1,4 +1,4 @@
-package linux
+package seal
 
 import (
 	"errors"
@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// child is a process to start. Only init starts some, with its other threads
+// Child is a process to start. Only init starts some, with its other threads
 // running and one thread that forks.
 //
 // This is syscall.ForkExec, reduced to what init needs, with one step more: the
@@ -19,14 +19,14 @@ import (
 // clone3 to clone into a cgroup (v2), and clone3, whose flags no filter can see,
 // is the one call that a function must not have: it makes user namespaces.
 // DESIGN.md has the other ways that were looked at.
-type child struct {
+type Child struct {
 	path       *byte
 	args, vars []*byte
 	dir        *byte // nil: where init is
 	files      []uintptr
-	id         int // of its user and group; 0: init's
-	cgroup     int // the descriptor of a cgroup v2 to be born in; 0: the forking thread's
-	filter     *unix.SockFprog
+	ID         int // of its user and group; 0: init's
+	Cgroup     int // the descriptor of a cgroup v2 to be born in; 0: the forking thread's
+	Filter     *unix.SockFprog
 
 	clone cloneArgs
 	// failed and at are written by the child, which shares the memory, and read
@@ -56,8 +56,9 @@ type cloneArgs struct {
 	flags, pidFD, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
 }
 
-func newChild(path, dir string, args, vars []string, files []uintptr) (c *child, err error) {
-	c = &child{files: files}
+// NewChild prepares a start, with the descriptors from 0 on.
+func NewChild(path, dir string, args, vars []string, files []uintptr) (c *Child, err error) {
+	c = &Child{files: files}
 	if c.path, err = syscall.BytePtrFromString(path); err != nil {
 		return nil, err
 	}
@@ -73,8 +74,8 @@ func newChild(path, dir string, args, vars []string, files []uintptr) (c *child,
 	return c, err
 }
 
-// start returns once the program was executed, or could not be.
-func (c *child) start() (pid int, err error) {
+// Start returns once the program was executed, or could not be.
+func (c *Child) Start() (pid int, err error) {
 	syscall.ForkLock.Lock()
 	id, errno := c.fork()
 	afterFork()
@@ -103,7 +104,7 @@ func (c *child) start() (pid int, err error) {
 //go:noinline
 //go:norace
 //go:nocheckptr
-func (c *child) fork() (pid, errno uintptr) {
+func (c *Child) fork() (pid, errno uintptr) {
 	var (
 		i      int
 		fd, n  uintptr
@@ -111,9 +112,9 @@ func (c *child) fork() (pid, errno uintptr) {
 	)
 	c.clone = cloneArgs{flags: unix.CLONE_VM | unix.CLONE_VFORK, exitSignal: uint64(unix.SIGCHLD)}
 	beforeFork()
-	if c.cgroup != 0 {
+	if c.Cgroup != 0 {
 		c.clone.flags |= unix.CLONE_INTO_CGROUP
-		c.clone.cgroup = uint64(c.cgroup)
+		c.clone.cgroup = uint64(c.Cgroup)
 		pid, errno = rawVfork(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&c.clone)), unsafe.Sizeof(c.clone))
 	} else {
 		pid, errno = rawVfork(unix.SYS_CLONE, uintptr(c.clone.flags|c.clone.exitSignal), 0)
@@ -127,15 +128,15 @@ func (c *child) fork() (pid, errno uintptr) {
 	if _, _, failed = syscall.RawSyscall(unix.SYS_SETSID, 0, 0, 0); failed != 0 {
 		goto fail
 	}
-	if c.id != 0 {
+	if c.ID != 0 {
 		c.at = atUser
 		if _, _, failed = syscall.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0); failed != 0 {
 			goto fail
 		}
-		if _, _, failed = syscall.RawSyscall(unix.SYS_SETGID, uintptr(c.id), 0, 0); failed != 0 {
+		if _, _, failed = syscall.RawSyscall(unix.SYS_SETGID, uintptr(c.ID), 0, 0); failed != 0 {
 			goto fail
 		}
-		if _, _, failed = syscall.RawSyscall(unix.SYS_SETUID, uintptr(c.id), 0, 0); failed != 0 {
+		if _, _, failed = syscall.RawSyscall(unix.SYS_SETUID, uintptr(c.ID), 0, 0); failed != 0 {
 			goto fail
 		}
 	}
@@ -162,9 +163,9 @@ func (c *child) fork() (pid, errno uintptr) {
 			goto fail
 		}
 	}
-	if c.filter != nil {
+	if c.Filter != nil {
 		c.at = atFilter
-		if _, _, failed = syscall.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW, uintptr(unsafe.Pointer(c.filter))); failed != 0 {
+		if _, _, failed = syscall.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW, uintptr(unsafe.Pointer(c.Filter))); failed != 0 {
 			goto fail
 		}
 	}

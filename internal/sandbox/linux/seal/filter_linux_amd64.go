@@ -1,4 +1,4 @@
-package linux
+package seal
 
 import "golang.org/x/sys/unix"
 
