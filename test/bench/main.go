@@ -462,7 +462,7 @@ func (b *bench) deploy(endpoint, name string, l *language) error {
 	}
 	api := client(endpoint)
 	if _, err := api.CreateFunction(context.Background(), &lambda.CreateFunctionInput{
-		FunctionName: &name, Runtime: types.Runtime(l.runtime), Handler: &l.handler, MemorySize: aws.Int32(512),
+		FunctionName: &name, Runtime: types.Runtime(l.runtime), Handler: &l.handler, MemorySize: aws.Int32(512), Timeout: aws.Int32(900),
 		Role: aws.String("arn:aws:iam::000000000000:role/bench"), Code: &types.FunctionCode{ZipFile: zip},
 	}); err != nil {
 		return err

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -64,7 +66,7 @@ func (b *bench) ready(languages []*language) error {
 			return fmt.Errorf("environments of %s: %w", l.name, err)
 		}
 	}
-	return none.scale(*scaled)
+	return none.scale(languages[1], *scaled)
 }
 
 // holder starts a daemon whose spares may take so much.
@@ -160,10 +162,10 @@ func (h *holder) remove(name string) error {
 	return err
 }
 
-// await waits until a metric has reached a value.
-func (h *holder) await(metric string, least float64) error {
+// await waits until a metric, of those with the labels, has reached a value.
+func (h *holder) await(metric string, least float64, labels ...string) error {
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		got, err := h.metric(metric)
+		got, err := h.metric(metric, labels...)
 		if err != nil || got >= least {
 			return err
 		}
@@ -173,8 +175,8 @@ func (h *holder) await(metric string, least float64) error {
 	}
 }
 
-// metric sums the daemon's metrics that begin so.
-func (h *holder) metric(name string) (sum float64, err error) {
+// metric sums the daemon's metrics that begin so and have the labels.
+func (h *holder) metric(name string, labels ...string) (sum float64, err error) {
 	answer, err := http.Get(h.endpoint + "/metrics")
 	if err != nil {
 		return 0, err
@@ -182,7 +184,8 @@ func (h *holder) metric(name string) (sum float64, err error) {
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	for line := range strings.Lines(string(text)) {
-		if fields := strings.Fields(line); strings.HasPrefix(line, name) {
+		without := func(label string) bool { return !strings.Contains(line, label) }
+		if fields := strings.Fields(line); strings.HasPrefix(line, name) && !slices.ContainsFunc(labels, without) {
 			value, _ := strconv.ParseFloat(fields[len(fields)-1], 64)
 			sum += value
 		}
@@ -283,39 +286,38 @@ func cpu(pids ...int) (sum time.Duration) {
 	return sum
 }
 
-// scale has one Python function run in so many environments at once.
-func (h *holder) scale(n int) error {
+// scale has one function run in so many environments at once, and compares the time that
+// takes with as many bare starts of its interpreter, one on each processor at a time.
+func (h *holder) scale(python *language, n int) error {
 	if n == 0 {
 		return nil
 	}
-	l := &language{name: "Python", runtime: "python3.12", handler: "app.handler", files: map[string]string{
-		"app.py": "import time\ndef handler(event, context):\n    time.sleep(event['seconds'])\n    return 'x' * 10\n",
-	}}
-	if err := h.deploy(h.endpoint, "bench-scale", l); err != nil {
-		return err
-	}
-	if _, err := request(http.DefaultClient, invocations(h.endpoint, "bench-scale"), []byte(`{"seconds":0}`), 1); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	var work errgroup.Group
 	began := time.Now()
+	var bare errgroup.Group
+	bare.SetLimit(runtime.NumCPU())
 	for range n {
-		work.Go(func() error {
-			_, err := request(&http.Client{Transport: &http.Transport{}}, invocations(h.endpoint, "bench-scale"), []byte(`{"seconds":60}`), 1)
-			if ctx.Err() != nil {
-				return nil // it was measured
-			}
-			return err
-		})
+		bare.Go(exec.Command(python.start[0], python.start[1:]...).Run)
 	}
-	err := h.await(`kiln_environments{`, float64(n))
-	busy := time.Since(began)
-	if err != nil {
+	if err := bare.Wait(); err != nil {
 		return err
 	}
-	fmt.Printf("\n## %d environments of one function\n\n%d of Python, from none but one, live %.1f s after they were asked for.\n", n, n, busy.Seconds())
-	cancel()
-	return work.Wait()
+	starts := time.Since(began)
+
+	l := *python
+	l.files = map[string]string{"app.py": "import time\ndef handler(event, context):\n    time.sleep(event['seconds'])\n"}
+	if err := h.deploy(h.endpoint, "bench-scale", &l); err != nil {
+		return err
+	}
+	began = time.Now()
+	for range n {
+		go func() { // ends with the daemon, at the latest
+			_, _ = request(&http.Client{Transport: &http.Transport{}}, invocations(h.endpoint, "bench-scale"), []byte(`{"seconds":600}`), 1)
+		}()
+	}
+	if err := h.await("kiln_environments{", float64(n), `state="busy"`); err != nil {
+		return err
+	}
+	took := time.Since(began)
+	fmt.Printf("\n## %d environments of one function\n\n%d of Python, from none: %.1f s, %.2f × as many bare starts of the interpreter.\n", n, n, took.Seconds(), took.Seconds()/starts.Seconds())
+	return nil
 }
