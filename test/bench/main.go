@@ -139,6 +139,11 @@ func run() error {
 			return err
 		}
 	}
+	if *scaled > 0 {
+		if err := b.scale(languages[1], *scaled); err != nil {
+			return err
+		}
+	}
 	if *many > 0 {
 		return b.functions(*many, languages[0])
 	}

@@ -25,6 +25,9 @@ const crowd = 50
 // patience bounds the wait for runtimes that are to wait, and for environments to begin.
 const patience = 2 * time.Minute
 
+// look is between two looks at the metrics, which take some of the processor.
+const look = 10 * time.Millisecond
+
 // holder is a daemon with its cold starts.
 type holder struct {
 	*bench
@@ -66,7 +69,7 @@ func (b *bench) ready(languages []*language) error {
 			return fmt.Errorf("environments of %s: %w", l.name, err)
 		}
 	}
-	return none.scale(languages[1], *scaled)
+	return nil
 }
 
 // holder starts a daemon whose spares may take so much.
@@ -90,7 +93,7 @@ func (h *holder) row(l *language) error {
 		_ = start.Run() // the Go one ends with an error: it has no Runtime API
 		bare = append(bare, time.Since(began))
 		if h.ready && i > 0 {
-			if err := h.await("kiln_spares ", 1); err != nil {
+			if err := h.await(look, "kiln_spares ", 1); err != nil {
 				return err
 			}
 		}
@@ -128,7 +131,7 @@ func (h *holder) burst(l *language, prefix string) ([]time.Duration, error) {
 		return nil, err
 	}
 	if h.ready && strings.HasSuffix(prefix, "-1") {
-		if err := h.await("kiln_spares ", crowd); err != nil {
+		if err := h.await(look, "kiln_spares ", crowd); err != nil {
 			return nil, err
 		}
 	}
@@ -163,8 +166,8 @@ func (h *holder) remove(name string) error {
 }
 
 // await waits until a metric, of those with the labels, has reached a value.
-func (h *holder) await(metric string, least float64, labels ...string) error {
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+func (h *holder) await(every time.Duration, metric string, least float64, labels ...string) error {
+	for deadline := time.Now().Add(patience); ; time.Sleep(every) {
 		got, err := h.metric(metric, labels...)
 		if err != nil || got >= least {
 			return err
@@ -288,9 +291,10 @@ func cpu(pids ...int) (sum time.Duration) {
 
 // scale has one function run in so many environments at once, and compares the time that
 // takes with as many bare starts of its interpreter, one on each processor at a time.
-func (h *holder) scale(python *language, n int) error {
-	if n == 0 {
-		return nil
+func (b *bench) scale(python *language, n int) error {
+	h, err := b.holder("scale", "0")
+	if err != nil {
+		return err
 	}
 	began := time.Now()
 	var bare errgroup.Group
@@ -314,7 +318,7 @@ func (h *holder) scale(python *language, n int) error {
 			_, _ = request(&http.Client{Transport: &http.Transport{}}, invocations(h.endpoint, "bench-scale"), []byte(`{"seconds":600}`), 1)
 		}()
 	}
-	if err := h.await("kiln_environments{", float64(n), `state="busy"`); err != nil {
+	if err := h.await(time.Second/4, "kiln_environments{", float64(n), `state="busy"`); err != nil {
 		return err
 	}
 	took := time.Since(began)
