@@ -215,26 +215,64 @@ type pipe struct {
 // buffers are shared: an environment that is silent keeps none.
 var buffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 
+// A process that prints without end costs the daemon as much as it costs itself, and more
+// where each line is read for itself. Who writes again and again within a moment is read
+// every floodPause, or when there is as much as a pipe holds; one such pipe is read at a time, and
+// the next after floodRest times as long as that took, so that all of them together take a
+// quarter of a processor. Whose pipe is full waits.
+const (
+	floodReads = 8 // in a row, each within a moment of the last
+	moment     = time.Millisecond
+	floodPause = 5 * time.Millisecond
+	floodRest  = 3
+)
+
+// flood is held by who reads such a pipe.
+var flood = make(chan struct{}, 1)
+
 // run reads until the writers are gone or the file is closed.
 func (p *pipe) run() {
 	conn, err := p.file.SyscallConn()
-	if err != nil {
-		return // closed before it began
+	var last time.Time
+	n := 0
+	for quick, ended := 0, false; err == nil && !ended; {
+		flooding := quick >= floodReads
+		if flooding {
+			if n < readSize {
+				time.Sleep(floodPause)
+			}
+			flood <- struct{}{}
+		}
+		began := time.Now()
+		// What was read is events before p.mu is free, so that drain, which does the
+		// same, never meets other bytes.
+		err = conn.Read(func(fd uintptr) bool {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			began = time.Now()
+			n, ended = p.take(int(fd))
+			return n > 0 || ended || flooding
+		})
+		switch {
+		case flooding:
+			time.Sleep(floodRest * time.Since(began))
+			<-flood
+			if n == 0 {
+				quick = 0
+			}
+		case began.Sub(last) < moment:
+			quick++
+		default:
+			quick = 0
+		}
+		last = began
 	}
-	ended := false
-	// The callback reads under p.mu until the pipe is empty, so that drain, which
-	// does the same, never meets bytes that were read and are not events yet.
-	_ = conn.Read(func(fd uintptr) bool {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		ended = p.take(int(fd))
-		return ended
-	})
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.rest = splitLines(p.out, p.rest, true)
 }
 
+// drain reads what a pipe can hold; a process that goes on writing has no end.
 func (p *pipe) drain() {
 	conn, err := p.file.SyscallConn()
 	if err != nil {
@@ -242,7 +280,15 @@ func (p *pipe) drain() {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_ = conn.Control(func(fd uintptr) { p.take(int(fd)) })
+	_ = conn.Control(func(fd uintptr) {
+		for all := 0; all < 2*readSize; {
+			n, _ := p.take(int(fd))
+			if n == 0 {
+				break
+			}
+			all += n
+		}
+	})
 	if !p.framed { // half a frame is one that a thread of the function is writing
 		p.rest = splitLines(p.out, p.rest, true)
 	}
@@ -255,27 +301,28 @@ func (p *pipe) split(data []byte) (rest []byte) {
 	return splitLines(p.out, data, false)
 }
 
-// take reads what is there and reports whether the pipe has ended.
-func (p *pipe) take(fd int) (ended bool) {
+// take reads some of what is there, and reports whether the pipe has ended.
+func (p *pipe) take(fd int) (n int, ended bool) {
 	if ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}; !readable(ready) {
-		return false
+		return 0, false
 	}
 	buf := buffers.Get().(*[readSize]byte)
 	defer buffers.Put(buf)
-	for {
-		n, err := unix.Read(fd, buf[:])
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.EAGAIN):
-			return false
-		case err != nil || n == 0:
-			return true
-		case len(p.rest) == 0:
-			p.rest = bytes.Clone(p.split(buf[:n]))
-		default:
-			p.rest = p.split(append(p.rest, buf[:n]...))
-		}
+	n, err := unix.Read(fd, buf[:])
+	for errors.Is(err, unix.EINTR) {
+		n, err = unix.Read(fd, buf[:])
 	}
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+		return 0, false
+	case err != nil || n == 0:
+		return 0, true
+	case len(p.rest) == 0:
+		p.rest = bytes.Clone(p.split(buf[:n]))
+	default:
+		p.rest = p.split(append(p.rest, buf[:n]...))
+	}
+	return n, false
 }
 
 // readable asks without waiting. Most often nothing is there, and asking is all it takes.

@@ -3,7 +3,10 @@ package environment
 import (
 	"bytes"
 	"encoding/binary"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -11,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"kiln/internal/lambda"
+	"kiln/internal/telemetry/delivery"
 )
 
 // These tests are inside the package, because the formats have no other door than
@@ -181,4 +185,41 @@ func FuzzFrames(f *testing.F) {
 			}
 		}
 	})
+}
+
+// counter is a Sink that only counts.
+type counter struct{ n atomic.Int64 }
+
+func (c *counter) Append(time.Time, []byte) { c.n.Add(1) }
+
+// TestFlood has processes that print without end: what they have printed is drained, and they
+// are left at once.
+func TestFlood(t *testing.T) {
+	t.Parallel()
+	var sink counter
+	var all []*pipes
+	var writers sync.WaitGroup
+	for range 3 {
+		p, err := newPipes(source{&output{sink: &sink, least: anyLevel}, delivery.Function})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+		writers.Go(func() {
+			defer p.closeWriters()
+			for {
+				if _, err := p.writers[0].WriteString("x\n"); err != nil {
+					return // nobody reads any more
+				}
+			}
+		})
+	}
+	for sink.n.Load() < 100_000 {
+		runtime.Gosched()
+	}
+	for _, p := range all {
+		p.drain()
+		p.close()
+	}
+	writers.Wait()
 }
