@@ -59,16 +59,39 @@ type Blob interface {
 	Keys(ctx context.Context) ([]string, error)
 }
 
-// Queue keeps events until each is acknowledged: at least once, no order
-// promised. Methods are safe for concurrent use.
+// Queue keeps events in lanes until each is acknowledged: at least once, no order
+// promised. A lane's name is a key, as of a record. Methods are safe for
+// concurrent use.
 type Queue interface {
 	// Publish returns once the event is on disk.
-	Publish(ctx context.Context, subject string, event []byte) error
-	// Consume hands events of the subject to handle, at most limit at a time,
-	// until ctx ends; then it waits for the handlers that run.
-	Consume(ctx context.Context, subject string, limit int, handle func(context.Context, Delivery)) error
-	// Waiting counts the subject's events that are not acknowledged.
-	Waiting(ctx context.Context, subject string) (uint64, error)
+	Publish(ctx context.Context, lane string, event []byte) error
+	// Consume hands events of the lane to handle, at most limit at a time, until
+	// ctx ends; then it waits for the handlers that run. A lane that nobody
+	// consumes costs no memory beyond its name.
+	Consume(ctx context.Context, lane string, limit int, handle func(context.Context, Delivery)) error
+	// Lanes returns what waits, by lane, of those whose name begins with prefix.
+	// Whoever dispatches asks it at the start; from then on it knows what it has
+	// published and what it has put off itself.
+	Lanes(ctx context.Context, prefix string) (map[string]Backlog, error)
+	// Peek returns up to n events that wait in a lane, without taking them: those
+	// that are due first, each kind the oldest first.
+	Peek(ctx context.Context, lane string, n int) ([]Waiting, error)
+	// Purge drops what waits in a lane and returns how many events that were.
+	Purge(ctx context.Context, lane string) (uint64, error)
+}
+
+// Backlog counts what waits in a lane.
+type Backlog struct {
+	Due   uint64 // events that can be handed out, or are
+	Later uint64 // events that wait for their retry
+}
+
+// Waiting is an event that waits.
+type Waiting struct {
+	Event    []byte
+	Accepted time.Time
+	Attempt  int       // the number of its next delivery, from 1; one too low when it was handed out and nothing came of it
+	NotYet   time.Time // when it is due, zero when it is
 }
 
 // Delivery is one event handed out. Exactly one of Ack and Retry is called; an
@@ -78,7 +101,10 @@ type Delivery interface {
 	Accepted() time.Time
 	Attempt() int // from 1
 	Ack(ctx context.Context) error
-	Retry(ctx context.Context, after time.Duration) error
+	// Retry has the event delivered again, not before the time given, which
+	// outlives a restart. With an event, that takes its place. Meanwhile it holds up
+	// nothing, however many wait like it.
+	Retry(ctx context.Context, after time.Duration, event []byte) error
 }
 
 // Route carries calls to a node by its id. Methods are safe for concurrent use.

@@ -218,7 +218,7 @@ func (b *Blob) dropChunks(ctx context.Context, id string) {
 		return
 	}
 	b.mu.Unlock()
-	if err := b.engine.purge(ctx, blobStream, chunkPrefix+id, 0); err != nil {
+	if _, err := b.engine.purge(ctx, blobStream, chunkPrefix+id, 0); err != nil {
 		b.engine.cfg.Log.Warn("a blob's chunks stay until they are swept", "chunks", id, "error", err)
 	}
 }
@@ -330,7 +330,7 @@ func (r *reader) more() error {
 		}
 		return io.EOF
 	}
-	next, _, err := r.blob.engine.readPage(r.ctx, blobStream, chunkPrefix+r.object.ID, r.from, func(m message) error {
+	next, _, err := r.blob.engine.readPage(r.ctx, blobStream, chunkPrefix+r.object.ID, r.from, pageMessages, func(m message) error {
 		r.digest.Write(m.data)
 		r.chunks = append(r.chunks, m.data)
 		r.seen++

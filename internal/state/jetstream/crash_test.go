@@ -71,11 +71,11 @@ func write(dir string) error {
 			return fmt.Errorf("blob %d came back changed", c.blob)
 		}
 	}
-	n, err := e.Queue().Waiting(ctx, subject)
+	lanes, err := e.Queue().Lanes(ctx, subject)
 	if err != nil {
 		return err
 	}
-	c.events = int(n)
+	c.events = int(lanes[subject].Due)
 	if r, err := e.Blob().Get(ctx, "there"); err == nil {
 		c.there = 1
 		if _, err := io.Copy(io.Discard, r); err != nil {

@@ -185,6 +185,7 @@ func (e *Engine) Close() error {
 	}
 	e.end()
 	e.sweeping.Wait()
+	e.queue.flushing.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 	defer cancel()
 	last, err := e.lastSequences(ctx)
@@ -268,11 +269,14 @@ func (e *Engine) createStreams(ctx context.Context) error {
 			AllowDirect:        true,
 		},
 		{
-			Name:        queueStream,
-			Subjects:    []string{queuePrefix + ">"},
-			Retention:   jetstream.WorkQueuePolicy,
-			Discard:     jetstream.DiscardNew,
-			AllowDirect: true,
+			// Without a limit: message schedules and DiscardNew exclude each other.
+			Name:               queueStream,
+			Subjects:           []string{queuePrefix + ">", laterPrefix + ">"},
+			Retention:          jetstream.WorkQueuePolicy,
+			Discard:            jetstream.DiscardOld,
+			AllowAtomicPublish: true,
+			AllowMsgSchedules:  true,
+			AllowDirect:        true,
 		},
 		{
 			Name:        blobStream,

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,22 +19,34 @@ import (
 )
 
 const (
+	// queuePrefix begins the subject of each event that is due; its lane follows.
 	queuePrefix = "queue."
+	// laterPrefix begins the subject of an event that waits for its retry; its lane
+	// and a token of its own follow. It is a message schedule, at whose time the
+	// engine stores the event again where it is due and then drops the schedule.
+	laterPrefix = "later."
+	// attemptsHeader counts deliveries of an event before the present message of it.
+	attemptsHeader = "Kiln-Attempts"
+	// scheduleHeader and targetHeader say when the engine stores a message again,
+	// and under which subject. The time may have a fraction.
+	// https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-51.md
+	scheduleHeader = "Nats-Schedule"
+	targetHeader   = "Nats-Schedule-Target"
+	scheduleAt     = "@at "
 	// ackWait is how long the engine waits for a sign of life of an event's handler
 	// before it hands the event out again: the delay after a crash. Handlers may
 	// run longer; while they do, signs are sent every ackWait/3.
 	ackWait = 30 * time.Second
-	// maxPending bounds a subject's events that are handed out or wait for their
-	// retry. It is far above any limit of Consume, because events waiting for a
-	// retry must not hold up the others.
+	// maxPending bounds a lane's events that are handed out. It is far above any
+	// limit of Consume; events that wait for their retry are not among them.
 	maxPending = 100_000
 	// pullExpiry is how long one request for events waits in the engine.
 	pullExpiry = 30 * time.Second
 	// maxPull bounds the events asked for at once.
 	maxPull = 256
 	// idleConsumer is when the engine drops a consumer that nobody uses. One with
-	// events waiting for a retry is kept that long when its Consume ends, because
-	// it knows their attempts.
+	// events handed out and not settled is kept that long when its Consume ends,
+	// because it knows their attempts.
 	idleConsumer = 24 * time.Hour
 	// abandonedRetry is when an event comes again whose handler settled nothing.
 	abandonedRetry = time.Second
@@ -42,12 +55,17 @@ const (
 )
 
 // Queue keeps events in one work-queue stream: a message leaves it when it is
-// acknowledged. A subject has a consumer only while it is consumed.
+// acknowledged. A lane has a consumer only while it is consumed.
 type Queue struct {
 	engine *Engine
 
 	mu        sync.Mutex         // held while consumers are made and deleted
-	consumers map[string]*shared // guarded by mu; by subject
+	consumers map[string]*shared // guarded by mu; by lane
+
+	publishing sync.Mutex     // held while events are queued for a flush
+	queued     []*publication // guarded by publishing; wait for the flush under way
+	busy       bool           // guarded by publishing; there is one
+	flushing   sync.WaitGroup // the flush, for Close
 }
 
 // shared is a consumer of the engine that several Consume calls pull from.
@@ -56,80 +74,44 @@ type shared struct {
 	users int
 }
 
-// Publish returns once the event is on disk. When ctx ends first, it may be there or not.
-func (q *Queue) Publish(ctx context.Context, subject string, event []byte) error {
-	if err := checkKey(subject); err != nil {
-		return err
-	}
-	err := q.engine.cfg.Free()
-	if err == nil {
-		q.engine.writing.RLock()
-		defer q.engine.writing.RUnlock()
-		_, err = q.engine.store(ctx, &nats.Msg{Subject: queuePrefix + subject, Data: event})
-	}
-	if err != nil {
-		return fmt.Errorf("publish to %s: %w", subject, err)
-	}
-	return nil
-}
-
-// Waiting counts the subject's events that are not acknowledged.
-func (q *Queue) Waiting(ctx context.Context, subject string) (uint64, error) {
-	if err := checkKey(subject); err != nil {
-		return 0, err
-	}
-	var info struct {
-		State struct {
-			Subjects map[string]uint64 `json:"subjects"`
-		} `json:"state"`
-	}
-	err := q.engine.api(ctx, "STREAM.INFO."+queueStream, struct {
-		Filter string `json:"subjects_filter"`
-	}{queuePrefix + subject}, &info)
-	if err != nil {
-		return 0, fmt.Errorf("count the events of %s: %w", subject, err)
-	}
-	return info.State.Subjects[queuePrefix+subject], nil
-}
-
 // Consume hands out events until ctx ends. The context that handle gets does not
 // end with ctx: a handler that runs is waited for, and settles its event. Several
-// calls for one subject share its events.
-func (q *Queue) Consume(ctx context.Context, subject string, limit int, handle func(context.Context, state.Delivery)) error {
-	if err := checkKey(subject); err != nil {
+// calls for one lane share its events.
+func (q *Queue) Consume(ctx context.Context, lane string, limit int, handle func(context.Context, state.Delivery)) error {
+	if err := checkKey(lane); err != nil {
 		return err
 	}
 	if limit < 1 {
-		return fmt.Errorf("consume %s: the limit is %d, at least 1 is needed", subject, limit)
+		return fmt.Errorf("consume %s: the limit is %d, at least 1 is needed", lane, limit)
 	}
-	consumer, err := q.acquire(ctx, subject)
+	consumer, err := q.acquire(ctx, lane)
 	if err != nil {
-		return fmt.Errorf("consume %s: %w", subject, err)
+		return fmt.Errorf("consume %s: %w", lane, err)
 	}
-	c := &consumption{queue: q, subject: subject, consumer: consumer, handle: handle,
+	c := &consumption{queue: q, lane: lane, consumer: consumer, handle: handle,
 		slots: make(chan struct{}, limit), arrived: make(chan *nats.Msg, 2*min(limit, maxPull)), running: map[*delivery]bool{}}
 	err = c.run(ctx)
-	if rerr := q.release(context.WithoutCancel(ctx), subject); err == nil {
+	if rerr := q.release(context.WithoutCancel(ctx), lane); err == nil {
 		err = rerr
 	}
 	if err != nil {
-		return fmt.Errorf("consume %s: %w", subject, err)
+		return fmt.Errorf("consume %s: %w", lane, err)
 	}
 	return nil
 }
 
-func (q *Queue) acquire(ctx context.Context, subject string) (string, error) {
+func (q *Queue) acquire(ctx context.Context, lane string) (string, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	c := q.consumers[subject]
+	c := q.consumers[lane]
 	if c == nil {
-		sum := sha256.Sum256([]byte(subject)) // a name has no dots
+		sum := sha256.Sum256([]byte(lane)) // a name has no dots
 		c = &shared{name: hex.EncodeToString(sum[:16])}
 	}
 	_, err := q.engine.js.CreateOrUpdateConsumer(ctx, queueStream, jetstream.ConsumerConfig{
 		Durable:           c.name,
-		Description:       subject,
-		FilterSubject:     queuePrefix + subject,
+		Description:       lane,
+		FilterSubject:     queuePrefix + lane,
 		AckPolicy:         jetstream.AckExplicitPolicy,
 		AckWait:           ackWait,
 		MaxAckPending:     maxPending,
@@ -139,18 +121,18 @@ func (q *Queue) acquire(ctx context.Context, subject string) (string, error) {
 		return "", explain(err)
 	}
 	c.users++
-	q.consumers[subject] = c
+	q.consumers[lane] = c
 	return c.name, nil
 }
 
-func (q *Queue) release(ctx context.Context, subject string) error {
+func (q *Queue) release(ctx context.Context, lane string) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	c := q.consumers[subject]
+	c := q.consumers[lane]
 	if c.users--; c.users > 0 {
 		return nil
 	}
-	delete(q.consumers, subject)
+	delete(q.consumers, lane)
 	consumer, err := q.engine.js.Consumer(ctx, queueStream, c.name)
 	if err == nil && consumer.CachedInfo().NumAckPending == 0 {
 		err = q.engine.js.DeleteConsumer(ctx, queueStream, c.name)
@@ -164,7 +146,7 @@ func (q *Queue) release(ctx context.Context, subject string) error {
 // consumption is one running Consume.
 type consumption struct {
 	queue    *Queue
-	subject  string
+	lane     string
 	consumer string
 	handle   func(context.Context, state.Delivery)
 	slots    chan struct{}  // holds a token for each event asked for or handled
@@ -268,21 +250,21 @@ func (c *consumption) again(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
-	if _, err := c.queue.acquire(ctx, c.subject); err != nil {
+	if _, err := c.queue.acquire(ctx, c.lane); err != nil {
 		return err
 	}
 	c.queue.mu.Lock()
 	defer c.queue.mu.Unlock()
-	c.queue.consumers[c.subject].users-- // counted already
+	c.queue.consumers[c.lane].users-- // counted already
 	return nil
 }
 
 // start runs the handler in a slot that pull has taken.
 func (c *consumption) start(ctx context.Context, m *nats.Msg) {
-	d, err := newDelivery(c.queue.engine.conn, m)
+	d, err := newDelivery(c.queue, c.lane, m)
 	if err != nil {
 		<-c.slots
-		c.queue.engine.cfg.Log.Warn("an event could not be read", "subject", c.subject, "error", err)
+		c.queue.engine.cfg.Log.Warn("an event could not be read", "lane", c.lane, "error", err)
 		return
 	}
 	c.mu.Lock()
@@ -309,7 +291,7 @@ func (c *consumption) handBack() {
 			if m.Header.Get("Status") != "" {
 				continue
 			}
-			if d, err := newDelivery(c.queue.engine.conn, m); err == nil {
+			if d, err := newDelivery(c.queue, c.lane, m); err == nil {
 				c.giveBack(context.Background(), d, 0)
 			}
 		default:
@@ -319,8 +301,8 @@ func (c *consumption) handBack() {
 }
 
 func (c *consumption) giveBack(ctx context.Context, d *delivery, after time.Duration) {
-	if err := d.Retry(ctx, after); err != nil {
-		c.queue.engine.cfg.Log.Warn("an event comes again only after its handler is given up", "subject", c.subject, "error", err)
+	if err := d.handBack(ctx, after); err != nil {
+		c.queue.engine.cfg.Log.Warn("an event comes again only after its handler is given up", "lane", c.lane, "error", err)
 	}
 }
 
@@ -339,8 +321,8 @@ func (c *consumption) keepAlive(ctx context.Context) {
 			if d.settled.Load() {
 				continue
 			}
-			if err := d.conn.Publish(d.reply, []byte("+WPI")); err != nil {
-				c.queue.engine.cfg.Log.Warn("an event may be delivered twice", "subject", c.subject, "error", err)
+			if err := d.queue.engine.conn.Publish(d.reply, []byte("+WPI")); err != nil {
+				c.queue.engine.cfg.Log.Warn("an event may be delivered twice", "lane", c.lane, "error", err)
 			}
 		}
 		c.mu.Unlock()
@@ -349,7 +331,8 @@ func (c *consumption) keepAlive(ctx context.Context) {
 
 // delivery is one event handed out.
 type delivery struct {
-	conn     *nats.Conn
+	queue    *Queue
+	lane     string
 	reply    string
 	event    []byte
 	accepted time.Time
@@ -357,12 +340,22 @@ type delivery struct {
 	settled  atomic.Bool
 }
 
-func newDelivery(conn *nats.Conn, m *nats.Msg) (*delivery, error) {
+func newDelivery(q *Queue, lane string, m *nats.Msg) (*delivery, error) {
 	meta, err := m.Metadata()
 	if err != nil {
 		return nil, err
 	}
-	return &delivery{conn: conn, reply: m.Reply, event: m.Data, accepted: acceptedAt(m.Header, meta.Timestamp), attempt: int(meta.NumDelivered)}, nil
+	return &delivery{queue: q, lane: lane, reply: m.Reply, event: m.Data, accepted: acceptedAt(m.Header, meta.Timestamp),
+		attempt: attemptsOf(m.Header) + int(meta.NumDelivered)}, nil
+}
+
+// attemptsOf counts the deliveries before this message.
+func attemptsOf(h nats.Header) int {
+	n, err := strconv.Atoi(h.Get(attemptsHeader))
+	if err != nil {
+		return 0 // there were none
+	}
+	return n
 }
 
 func (d *delivery) Event() []byte       { return d.event }
@@ -372,29 +365,63 @@ func (d *delivery) Attempt() int        { return d.attempt }
 // Ack returns once the engine has dropped the event. After an error the event may
 // come again.
 func (d *delivery) Ack(ctx context.Context) error {
-	return d.settle(ctx, "acknowledge", []byte("+ACK"))
+	if err := d.settle("acknowledge"); err != nil {
+		return err
+	}
+	return d.answer(ctx, "acknowledge an", []byte("+ACK"))
 }
 
-// Retry has the event delivered again, not before the time given.
-func (d *delivery) Retry(ctx context.Context, after time.Duration) error {
+// Retry stores the event anew and then drops it; a crash between the two has it
+// delivered twice.
+func (d *delivery) Retry(ctx context.Context, after time.Duration, event []byte) error {
+	if err := d.settle("retry"); err != nil {
+		return err
+	}
+	if after <= 0 && event == nil {
+		return d.answer(ctx, "retry an", []byte("-NAK"))
+	}
+	if event == nil {
+		event = d.event
+	}
+	due := time.Time{}
+	if after > 0 {
+		due = time.Now().Add(after)
+	}
+	// A retry is no new event: it needs no free space above the floor, which is
+	// there for this.
+	if err := d.queue.put(ctx, messageOf(Event{Subject: d.lane, Event: event, Accepted: d.accepted, Attempts: d.attempt, Due: due})); err != nil {
+		return fmt.Errorf("retry an event of %s: %w", d.lane, err)
+	}
+	return d.answer(ctx, "drop a retried", []byte("+ACK"))
+}
+
+// handBack has the engine keep the event as it is and hand it out again.
+func (d *delivery) handBack(ctx context.Context, after time.Duration) error {
+	if err := d.settle("hand back"); err != nil {
+		return err
+	}
 	b := []byte("-NAK")
 	if after > 0 {
 		b = fmt.Appendf(b, ` {"delay": %d}`, after.Nanoseconds())
 	}
-	return d.settle(ctx, "retry", b)
+	return d.answer(ctx, "hand back an", b)
 }
 
-func (d *delivery) settle(ctx context.Context, what string, how []byte) error {
+func (d *delivery) settle(what string) error {
 	if !d.settled.CompareAndSwap(false, true) {
-		return fmt.Errorf("%s an event: it is settled already", what)
+		return fmt.Errorf("%s an event of %s: it is settled already", what, d.lane)
 	}
+	return nil
+}
+
+func (d *delivery) answer(ctx context.Context, what string, how []byte) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, errNoAnswer)
 	defer cancel()
-	if _, err := d.conn.RequestWithContext(ctx, d.reply, how); err != nil {
+	if _, err := d.queue.engine.conn.RequestWithContext(ctx, d.reply, how); err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		return fmt.Errorf("%s an event: %w", what, explain(err))
+		return fmt.Errorf("%s event of %s: %w", what, d.lane, explain(err))
 	}
 	return nil
 }

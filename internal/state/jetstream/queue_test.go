@@ -26,11 +26,11 @@ func publish(t testing.TB, q *jetstream.Queue, subject string, events ...string)
 
 func waiting(t testing.TB, q *jetstream.Queue, subject string) uint64 {
 	t.Helper()
-	n, err := q.Waiting(context.Background(), subject)
+	lanes, err := q.Lanes(context.Background(), subject)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return n
+	return lanes[subject].Due + lanes[subject].Later
 }
 
 // consume runs Consume until stop is called, which returns when Consume has.
@@ -75,7 +75,7 @@ func TestEveryEventIsHandled(t *testing.T) {
 		if err := d.Ack(ctx); err != nil {
 			t.Error(err)
 		}
-		if err := d.Retry(ctx, 0); err == nil {
+		if err := d.Retry(ctx, 0, nil); err == nil {
 			t.Error("an event was settled twice")
 		}
 		mu.Lock()
@@ -122,7 +122,7 @@ func TestRetries(t *testing.T) {
 				t.Error(err)
 			}
 		case string(d.Event()) == "delayed":
-			if err := d.Retry(ctx, delay); err != nil {
+			if err := d.Retry(ctx, delay, nil); err != nil {
 				t.Error(err)
 			}
 		}
@@ -157,7 +157,7 @@ func TestRetryHoldsUpNothing(t *testing.T) {
 	done := make(chan struct{})
 	stop := consume(t, e.Queue(), subject, 1, func(ctx context.Context, d state.Delivery) {
 		if string(d.Event()) == "later" {
-			if err := d.Retry(ctx, 2*time.Second); err != nil {
+			if err := d.Retry(ctx, 2*time.Second, nil); err != nil {
 				t.Error(err)
 			}
 			return
@@ -262,8 +262,11 @@ func TestQueueRefuses(t *testing.T) {
 		if err := q.Consume(ctx, s, 1, nil); err == nil {
 			t.Errorf("consume %q", s)
 		}
-		if _, err := q.Waiting(ctx, s); err == nil {
-			t.Errorf("waiting %q", s)
+		if _, err := q.Peek(ctx, s, 1); err == nil {
+			t.Errorf("peek at %q", s)
+		}
+		if _, err := q.Purge(ctx, s); err == nil {
+			t.Errorf("purge %q", s)
 		}
 	}
 	if err := q.Consume(ctx, "a", 0, nil); err == nil {
@@ -333,4 +336,122 @@ func TestCalls(t *testing.T) {
 	close(blocked)
 	cancel()
 	serving.Wait()
+}
+
+// A retry replaces the event, keeps its age and its attempts, over a restart too,
+// and can be looked at meanwhile.
+func TestRetryReplaces(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	dir := t.TempDir()
+	e := jetstream.New(jetstream.Config{Dir: dir, Node: "n1"})
+	if err := e.Open(ctx); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, e.Queue(), subject, "first")
+	accepted := make(chan time.Time, 1)
+	stop := consume(t, e.Queue(), subject, 1, func(ctx context.Context, d state.Delivery) {
+		switch d.Attempt() {
+		case 1:
+			if err := d.Retry(ctx, 0, []byte("second")); err != nil {
+				t.Error(err)
+			}
+		case 2:
+			if err := d.Retry(ctx, 2*time.Second, []byte("third")); err != nil {
+				t.Error(err)
+			}
+			accepted <- d.Accepted()
+		}
+	})
+	at := <-accepted
+	stop()
+	publish(t, e.Queue(), subject+".below", "x") // a lane of its own
+	lanes, err := e.Queue().Lanes(ctx, "async.")
+	if err != nil || len(lanes) != 2 || lanes[subject] != (state.Backlog{Later: 1}) || lanes[subject+".below"] != (state.Backlog{Due: 1}) {
+		t.Errorf("%v, %v", lanes, err)
+	}
+	closeEngine(t, e)
+	q := open(t, dir).Queue()
+	list, err := q.Peek(ctx, subject, 10)
+	if err != nil || len(list) != 1 || string(list[0].Event) != "third" || list[0].Attempt != 3 || !list[0].Accepted.Equal(at) || list[0].NotYet.IsZero() {
+		t.Errorf("%+v, %v", list, err)
+	}
+	again := make(chan state.Delivery, 1)
+	stop = consume(t, q, subject, 1, func(ctx context.Context, d state.Delivery) {
+		if err := d.Ack(ctx); err != nil {
+			t.Error(err)
+		}
+		again <- d
+	})
+	if d := <-again; string(d.Event()) != "third" || d.Attempt() != 3 || !d.Accepted().Equal(at) {
+		t.Errorf("%q, attempt %d, accepted %v and before %v", d.Event(), d.Attempt(), d.Accepted(), at)
+	}
+	stop()
+	if n := waiting(t, q, subject); n != 0 {
+		t.Errorf("%d events wait", n)
+	}
+}
+
+// A purge empties one lane, whatever its events wait for.
+func TestPurge(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	q := open(t, t.TempDir()).Queue()
+	publish(t, q, subject, "later")
+	retried := make(chan struct{})
+	stop := consume(t, q, subject, 1, func(ctx context.Context, d state.Delivery) {
+		if err := d.Retry(ctx, time.Hour, nil); err != nil {
+			t.Error(err)
+		}
+		close(retried)
+	})
+	<-retried
+	stop()
+	publish(t, q, subject, "1", "2")
+	publish(t, q, subject+"g", "x")
+	if list, err := q.Peek(ctx, subject, 2); err != nil || len(list) != 2 || string(list[0].Event) != "1" || list[0].Attempt != 1 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if n, err := q.Purge(ctx, subject); err != nil || n != 3 {
+		t.Errorf("%d events purged, %v", n, err)
+	}
+	if lanes, err := q.Lanes(ctx, ""); err != nil || len(lanes) != 1 || lanes[subject+"g"].Due != 1 {
+		t.Errorf("%v, %v", lanes, err)
+	}
+}
+
+// What is published at once comes out once each, whether written in batches or not.
+func TestManyPublishers(t *testing.T) {
+	t.Parallel()
+	q := open(t, t.TempDir()).Queue()
+	const publishers, each = 64, 20
+	var publishing sync.WaitGroup
+	for p := range publishers {
+		publishing.Go(func() {
+			for i := range each {
+				lane := fmt.Sprint("async.1.eu.f", p%8)
+				event := fmt.Sprint(p, "-", i)
+				if p == 0 {
+					event += string(make([]byte, 1<<20)) // more than a batch takes many of
+				}
+				if err := q.Publish(context.Background(), lane, []byte(event)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	publishing.Wait()
+	seen := map[string]bool{}
+	for l := range 8 {
+		list, err := q.Peek(context.Background(), fmt.Sprint("async.1.eu.f", l), publishers*each)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range list {
+			seen[string(w.Event)] = true
+		}
+	}
+	if len(seen) != publishers*each {
+		t.Errorf("%d events of %d", len(seen), publishers*each)
+	}
 }

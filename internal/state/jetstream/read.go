@@ -54,7 +54,7 @@ func (e *Engine) read(ctx context.Context, stream, filter string, each func(mess
 // are stored later.
 func (e *Engine) readFrom(ctx context.Context, stream, filter string, from uint64, each func(message) error) (uint64, error) {
 	for begin := from; ; {
-		next, left, err := e.readPage(ctx, stream, filter, from, each)
+		next, left, err := e.readPage(ctx, stream, filter, from, pageMessages, each)
 		if from == begin && errors.Is(err, errUnreadable) {
 			return from, nil // nothing was promised there
 		}
@@ -70,12 +70,12 @@ func (e *Engine) readFrom(ctx context.Context, stream, filter string, from uint6
 	}
 }
 
-// readPage reads one page from a sequence on, and returns where the next one
+// readPage reads one page of up to most messages from a sequence on, and returns where the next one
 // begins and how many messages wait there.
-func (e *Engine) readPage(ctx context.Context, stream, filter string, from uint64, each func(message) error) (next uint64, pending int, err error) {
+func (e *Engine) readPage(ctx context.Context, stream, filter string, from uint64, most int, each func(message) error) (next uint64, pending int, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, errNoAnswer)
 	defer cancel()
-	request, err := json.Marshal(page{Sequence: from, Next: filter, Batch: pageMessages, MaxBytes: pageBytes})
+	request, err := json.Marshal(page{Sequence: from, Next: filter, Batch: most, MaxBytes: pageBytes})
 	if err != nil {
 		return 0, 0, err
 	}
@@ -146,8 +146,9 @@ func (e *Engine) last(ctx context.Context, stream, subject string) (message, err
 	}
 }
 
-// purge deletes the messages of a subject up to a sequence, 0 for all.
-func (e *Engine) purge(ctx context.Context, stream, subject string, upTo uint64) error {
+// purge deletes the messages of a subject up to a sequence, 0 for all, and returns
+// how many they were.
+func (e *Engine) purge(ctx context.Context, stream, subject string, upTo uint64) (uint64, error) {
 	request := struct {
 		Filter string `json:"filter"`
 		Before uint64 `json:"seq,omitempty"`
@@ -155,7 +156,11 @@ func (e *Engine) purge(ctx context.Context, stream, subject string, upTo uint64)
 	if upTo > 0 {
 		request.Before = upTo + 1
 	}
-	return e.api(ctx, "STREAM.PURGE."+stream, request, nil)
+	var answer struct {
+		Purged uint64 `json:"purged"`
+	}
+	err := e.api(ctx, "STREAM.PURGE."+stream, request, &answer)
+	return answer.Purged, err
 }
 
 // api calls the server's management interface.

@@ -23,6 +23,8 @@ type Event struct {
 	Subject  string
 	Event    []byte
 	Accepted time.Time
+	Attempts int       `json:",omitzero"` // deliveries so far, where it was stored anew since
+	Due      time.Time `json:",omitzero"` // when its retry is, zero when it does not wait for one
 }
 
 // Snapshot is one point of all that the engine keeps: every commit is in it whole
@@ -92,7 +94,7 @@ func (e *Engine) Snapshot(ctx context.Context, at func() error) (_ *Snapshot, er
 		}
 	}
 	for _, m := range inOrder(maps.Values(events)) {
-		s.Events = append(s.Events, Event{Subject: strings.TrimPrefix(m.subject, queuePrefix), Event: m.data, Accepted: acceptedAt(m.header, m.time)})
+		s.Events = append(s.Events, eventOf(m))
 	}
 	return s, nil
 }
@@ -114,10 +116,7 @@ func (q *Queue) Restore(ctx context.Context, event Event) error {
 	if err := checkKey(event.Subject); err != nil {
 		return err
 	}
-	m := nats.NewMsg(queuePrefix + event.Subject)
-	m.Data = event.Event
-	m.Header.Set(acceptedHeader, event.Accepted.UTC().Format(time.RFC3339Nano))
-	if _, err := q.engine.store(ctx, m); err != nil {
+	if _, err := q.engine.store(ctx, messageOf(event)); err != nil {
 		return fmt.Errorf("restore an event of %s: %w", event.Subject, err)
 	}
 	return nil

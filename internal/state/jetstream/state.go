@@ -247,7 +247,7 @@ func (s *State) sweep(ctx context.Context) error {
 			break
 		}
 		// Up to its sequence: the record may have been made again.
-		if err := s.engine.purge(ctx, stateStream, subject, sequence); err != nil {
+		if _, err := s.engine.purge(ctx, stateStream, subject, sequence); err != nil {
 			return fmt.Errorf("sweep the deleted records: %w", err)
 		}
 	}

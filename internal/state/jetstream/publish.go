@@ -1,0 +1,279 @@
+package jetstream
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+
+	"kiln/internal/state"
+)
+
+const (
+	// minBatch is from how many waiting events on an atomic batch is faster than as
+	// many messages: it costs about as much as eight of them.
+	minBatch = 16
+	// maxBatch and maxBatchBytes bound one. The server stages a batch in memory, and
+	// writing many bytes twice costs more than the syncs that it saves.
+	maxBatch      = 512
+	maxBatchBytes = 4 << 20
+	// headerRoom is what the headers of an event take of maxPayload, at most.
+	headerRoom = 4 << 10
+)
+
+// publication is an event on its way to the disk.
+type publication struct {
+	message *nats.Msg
+	done    chan error // gets the outcome; has room for it
+}
+
+// Publish returns once the event is on disk. When ctx ends first, it may be there
+// or not. What arrives while others are being written is written together.
+func (q *Queue) Publish(ctx context.Context, lane string, event []byte) error {
+	err := checkKey(lane)
+	if err != nil {
+		return err
+	}
+	if len(event) > maxPayload-headerRoom {
+		return fmt.Errorf("publish to %s: the event has %d bytes: at most %d are possible", lane, len(event), maxPayload-headerRoom)
+	}
+	if err = q.engine.cfg.Free(); err == nil {
+		err = q.put(ctx, messageOf(Event{Subject: lane, Event: event}))
+	}
+	if err != nil {
+		return fmt.Errorf("publish to %s: %w", lane, err)
+	}
+	return nil
+}
+
+// put stores a message with those that come at the same time.
+func (q *Queue) put(ctx context.Context, m *nats.Msg) error {
+	p := &publication{message: m, done: make(chan error, 1)}
+	q.publishing.Lock()
+	q.queued = append(q.queued, p)
+	if !q.busy {
+		q.busy = true
+		q.flushing.Go(q.flush)
+	}
+	q.publishing.Unlock()
+	select {
+	case err := <-p.done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// flush writes what is queued until nothing is.
+func (q *Queue) flush() {
+	for {
+		q.publishing.Lock()
+		batch := q.queued[:portion(q.queued)]
+		q.queued = q.queued[len(batch):]
+		if len(batch) == 0 {
+			q.queued, q.busy = nil, false
+			q.publishing.Unlock()
+			return
+		}
+		q.publishing.Unlock()
+		q.write(batch)
+	}
+}
+
+// portion says how many events of a queue are written at once.
+func portion(queued []*publication) int {
+	bytes := 0
+	for i, p := range queued {
+		bytes += len(p.message.Data)
+		if i == maxBatch || i > 0 && bytes > maxBatchBytes {
+			return i
+		}
+	}
+	return len(queued)
+}
+
+func (q *Queue) write(batch []*publication) {
+	// What is written does not end with the caller who happened to come first;
+	// store has its own bound.
+	ctx := context.Background()
+	q.engine.writing.RLock()
+	defer q.engine.writing.RUnlock()
+	if len(batch) < minBatch {
+		var singles sync.WaitGroup
+		for _, p := range batch {
+			singles.Go(func() {
+				_, err := q.engine.store(ctx, p.message)
+				p.done <- err
+			})
+		}
+		singles.Wait()
+		return
+	}
+	messages := make([]*nats.Msg, len(batch))
+	for i, p := range batch {
+		messages[i] = p.message
+	}
+	_, err := q.engine.storeBatch(ctx, messages)
+	for _, p := range batch {
+		p.done <- err
+	}
+}
+
+// storeBatch stores all messages or none, and returns the sequence of the last.
+func (e *Engine) storeBatch(ctx context.Context, messages []*nats.Msg) (uint64, error) {
+	batch := uuid.NewString()
+	last := len(messages) - 1
+	for i, m := range messages {
+		m.Header.Set("Nats-Batch-Id", batch)
+		m.Header.Set("Nats-Batch-Sequence", strconv.Itoa(i+1))
+		if i == last {
+			m.Header.Set("Nats-Batch-Commit", "1")
+			break
+		}
+		if err := e.conn.PublishMsg(m); err != nil {
+			return 0, explain(err)
+		}
+	}
+	return e.store(ctx, messages[last])
+}
+
+// messageOf is the message that an event is stored as.
+func messageOf(e Event) *nats.Msg {
+	m := nats.NewMsg(queuePrefix + e.Subject)
+	m.Data = e.Event
+	m.Header.Set(formatHeader, "1")
+	if !e.Accepted.IsZero() {
+		m.Header.Set(acceptedHeader, e.Accepted.UTC().Format(time.RFC3339Nano))
+	}
+	if e.Attempts > 0 {
+		m.Header.Set(attemptsHeader, strconv.Itoa(e.Attempts))
+	}
+	if !e.Due.IsZero() {
+		m.Subject = laterPrefix + e.Subject + "." + uuid.NewString()
+		m.Header.Set(scheduleHeader, scheduleAt+e.Due.UTC().Format(time.RFC3339Nano))
+		m.Header.Set(targetHeader, queuePrefix+e.Subject)
+	}
+	return m
+}
+
+// eventOf is messageOf the other way round.
+func eventOf(m message) Event {
+	e := Event{Event: m.data, Accepted: acceptedAt(m.header, m.time), Attempts: attemptsOf(m.header)}
+	e.Subject, _ = laneOf(m.subject)
+	if at, err := time.Parse(time.RFC3339Nano, strings.TrimPrefix(m.header.Get(scheduleHeader), scheduleAt)); err == nil {
+		e.Due = at
+	}
+	return e
+}
+
+// laneOf splits a subject of the stream.
+func laneOf(subject string) (lane string, later bool) {
+	lane, later = strings.CutPrefix(subject, laterPrefix)
+	if later {
+		return lane[:strings.LastIndexByte(lane, '.')], true
+	}
+	return strings.TrimPrefix(subject, queuePrefix), false
+}
+
+// Lanes returns what waits. It reads nothing from disk.
+func (q *Queue) Lanes(ctx context.Context, prefix string) (map[string]state.Backlog, error) {
+	if err := checkPrefix(prefix); err != nil {
+		return nil, err
+	}
+	lanes := map[string]state.Backlog{}
+	for _, kind := range []string{queuePrefix, laterPrefix} {
+		filter := kind + prefix[:strings.LastIndexByte(prefix, '.')+1] + ">"
+		err := q.subjects(ctx, filter, func(subject string, n uint64) {
+			lane, later := laneOf(subject)
+			if !strings.HasPrefix(lane, prefix) {
+				return
+			}
+			b := lanes[lane]
+			if later {
+				b.Later += n
+			} else {
+				b.Due += n
+			}
+			lanes[lane] = b
+		})
+		if err != nil {
+			return nil, fmt.Errorf("count the events of %q: %w", prefix, err)
+		}
+	}
+	return lanes, nil
+}
+
+// subjects calls each with the subjects that match, and how many messages they have.
+func (q *Queue) subjects(ctx context.Context, filter string, each func(string, uint64)) error {
+	for offset := 0; ; {
+		var info struct {
+			Total int `json:"total"`
+			State struct {
+				Subjects map[string]uint64 `json:"subjects"`
+			} `json:"state"`
+		}
+		err := q.engine.api(ctx, "STREAM.INFO."+queueStream, struct {
+			Filter string `json:"subjects_filter"`
+			Offset int    `json:"offset"`
+		}{filter, offset}, &info)
+		if err != nil {
+			return err
+		}
+		for subject, n := range info.State.Subjects {
+			each(subject, n)
+		}
+		offset += len(info.State.Subjects)
+		if len(info.State.Subjects) == 0 || offset >= info.Total {
+			return nil
+		}
+	}
+}
+
+// Peek returns up to n events that wait in a lane.
+func (q *Queue) Peek(ctx context.Context, lane string, n int) ([]state.Waiting, error) {
+	if err := checkKey(lane); err != nil {
+		return nil, err
+	}
+	var list []state.Waiting
+	for _, filter := range []string{queuePrefix + lane, laterPrefix + lane + ".*"} {
+		for from, left := uint64(1), 1; left > 0 && len(list) < n; {
+			begin := from
+			var err error
+			from, left, err = q.engine.readPage(ctx, queueStream, filter, from, min(n-len(list), pageMessages), func(m message) error {
+				e := eventOf(m)
+				list = append(list, state.Waiting{Event: e.Event, Accepted: e.Accepted, Attempt: e.Attempts + 1, NotYet: e.Due})
+				return nil
+			})
+			if err != nil {
+				return nil, fmt.Errorf("look at the events of %s: %w", lane, err)
+			}
+			if from == begin {
+				break
+			}
+		}
+	}
+	return list, nil
+}
+
+// Purge drops what waits in a lane. An event that is handed out is dropped too:
+// its handler goes on, and what it says of it is of no consequence, unless it
+// replaces it.
+func (q *Queue) Purge(ctx context.Context, lane string) (dropped uint64, err error) {
+	if err := checkKey(lane); err != nil {
+		return 0, err
+	}
+	// Later ones first: one that becomes due meanwhile is then among the others.
+	for _, filter := range []string{laterPrefix + lane + ".*", queuePrefix + lane} {
+		n, err := q.engine.purge(ctx, queueStream, filter, 0)
+		if err != nil {
+			return dropped, fmt.Errorf("purge %s: %w", lane, err)
+		}
+		dropped += n
+	}
+	return dropped, nil
+}
