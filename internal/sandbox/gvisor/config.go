@@ -27,6 +27,8 @@ type Config struct {
 	// Spares is how many booted kernels wait for a Create to come: it then takes a
 	// tenth of the time. The first are started by the first Create. Default: 0.
 	Spares int
+	// MaxSpares is how many wait where so many were asked for at once of late. Default: Spares.
+	MaxSpares int
 	// Cgroup names the cgroup above all sandboxes, as for the linux driver. Default: kiln.
 	Cgroup string
 	// UIDBase and UIDCount are the range of user ids for sandboxes; 0 means
@@ -49,11 +51,12 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
+	c.MaxSpares = max(c.Spares, c.MaxSpares)
 	switch {
 	case !filepath.IsAbs(c.Dir):
 		return c, fmt.Errorf("gvisor driver: directory %q: want an absolute path", c.Dir)
-	case c.Spares < 0 || c.Spares > maxSpares:
-		return c, fmt.Errorf("gvisor driver: %d spares: want 0 to %d", c.Spares, maxSpares)
+	case c.Spares < 0 || c.MaxSpares > maxSpares:
+		return c, fmt.Errorf("gvisor driver: %d to %d spares: want 0 to %d", c.Spares, c.MaxSpares, maxSpares)
 	case !filepath.IsLocal(c.Cgroup):
 		return c, fmt.Errorf("gvisor driver: cgroup %q: want a relative name such as kiln", c.Cgroup)
 	}

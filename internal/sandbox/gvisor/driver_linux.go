@@ -190,7 +190,7 @@ func (d *Driver) register(b *box) error {
 			return fmt.Errorf("gvisor driver: %w", err)
 		}
 		d.starter = st
-		d.spares = first.NewPool(d.cfg.Spares, spareDelay,
+		d.spares = first.NewPool(d.cfg.Spares, d.cfg.MaxSpares, spareDelay,
 			func() (*kernel, error) { return d.boot(context.Background(), st) },
 			func(k *kernel) { _ = k.end() }) // Sweep meets what is left
 	}

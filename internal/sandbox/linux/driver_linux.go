@@ -203,7 +203,7 @@ func (d *Driver) register(b *box) error {
 			}
 		}
 		d.starter = st
-		d.spares = first.NewPool(d.cfg.Spares, spareDelay, func() (*firstProcess, error) { return d.startSpare(st) }, (*firstProcess).end)
+		d.spares = first.NewPool(d.cfg.Spares, d.cfg.MaxSpares, spareDelay, func() (*firstProcess, error) { return d.startSpare(st) }, (*firstProcess).end)
 	}
 	d.live[b.spec.ID] = b
 	delete(d.idle, b.spec.Group)
