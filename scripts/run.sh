@@ -14,23 +14,24 @@ if (need_java); then java=java21; else java=; fi # whichever JDK is here stands 
 say "building …"
 make -s build
 
-listen=${KILN_LISTEN:-localhost:4566}
-bin/kiln up --any-runtime --listen "$listen" "$@" &
-kiln=$!
-trap 'kill "$kill_pid" 2>/dev/null || true; wait "$kill_pid" 2>/dev/null || true' EXIT
+work=$(mktemp -d)
+kiln_pid=
+trap 'rm -rf "$work"; [ -z "$kiln_pid" ] || { kill "$kiln_pid" 2>/dev/null || true; wait "$kiln_pid" 2>/dev/null || true; }' EXIT
 trap 'exit 130' INT TERM
-kill_pid=$kiln
-
-export AWS_ENDPOINT_URL=http://$listen AWS_ACCESS_KEY_ID=example AWS_SECRET_ACCESS_KEY=example
-export AWS_DEFAULT_REGION=us-east-1 AWS_PAGER='' AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null
-for _ in $(seq 100); do
-	kill -0 "$kiln" 2>/dev/null || exit 1 # it said why
-	curl -fs "$AWS_ENDPOINT_URL/_kiln/health" >/dev/null 2>&1 && break
+: >"$work/said"
+bin/kiln up --any-runtime "$@" > >(tee "$work/said") &
+kiln_pid=$!
+url= # where it listens is its to say: a flag, a variable or kiln.toml decide
+for _ in $(seq 300); do
+	kill -0 "$kiln_pid" 2>/dev/null || exit 1 # it said why
+	url=$(sed -n 's/^Kiln is ready at \([^ ]*\).*/\1/p' "$work/said")
+	[ -z "$url" ] || break
 	sleep 0.1
 done
+[ -n "$url" ] || die "kiln did not say within 30 seconds that it is ready"
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"; kill "$kill_pid" 2>/dev/null || true; wait "$kill_pid" 2>/dev/null || true' EXIT
+export AWS_ENDPOINT_URL=$url AWS_ACCESS_KEY_ID=example AWS_SECRET_ACCESS_KEY=example
+export AWS_DEFAULT_REGION=us-east-1 AWS_PAGER='' AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null
 
 # example NAME RUNTIME HANDLER FILE: deploys one file, or updates what is there.
 example() {
@@ -71,7 +72,13 @@ else
 	say "" && say "── hello-ruby is left out: Ruby is missing"
 fi
 # The class is compiled against AWS's interfaces, which come with the runtime client.
-core() { ls "${KILN_DATA:-kiln-data}"/runtimes/bundle-"$java"-*/lib/aws-lambda-java-core-*.jar 2>/dev/null; }
+data=${KILN_DATA:-kiln-data} before=
+for a in "$@"; do
+	[ "$before" != --data ] || data=$a
+	case $a in --data=*) data=${a#*=} ;; esac
+	before=$a
+done
+core() { ls "$data"/runtimes/bundle-"$java"-*/lib/aws-lambda-java-core-*.jar 2>/dev/null; }
 if [ -n "$java" ] && bin/kiln runtime add "$java" >/dev/null && javac -cp "$(core)" -d "$work" examples/java/Hello.java; then
 	example hello-java "$java" Hello "$work/Hello.class"
 else
@@ -87,4 +94,4 @@ Kiln keeps serving at $AWS_ENDPOINT_URL; stop it with Ctrl-C. In another termina
   $root/bin/kiln invoke hello-python -p '{"name":"you"}' --tail
   $root/bin/kiln logs hello-python --follow
 EOF
-wait "$kiln"
+wait "$kiln_pid"
