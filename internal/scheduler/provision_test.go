@@ -215,6 +215,7 @@ func TestProvisionedMoves(t *testing.T) {
 		{Owner: old.ARN.Qualified("other"), Function: next, Environments: 1},
 	})
 	r.awaitReady(old, "other", 1)
+	r.awaitReady(old, "live", 2) // else the next invocation would have one that is not provisioned
 	if got := r.by(next, "live", "1"); got != "new" {
 		t.Errorf("it ran %s", got)
 	}

@@ -82,7 +82,7 @@ type Daemon struct {
 	done chan struct{}
 	code int // after done
 
-	ended atomic.Bool // by Kill or Stop
+	ended atomic.Bool // as a test wanted, which has seen it
 }
 
 // Start runs `kiln up` with further arguments on a free port, and stops it, with
@@ -355,6 +355,7 @@ func (d *Daemon) Wait() int {
 	d.t.Helper()
 	select {
 	case <-d.done:
+		d.ended.Store(true)
 		return d.code
 	case <-time.After(stopTimeout):
 		d.Kill()
