@@ -19,7 +19,7 @@ import (
 )
 
 // patience bounds every wait of the suite.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // New makes a driver over a directory of its own; the suite closes it.
 type New func(t *testing.T) sandbox.Driver
