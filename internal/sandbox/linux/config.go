@@ -17,6 +17,9 @@ import (
 	"kiln/internal/sandbox/egress"
 )
 
+// self is this program, also when its file was replaced by an upgrade.
+const self = "/proc/self/exe"
+
 // maxSpares bounds Config.Spares: more than anybody can start at once.
 const maxSpares = 1_000
 
@@ -65,7 +68,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Log = slog.Default()
 	}
 	if c.Program == "" {
-		c.Program = "/proc/self/exe" // not os.Executable: this also works when the file was replaced by an upgrade
+		c.Program = self
 	}
 	c.MaxSpares = max(c.Spares, c.MaxSpares)
 	switch {
