@@ -13,7 +13,6 @@ import (
 	"kiln/internal/sandbox/gvisor"
 	"kiln/internal/sandbox/linux"
 	"kiln/internal/sandbox/process"
-	"kiln/internal/sandbox/program"
 	"kiln/internal/state/datadir"
 )
 
@@ -101,9 +100,9 @@ func Driver(ctx context.Context, c config.Config, dir string, log *slog.Logger) 
 }
 
 // newLinux makes the linux driver with the network that is wanted, or that auto can have.
-func newLinux(n networks, files map[string][]byte, dir, program string, log *slog.Logger) (*linux.Driver, error) {
+func newLinux(n networks, files map[string][]byte, dir string, log *slog.Logger) (*linux.Driver, error) {
 	cfg := linux.Config{
-		Dir: dir, Program: program, Network: n.mode, NAT: n.nat, Files: files, Log: log,
+		Dir: dir, Network: n.mode, NAT: n.nat, Files: files, Log: log,
 		Spares: firstProcesses, MaxSpares: mostFirstProcesses, SpareTmpBytes: lambda.DefaultEphemeralStorage << 20,
 	}
 	d, err := linux.New(cfg)
@@ -117,19 +116,15 @@ func newLinux(n networks, files map[string][]byte, dir, program string, log *slo
 
 // named makes one driver that works here, without what an earlier run left.
 func named(ctx context.Context, name string, c config.Config, n networks, files map[string][]byte, dir string, log *slog.Logger) (sandbox.Driver, error) {
-	first, err := program.Path()
-	if err != nil {
-		return nil, err
-	}
 	switch name {
 	case "linux":
-		d, err := newLinux(n, files, dir, first, log)
+		d, err := newLinux(n, files, dir, log)
 		if err != nil {
 			return nil, err
 		}
 		return tried(ctx, d)
 	case "gvisor":
-		d, err := gvisor.New(gvisor.Config{Dir: dir, Program: first, Runsc: c.Runsc, Spares: kernels, MaxSpares: mostKernels, Log: log})
+		d, err := gvisor.New(gvisor.Config{Dir: dir, Runsc: c.Runsc, Spares: kernels, MaxSpares: mostKernels, Log: log})
 		if err != nil {
 			return nil, err
 		}
