@@ -1,5 +1,5 @@
-// Command kiln-sandbox is the first process of each sandbox. It is in the program kiln, which
-// could be it itself, but takes ten times as long to start and several times the memory.
+// Command kiln-sandbox is a first process for sandboxes, of a tenth of the start and a fifth of the
+// memory of kiln, which the daemon starts as that until docs/decisions/0028 is settled.
 package main
 
 import (

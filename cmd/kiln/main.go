@@ -10,8 +10,7 @@ import (
 )
 
 func main() {
-	// A daemon without kiln-sandbox in it starts this program again as the first process of
-	// each sandbox.
+	// The daemon starts this program again as the first process of each sandbox.
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case linux.Arg:

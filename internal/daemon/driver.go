@@ -33,8 +33,8 @@ func (d *Daemon) driver(ctx context.Context, dir *datadir.Dir) (sandbox.Driver, 
 	return driver, nil
 }
 
-// firstProcesses is how many first processes of linux sandboxes wait ready, some
-// MB each: starting one is most of what making a sandbox costs.
+// firstProcesses is how many first processes of linux sandboxes wait ready, about 4 MB
+// each: starting one is most of what making a sandbox costs.
 const firstProcesses = 2
 
 // kernels is how many booted gVisors wait ready, about 20 MB each: booting one takes

@@ -17,9 +17,6 @@ import (
 	"kiln/internal/sandbox/egress"
 )
 
-// self is this program, also when its file was replaced by an upgrade.
-const self = "/proc/self/exe"
-
 // maxSpares bounds Config.Spares: more than anybody can start at once.
 const maxSpares = 1_000
 
@@ -32,7 +29,7 @@ type Config struct {
 	// inside.Arg. Default: this one's.
 	Program string
 	// Spares is how many first processes wait, in their new namespaces, for a
-	// Create to come: it then takes a third of the time. Each costs 0.9 MB, and
+	// Create to come: it then takes a third of the time. Each costs 0.9 MB, or 4 where the program is kiln, and
 	// the first are started by the first Create. Default: 0.
 	Spares int
 	// MaxSpares is how many wait where so many were asked for at once of late. Default: Spares.
@@ -68,7 +65,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Log = slog.Default()
 	}
 	if c.Program == "" {
-		c.Program = self
+		c.Program = "/proc/self/exe" // not os.Executable: this also works when the file was replaced by an upgrade
 	}
 	c.MaxSpares = max(c.Spares, c.MaxSpares)
 	switch {

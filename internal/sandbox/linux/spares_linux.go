@@ -1,13 +1,10 @@
 package linux
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"kiln/internal/sandbox"
 	"kiln/internal/sandbox/control"
@@ -35,11 +32,6 @@ func (d *Driver) startFirst(st *first.Thread, network string) (*firstProcess, er
 		return nil, err
 	}
 	p, err := st.Start([]string{d.cfg.Program, inside.Arg}, d.initAttr(theirs, network))
-	if errors.Is(err, unix.EACCES) && d.cfg.Program != self {
-		// A kernel was seen to refuse the program in memory once in thousands of times.
-		d.cfg.Log.Info("the program of first processes could not be executed; this one is instead", "error", err)
-		p, err = st.Start([]string{self, inside.Arg}, d.initAttr(theirs, network))
-	}
 	_ = theirs.Close() // or its end would never be seen
 	if err != nil {
 		_ = conn.Close()

@@ -124,29 +124,10 @@ func (q *Queue) write(batch []*publication) {
 	}
 }
 
-// storeBatch stores all messages or none, and returns the sequence of the last.
-func (e *Engine) storeBatch(ctx context.Context, messages []*nats.Msg) (uint64, error) {
-	batch := uuid.NewString()
-	last := len(messages) - 1
-	for i, m := range messages {
-		m.Header.Set("Nats-Batch-Id", batch)
-		m.Header.Set("Nats-Batch-Sequence", strconv.Itoa(i+1))
-		if i == last {
-			m.Header.Set("Nats-Batch-Commit", "1")
-			break
-		}
-		if err := e.conn.PublishMsg(m); err != nil {
-			return 0, explain(err)
-		}
-	}
-	return e.store(ctx, messages[last])
-}
-
 // messageOf is the message that an event is stored as.
 func messageOf(e Event) *nats.Msg {
 	m := nats.NewMsg(queuePrefix + e.Subject)
 	m.Data = e.Event
-	m.Header.Set(formatHeader, "1")
 	if !e.Accepted.IsZero() {
 		m.Header.Set(acceptedHeader, e.Accepted.UTC().Format(time.RFC3339Nano))
 	}

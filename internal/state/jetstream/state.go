@@ -165,7 +165,6 @@ func (s *State) marked(ctx context.Context) {
 
 // publish sends the changes and returns the first one's sequence; the others follow it.
 func (s *State) publish(ctx context.Context, changes []state.Change, expect []uint64) (uint64, error) {
-	batch := ""
 	if len(changes) > 1 {
 		select {
 		case s.batches <- struct{}{}:
@@ -173,35 +172,20 @@ func (s *State) publish(ctx context.Context, changes []state.Change, expect []ui
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)
 		}
-		batch = uuid.NewString()
 	}
-	s.engine.writing.RLock()
-	defer s.engine.writing.RUnlock()
-	var last *nats.Msg
+	messages := make([]*nats.Msg, len(changes))
 	for i, c := range changes {
 		m := nats.NewMsg(statePrefix + c.Key)
 		m.Data = c.Value
-		m.Header.Set(formatHeader, "1")
 		m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(expect[i], 10))
 		if c.Value == nil {
 			m.Header.Set(deletedHeader, "1")
 		}
-		if batch != "" {
-			m.Header.Set("Nats-Batch-Id", batch)
-			m.Header.Set("Nats-Batch-Sequence", strconv.Itoa(i+1))
-		}
-		if i < len(changes)-1 {
-			if err := s.engine.conn.PublishMsg(m); err != nil {
-				return 0, explain(err)
-			}
-			continue
-		}
-		if batch != "" {
-			m.Header.Set("Nats-Batch-Commit", "1")
-		}
-		last = m
+		messages[i] = m
 	}
-	sequence, err := s.engine.store(ctx, last)
+	s.engine.writing.RLock()
+	defer s.engine.writing.RUnlock()
+	sequence, err := s.engine.storeBatch(ctx, messages)
 	if err != nil {
 		return 0, err
 	}
@@ -290,6 +274,28 @@ func (e *Engine) store(ctx context.Context, m *nats.Msg) (uint64, error) {
 		return 0, fmt.Errorf("%w: %w", state.ErrConflict, ack.Error)
 	}
 	return 0, explain(ack.Error)
+}
+
+// storeBatch stores all messages or none, and returns the sequence of the last.
+func (e *Engine) storeBatch(ctx context.Context, messages []*nats.Msg) (uint64, error) {
+	last := len(messages) - 1
+	if last == 0 {
+		return e.store(ctx, messages[0])
+	}
+	batch := uuid.NewString()
+	for i, m := range messages {
+		m.Header.Set(formatHeader, "1")
+		m.Header.Set("Nats-Batch-Id", batch)
+		m.Header.Set("Nats-Batch-Sequence", strconv.Itoa(i+1))
+		if i == last {
+			m.Header.Set("Nats-Batch-Commit", "1")
+			break
+		}
+		if err := e.conn.PublishMsg(m); err != nil {
+			return 0, explain(err)
+		}
+	}
+	return e.store(ctx, messages[last])
 }
 
 var errNoAnswer = fmt.Errorf("the engine did not answer within %v", requestTimeout)

@@ -47,7 +47,9 @@ func Init() int {
 	}
 	go func() { // ends with the process
 		runtime.LockOSThread()
-		_ = in.Server.Serve(in.handle)
+		if in.Server.Serve(in.handle) != nil {
+			os.Exit(1)
+		}
 		os.Exit(0)
 	}()
 	in.Reap()
