@@ -69,6 +69,9 @@ type Queue interface {
 	// ctx ends; then it waits for the handlers that run. A lane that nobody
 	// consumes costs no memory beyond its name.
 	Consume(ctx context.Context, lane string, limit int, handle func(context.Context, Delivery)) error
+	// Take hands out up to n events of the lane that are due, without waiting for any.
+	// Those it returns belong to the caller until each is settled, however long that takes.
+	Take(ctx context.Context, lane string, n int) ([]Delivery, error)
 	// Lanes returns what waits, by lane, of those whose name begins with prefix.
 	// Whoever dispatches asks it at the start; from then on it knows what it has
 	// published and what it has put off itself.
@@ -82,8 +85,9 @@ type Queue interface {
 
 // Backlog counts what waits in a lane.
 type Backlog struct {
-	Due   uint64 // events that can be handed out, or are
-	Later uint64 // events that wait for their retry
+	Due   uint64      // events that can be handed out, or are
+	Later []time.Time // when each event that waits for its retry is due
+	Bytes uint64      // their size, about: of those that are due, their number times an average
 }
 
 // Waiting is an event that waits.

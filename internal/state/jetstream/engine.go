@@ -74,11 +74,11 @@ type Engine struct {
 	cripple context.CancelCauseFunc
 
 	// writing is held for reading while something is written, so that a snapshot
-	// can be of one moment. It is taken after State.sweeping.
+	// can be of one moment. It is taken after State.background.
 	writing sync.RWMutex
 
-	sweeping sync.WaitGroup     // of the blobs, in the background
-	end      context.CancelFunc // of what runs in the background
+	background sync.WaitGroup     // what runs there
+	end        context.CancelFunc // of background
 
 	server *server.Server
 	conn   *nats.Conn
@@ -103,7 +103,7 @@ func New(cfg Config) *Engine {
 	e.log = &bridge{log: cfg.Log, cripple: e.cripple}
 	e.state = &State{engine: e, batches: make(chan struct{}, maxOpenBatches)}
 	e.blob = &Blob{engine: e}
-	e.queue = &Queue{engine: e, consumers: map[string]*shared{}}
+	e.queue = &Queue{engine: e, consumers: map[string]*shared{}, takers: map[string]*taker{}, held: map[*delivery]bool{}}
 	e.route = &Route{engine: e}
 	return e
 }
@@ -161,16 +161,17 @@ func (e *Engine) Open(ctx context.Context) (err error) {
 	if err := e.renewWitness(ctx, before); err != nil {
 		return err
 	}
-	background, end := context.WithCancel(context.Background())
+	running, end := context.WithCancel(context.Background())
 	e.end = end
+	e.background.Go(func() { e.queue.keepAlive(running) })
 	orphaned := time.Now().Add(-orphanAge)
-	e.sweeping.Go(func() {
+	e.background.Go(func() {
 		select {
 		case <-time.After(sweepDelay):
-		case <-background.Done():
+		case <-running.Done():
 			return
 		}
-		if err := e.blob.sweep(background, orphaned); err != nil && background.Err() == nil {
+		if err := e.blob.sweep(running, orphaned); err != nil && running.Err() == nil {
 			e.cfg.Log.Warn("what interrupted changes of blobs have left stays", "error", err)
 		}
 	})
@@ -184,7 +185,7 @@ func (e *Engine) Close() error {
 		return nil
 	}
 	e.end()
-	e.sweeping.Wait()
+	e.background.Wait()
 	e.queue.flushing.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 	defer cancel()

@@ -135,7 +135,7 @@ func messageOf(e Event) *nats.Msg {
 		m.Header.Set(attemptsHeader, strconv.Itoa(e.Attempts))
 	}
 	if !e.Due.IsZero() {
-		m.Subject = laterPrefix + e.Subject + "." + uuid.NewString()
+		m.Subject = laterPrefix + e.Subject + "." + laterToken(e.Due, len(e.Event))
 		m.Header.Set(scheduleHeader, scheduleAt+e.Due.UTC().Format(time.RFC3339Nano))
 		m.Header.Set(targetHeader, queuePrefix+e.Subject)
 	}
@@ -152,13 +152,35 @@ func eventOf(m message) Event {
 	return e
 }
 
-// laneOf splits a subject of the stream.
-func laneOf(subject string) (lane string, later bool) {
-	lane, later = strings.CutPrefix(subject, laterPrefix)
+// laneOf splits a subject of the stream. token is that of an event that waits for its
+// retry.
+func laneOf(subject string) (lane, token string) {
+	lane, later := strings.CutPrefix(subject, laterPrefix)
 	if later {
-		return lane[:strings.LastIndexByte(lane, '.')], true
+		end := strings.LastIndexByte(lane, '.')
+		return lane[:end], lane[end+1:]
 	}
-	return strings.TrimPrefix(subject, queuePrefix), false
+	return strings.TrimPrefix(subject, queuePrefix), ""
+}
+
+// laterToken ends the subject of an event that waits: when it is due and how large it is,
+// so that Lanes need not read it, and what makes it the only one.
+func laterToken(due time.Time, size int) string {
+	return fmt.Sprintf("%d-%d-%s", due.UnixMilli(), size, uuid.NewString())
+}
+
+// parseLater is laterToken the other way round.
+func parseLater(token string) (due time.Time, size uint64) {
+	at, rest, _ := strings.Cut(token, "-")
+	bytes, _, _ := strings.Cut(rest, "-")
+	ms, err := strconv.ParseInt(at, 10, 64)
+	if err == nil {
+		size, err = strconv.ParseUint(bytes, 10, 64)
+	}
+	if err != nil {
+		return time.Time{}, 0
+	}
+	return time.UnixMilli(ms), size
 }
 
 // Lanes returns what waits. It reads nothing from disk.
@@ -169,16 +191,19 @@ func (q *Queue) Lanes(ctx context.Context, prefix string) (map[string]state.Back
 	lanes := map[string]state.Backlog{}
 	for _, kind := range []string{queuePrefix, laterPrefix} {
 		filter := kind + prefix[:strings.LastIndexByte(prefix, '.')+1] + ">"
-		err := q.subjects(ctx, filter, func(subject string, n uint64) {
-			lane, later := laneOf(subject)
+		err := q.subjects(ctx, filter, func(subject string, n, average uint64) {
+			lane, token := laneOf(subject)
 			if !strings.HasPrefix(lane, prefix) {
 				return
 			}
 			b := lanes[lane]
-			if later {
-				b.Later += n
+			if token != "" {
+				at, size := parseLater(token)
+				b.Later = append(b.Later, at)
+				b.Bytes += size
 			} else {
 				b.Due += n
+				b.Bytes += n * average
 			}
 			lanes[lane] = b
 		})
@@ -189,12 +214,15 @@ func (q *Queue) Lanes(ctx context.Context, prefix string) (map[string]state.Back
 	return lanes, nil
 }
 
-// subjects calls each with the subjects that match, and how many messages they have.
-func (q *Queue) subjects(ctx context.Context, filter string, each func(string, uint64)) error {
+// subjects calls each with the subjects that match, how many messages they have, and
+// the average size of the stream's messages.
+func (q *Queue) subjects(ctx context.Context, filter string, each func(subject string, n, average uint64)) error {
 	for offset := 0; ; {
 		var info struct {
 			Total int `json:"total"`
 			State struct {
+				Messages uint64            `json:"messages"`
+				Bytes    uint64            `json:"bytes"`
 				Subjects map[string]uint64 `json:"subjects"`
 			} `json:"state"`
 		}
@@ -206,7 +234,7 @@ func (q *Queue) subjects(ctx context.Context, filter string, each func(string, u
 			return err
 		}
 		for subject, n := range info.State.Subjects {
-			each(subject, n)
+			each(subject, n, info.State.Bytes/max(1, info.State.Messages))
 		}
 		offset += len(info.State.Subjects)
 		if len(info.State.Subjects) == 0 || offset >= info.Total {

@@ -2,8 +2,6 @@ package jetstream
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -61,6 +59,8 @@ type Queue struct {
 
 	mu        sync.Mutex         // held while consumers are made and deleted
 	consumers map[string]*shared // guarded by mu; by lane
+	takers    map[string]*taker  // guarded by mu; by lane
+	held      map[*delivery]bool // guarded by mu; taken, and not settled
 
 	publishing sync.Mutex     // held while events are queued for a flush
 	queued     []*publication // guarded by publishing; wait for the flush under way
@@ -105,19 +105,9 @@ func (q *Queue) acquire(ctx context.Context, lane string) (string, error) {
 	defer q.mu.Unlock()
 	c := q.consumers[lane]
 	if c == nil {
-		sum := sha256.Sum256([]byte(lane)) // a name has no dots
-		c = &shared{name: hex.EncodeToString(sum[:16])}
+		c = &shared{name: consumerName(lane)}
 	}
-	_, err := q.engine.js.CreateOrUpdateConsumer(ctx, queueStream, jetstream.ConsumerConfig{
-		Durable:           c.name,
-		Description:       lane,
-		FilterSubject:     queuePrefix + lane,
-		AckPolicy:         jetstream.AckExplicitPolicy,
-		AckWait:           ackWait,
-		MaxAckPending:     maxPending,
-		InactiveThreshold: idleConsumer,
-	})
-	if err != nil {
+	if err := q.createConsumer(ctx, c.name, lane); err != nil {
 		return "", explain(err)
 	}
 	c.users++
@@ -332,6 +322,7 @@ func (c *consumption) keepAlive(ctx context.Context) {
 // delivery is one event handed out.
 type delivery struct {
 	queue    *Queue
+	taker    *taker // nil: of a Consume
 	lane     string
 	reply    string
 	event    []byte
@@ -410,6 +401,9 @@ func (d *delivery) handBack(ctx context.Context, after time.Duration) error {
 func (d *delivery) settle(what string) error {
 	if !d.settled.CompareAndSwap(false, true) {
 		return fmt.Errorf("%s an event of %s: it is settled already", what, d.lane)
+	}
+	if d.taker != nil {
+		d.queue.letGo(d)
 	}
 	return nil
 }
