@@ -13,4 +13,9 @@ go generate ./internal/sandbox/program # for what sealing costs
 runsc=
 [ "$(id -u)" != 0 ] || { need_runsc && runsc=$RUNSC; }
 CGO_ENABLED=0 go run ./test/bench -runsc "$runsc" "$@"
-go test ./internal/sandbox/linux -run '^$' -bench '^BenchmarkSealing$' -benchtime 300x | sed -n '/^[#|]/p; /^$/p'
+# table PACKAGE BENCHMARK FLAGS… prints the tables of one that prints some.
+table() {
+	go test "$1" -run '^$' -bench "^($2)\$" "${@:3}" | sed -n '/^[#|]/p; /^$/p'
+}
+table ./internal/sandbox/linux BenchmarkSealing -benchtime 300x
+table ./internal/state/jetstream 'BenchmarkQueue|BenchmarkBatch' -benchtime 1x

@@ -16,8 +16,13 @@ import (
 
 const (
 	// minBatch is from how many waiting events on an atomic batch is faster than as
-	// many messages: it costs about as much as eight of them.
+	// many messages, measured (BenchmarkBatch): the server stages it in files of its
+	// own, which costs about as much as a dozen messages however large it is.
 	minBatch = 16
+	// gatherShare is which part of the time that a batch took is waited, at most, for
+	// its publishers to come back: those who wait for an answer before they publish
+	// again would else be late for every second batch.
+	gatherShare = 8
 	// maxBatch and maxBatchBytes bound one. The server stages a batch in memory, and
 	// writing many bytes twice costs more than the syncs that it saves.
 	maxBatch      = 512
@@ -62,6 +67,10 @@ func (q *Queue) put(ctx context.Context, m *nats.Msg) error {
 	}
 	q.publishing.Unlock()
 	select {
+	case q.grown <- struct{}{}:
+	default:
+	}
+	select {
 	case err := <-p.done:
 		return err
 	case <-ctx.Done():
@@ -72,6 +81,7 @@ func (q *Queue) put(ctx context.Context, m *nats.Msg) error {
 // flush writes what is queued until nothing is.
 func (q *Queue) flush() {
 	for {
+		begin := time.Now()
 		q.publishing.Lock()
 		batch := q.queued[:portion(q.queued)]
 		q.queued = q.queued[len(batch):]
@@ -82,6 +92,28 @@ func (q *Queue) flush() {
 		}
 		q.publishing.Unlock()
 		q.write(batch)
+		if len(batch) >= minBatch {
+			q.gather(len(batch), time.Since(begin)/gatherShare)
+		}
+	}
+}
+
+// gather waits until as many events are queued, or for a time.
+func (q *Queue) gather(enough int, most time.Duration) {
+	late := time.NewTimer(most)
+	defer late.Stop()
+	for {
+		q.publishing.Lock()
+		n := len(q.queued)
+		q.publishing.Unlock()
+		if n >= enough {
+			return
+		}
+		select {
+		case <-q.grown:
+		case <-late.C:
+			return
+		}
 	}
 }
 

@@ -65,6 +65,7 @@ type Queue struct {
 	publishing sync.Mutex     // held while events are queued for a flush
 	queued     []*publication // guarded by publishing; wait for the flush under way
 	busy       bool           // guarded by publishing; there is one
+	grown      chan struct{}  // holds a token when something was queued lately
 	flushing   sync.WaitGroup // the flush, for Close
 }
 

@@ -1,0 +1,18 @@
+package jetstream
+
+import (
+	"context"
+
+	"github.com/nats-io/nats.go"
+)
+
+// StoreBatch stores events as one atomic batch, however few they are, for the
+// benchmark that finds from how many on that is worth it.
+func (q *Queue) StoreBatch(ctx context.Context, lane string, events ...[]byte) error {
+	messages := make([]*nats.Msg, len(events))
+	for i, e := range events {
+		messages[i] = messageOf(Event{Subject: lane, Event: e})
+	}
+	_, err := q.engine.storeBatch(ctx, messages)
+	return err
+}
