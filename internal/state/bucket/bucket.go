@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -18,13 +16,9 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/smithy-go"
 
+	"kiln/internal/aws/sdk"
 	"kiln/internal/lambda"
 	"kiln/internal/state"
 )
@@ -188,58 +182,34 @@ func (e diskError) Unwrap() error { return e.error }
 // client makes the client of one fetch, so that credentials may change while Kiln
 // runs. It signs for the function's region, which on AWS the bucket must be in.
 func (f *Fetcher) client(ctx context.Context, region lambda.Region) (_ *s3.Client, done func(), err error) {
-	transport := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
-		t.ResponseHeaderTimeout = headerTimeout
-		t.DisableCompression = true // the bytes are wanted as they lie there
+	connection, err := sdk.Connect(ctx, sdk.Config{
+		Endpoint: f.cfg.Endpoint, Region: string(region), Credentials: f.cfg.Credentials,
+		HeaderTimeout: headerTimeout, Attempts: attempts, MaxBackoff: maxBackoff,
 	})
-	options := []func(*config.LoadOptions) error{config.WithRegion(string(region)), config.WithHTTPClient(transport)}
-	if u, err := url.Parse(f.cfg.Endpoint); err == nil && !strings.HasSuffix(u.Hostname(), ".amazonaws.com") {
-		// The role of a machine at AWS is of no use elsewhere, and where there is no
-		// metadata service to ask for it, that takes seconds.
-		options = append(options, config.WithEC2IMDSClientEnableState(imds.ClientDisabled))
-	}
-	if f.cfg.Credentials != nil {
-		options = append(options, config.WithCredentialsProvider(f.cfg.Credentials))
-	}
-	loaded, err := config.LoadDefaultConfig(ctx, options...)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read the AWS configuration: %w", err)
+		return nil, nil, err
 	}
-	if _, err := loaded.Credentials.Retrieve(ctx); err != nil {
-		f.cfg.Log.Info("no credentials for S3 are found: the package is asked for without signature", "error", err)
-		loaded.Credentials = aws.AnonymousCredentials{}
+	if connection.Unsigned != nil {
+		f.cfg.Log.Info("no credentials for S3 are found: the package is asked for without signature", "error", connection.Unsigned)
 	}
-	// With what AWS_CA_BUNDLE added; a redirect leads where nobody has configured.
-	carrier := loaded.HTTPClient.(*awshttp.BuildableClient).GetTransport()
-	once := &http.Client{Transport: carrier, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	return s3.NewFromConfig(loaded, func(s *s3.Options) {
-		s.BaseEndpoint = &f.cfg.Endpoint
+	return s3.NewFromConfig(connection.Config, func(s *s3.Options) {
 		s.UsePathStyle = true
 		s.DisableS3ExpressSessionAuth = aws.Bool(true)
-		s.DisableLogOutputChecksumValidationSkipped = true // to others than Kiln's log
-		s.HTTPClient = once
-		s.Retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = attempts, maxBackoff })
-	}), carrier.CloseIdleConnections, nil
+		s.DisableLogOutputChecksumValidationSkipped = true
+	}), connection.Close, nil
 }
 
 // explain says what came of a fetch, in AWS's words where S3 has answered.
 func (f *Fetcher) explain(o lambda.S3Object, err error) error {
-	var answer smithy.APIError
 	var local diskError
+	answer := sdk.Answer(err)
 	switch {
 	case lambda.AsError(err) != nil, errors.Is(err, state.ErrFull), errors.As(err, &local):
 		return err
-	case errors.As(err, &answer) && answer.ErrorCode() == "AccessDenied":
+	case answer != nil && answer.ErrorCode() == "AccessDenied":
 		return lambda.S3AccessDenied(o, answer.ErrorMessage())
-	case errors.As(err, &answer) && answer.ErrorCode() != "" && answer.ErrorCode() != "UnknownError":
+	case answer != nil:
 		return lambda.InvalidParameter("Error occurred while GetObject. S3 Error Code: %s. S3 Error Message: %s", answer.ErrorCode(), answer.ErrorMessage())
 	}
-	cause := err
-	var response *awshttp.ResponseError
-	if u := (*url.Error)(nil); errors.As(err, &u) {
-		cause = u.Err
-	} else if errors.As(err, &response) {
-		cause = fmt.Errorf("it answers with status %d, and not as S3", response.HTTPStatusCode())
-	}
-	return fmt.Errorf("%w (%w)", lambda.InvalidParameter("Error occurred while GetObject of s3://%s/%s. The S3 that Kiln is configured with (endpoints), %s, fails: %v.", o.Bucket, o.Key, f.cfg.Endpoint, cause), err)
+	return fmt.Errorf("%w (%w)", lambda.InvalidParameter("Error occurred while GetObject of s3://%s/%s. The S3 that Kiln is configured with (endpoints), %s, fails: %v.", o.Bucket, o.Key, f.cfg.Endpoint, sdk.Cause(err, "S3")), err)
 }
