@@ -1,0 +1,31 @@
+package destination
+
+import (
+	"bytes"
+	"context"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+)
+
+// buckets are those of S3.
+type buckets struct{ *client[*s3.Client] }
+
+func newBuckets() buckets {
+	return buckets{newClient("s3", func(c aws.Config) *s3.Client {
+		return s3.NewFromConfig(c, func(o *s3.Options) {
+			o.UsePathStyle = true
+			o.DisableS3ExpressSessionAuth = aws.Bool(true)
+			o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired // others than AWS may not know the newer ones
+		})
+	})}
+}
+
+func (b buckets) send(ctx context.Context, cfg Config, t target, o Outcome, record []byte) error {
+	in := &s3.PutObjectInput{Bucket: &t.Resource, Key: aws.String(o.key()), ContentType: aws.String("application/json")}
+	return ask(ctx, cfg, b.client, t, func(ctx context.Context, c *s3.Client) error {
+		in.Body = bytes.NewReader(record)
+		_, err := c.PutObject(ctx, in, func(s *s3.Options) { s.Region = string(o.Function.Region) })
+		return err
+	})
+}
