@@ -98,7 +98,8 @@ need_aws2() {
 # need_boto3 makes sure that the Python SDK is there, in the same environment.
 need_boto3() { need_pip "boto3==$BOTO3_VERSION"; }
 
-# need_moto installs an S3 that code is deployed from, in the same environment.
+# need_moto installs an S3 that code is deployed from, and queues, topics, buses and
+# buckets that records go to, in the same environment.
 need_moto() {
 	need_venv
 	"$cache/venv/bin/python3" -c 'import moto.server' 2>/dev/null && return

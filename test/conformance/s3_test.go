@@ -17,7 +17,7 @@ import (
 	"kiln/test/kiln"
 )
 
-// startMoto runs moto's server, which has an S3, and returns its URL.
+// startMoto runs moto's server, which has S3, SQS, SNS and EventBridge, and returns its URL.
 func startMoto(t *testing.T) string {
 	t.Helper()
 	program, err := python()
