@@ -132,8 +132,9 @@ var (
 	_ state.Route = (*Route)(nil)
 )
 
-// Open checks the files, starts the server and returns when it serves. It refuses
-// damaged files, with the stream's name, before anything is changed in them.
+// Open checks the files, starts the server and returns when it serves. Of damaged
+// files it keeps what is intact, and logs what is not; where more is wrong it
+// refuses, with the stream's name, before anything is changed.
 func (e *Engine) Open(ctx context.Context) (err error) {
 	if err := e.cfg.Validate(); err != nil {
 		return err
@@ -165,6 +166,10 @@ func (e *Engine) Open(ctx context.Context) (err error) {
 	running, end := context.WithCancel(context.Background())
 	e.end = end
 	e.background.Go(func() { e.queue.keepAlive(running) })
+	if e.salvaged() {
+		e.blob.pin() // what a lost record referred to
+		return nil
+	}
 	orphaned := time.Now().Add(-orphanAge)
 	e.background.Go(func() {
 		select {

@@ -3,12 +3,10 @@ package jetstream
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
 	"hash/maphash"
 	"io"
 	"io/fs"
@@ -18,15 +16,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/minio/highwayhash"
 )
 
 // The engine repairs damaged files by cutting them off at the first damaged
 // record, which loses every good record behind it, silently, and forgets the
 // highest sequence. So the files are examined before it sees them, and what it has
 // loaded is compared with a witness: a small file that says how far each stream
-// had come, and after an orderly stop also how large each of its files was.
+// had come, and after an orderly stop also how large each of its files was. Of a
+// damaged file of records or events the intact ones are kept (salvage.go); where
+// more is wrong than that, nothing is changed, and the start refused.
 //
 // What this cannot see: after a crash, damage to the very last record of a stream
 // looks like a write that the crash cut short, and messages stored since the
@@ -57,8 +55,8 @@ func (e *Engine) damage(stream, format string, args ...any) error {
 		stream, e.dir(), fmt.Sprintf(format, args...))
 }
 
-// examine checks the files of all streams and returns the witness, which says from
-// then on that the streams may have changed.
+// examine checks the files of all streams, salvages what is damaged if nothing else is
+// wrong, and returns the witness, which says from then on that the streams may have changed.
 func (e *Engine) examine() (*witness, error) {
 	w, err := e.readWitness()
 	if err != nil {
@@ -72,15 +70,25 @@ func (e *Engine) examine() (*witness, error) {
 		return nil, e.examineFresh(dirs)
 	}
 	found := map[string]bool{}
+	var wrecks []*wreck
 	for _, d := range dirs {
 		found[d.Name()] = true
-		if err := e.examineStream(d.Name(), w); err != nil {
+		wreck, err := e.examineStream(d.Name(), w)
+		if err != nil {
 			return nil, err
+		}
+		if wreck != nil {
+			wrecks = append(wrecks, wreck)
 		}
 	}
 	for name := range w.Streams {
 		if !found[name] {
 			return nil, e.damage(name, "it is missing")
+		}
+	}
+	for _, wreck := range wrecks {
+		if err := e.salvage(wreck); err != nil {
+			return nil, fmt.Errorf("salvage the stream %s: %w", wreck.stream, err)
 		}
 	}
 	if w.Clean {
@@ -114,37 +122,52 @@ func (e *Engine) examineFresh(dirs []os.DirEntry) error {
 	return nil
 }
 
-func (e *Engine) examineStream(name string, w *witness) error {
+// examineStream returns what is to be salvaged of a stream, nil when nothing is.
+func (e *Engine) examineStream(name string, w *witness) (*wreck, error) {
 	if err := e.examineMeta(name); err != nil {
-		return err
+		return nil, err
 	}
 	blocks, err := e.blocks(name)
 	if err != nil {
-		return fmt.Errorf("examine the engine's files: %w", err)
+		return nil, fmt.Errorf("examine the engine's files: %w", err)
 	}
 	was := w.Streams[name]
+	found := &wreck{stream: name, account: was, clean: w.Clean, blocks: blocks, damaged: map[int]int64{}}
 	if w.Clean {
-		if err := e.compareBlocks(name, was, blocks); err != nil {
-			return err
+		if err := e.compareBlocks(found); err != nil {
+			return nil, err
 		}
 		if name == blobStream {
 			// Reading all packages at every start would take seconds. Get verifies each
 			// blob's digest, so that it is enough to know where each record ends.
-			return e.examineFrames(name, blocks)
+			return nil, e.examineFrames(name, blocks)
 		}
 	}
 	var last uint64
 	for i, b := range blocks {
-		high, err := e.examineBlock(name, b, !w.Clean && i == len(blocks)-1)
+		high, at, err := e.examineBlock(name, b, !w.Clean && i == len(blocks)-1)
 		if err != nil {
-			return err
+			return nil, err
+		}
+		if at < b.size {
+			found.damaged[b.index] = at
 		}
 		last = max(last, high)
 	}
-	if last < was.Last {
-		return e.damage(name, "its last message has the number %d and was %d", last, was.Last)
+	switch {
+	case len(found.damaged) == 0 && last >= was.Last:
+		return nil, nil
+	case len(blocks) == 0:
+		return nil, e.damage(name, "its last message has the number %d and was %d", last, was.Last)
+	case name != stateStream && name != queueStream:
+		for _, b := range blocks {
+			if at, ok := found.damaged[b.index]; ok {
+				return nil, e.damage(name, "the file %s has a damaged record at byte %d", filepath.Base(b.path), at)
+			}
+		}
+		return nil, e.damage(name, "its last message has the number %d and was %d", last, was.Last)
 	}
-	return nil
+	return found, nil
 }
 
 // examineMeta checks the stream's description against its checksum: the server
@@ -205,58 +228,48 @@ func (e *Engine) blocks(name string) (list []block, err error) {
 	return list, nil
 }
 
-func (e *Engine) compareBlocks(name string, was account, blocks []block) error {
-	sizes := map[string]int64{}
-	for _, b := range blocks {
-		sizes[filepath.Base(b.path)] = b.size
+// compareBlocks compares files with those of the last stop. What can be salvaged may have
+// lost some of its bytes.
+func (e *Engine) compareBlocks(found *wreck) error {
+	blocks := map[string]block{}
+	for _, b := range found.blocks {
+		blocks[filepath.Base(b.path)] = b
 	}
-	for file, size := range was.Blocks {
-		switch now, ok := sizes[file]; {
+	for file, size := range found.account.Blocks {
+		switch b, ok := blocks[file]; {
 		case !ok:
-			return e.damage(name, "the file %s is missing", file)
-		case now != size:
-			return e.damage(name, "the file %s has %d bytes and had %d at the last stop", file, now, size)
+			return e.damage(found.stream, "the file %s is missing", file)
+		case b.size == size:
+		case found.stream == blobStream:
+			return e.damage(found.stream, "the file %s has %d bytes and had %d at the last stop", file, b.size, size)
+		default:
+			found.damaged[b.index] = b.size
 		}
 	}
 	return nil
 }
 
-// A record on disk (nats-server, filestore.go, writeMsgRecordLocked):
-//
-//	length(4) sequence(8) time(8) subject length(2) subject [header length(4) header] message checksum(8)
-//
-// in little endian; the highest bit of length says that there is a header, the two
-// highest of sequence mark records that only say that a message is gone.
-const (
-	recordHead = 22
-	recordSum  = 8
-	headerBit  = 1 << 31
-	goneBits   = 3 << 62
-	maxRecord  = 32 << 20 // the server's own bound, in bytes
-	maxAhead   = 1 << 24  // how far a record's sequence may plausibly be ahead of the last
-)
-
-// examineBlock verifies every record of a file and returns its highest sequence.
-// With torn allowed, damage that no good record follows is what a crash in the
-// middle of a write leaves, and the server rightly cuts it off.
-func (e *Engine) examineBlock(stream string, b block, torn bool) (last uint64, err error) {
+// examineBlock verifies every record of a file, up to the first damaged one, and returns the
+// highest sequence and how far it came. With torn allowed, damage that no good record follows
+// is what a crash in the middle of a write leaves, and the server rightly cuts it off.
+func (e *Engine) examineBlock(stream string, b block, torn bool) (last uint64, end int64, err error) {
 	content, err := os.ReadFile(b.path)
 	if err != nil {
-		return 0, fmt.Errorf("examine the engine's files: %w", err)
+		return 0, 0, fmt.Errorf("examine the engine's files: %w", err)
 	}
 	h := recordHash(stream + "-" + strconv.Itoa(b.index))
 	for at := 0; at < len(content); {
 		r, size := readRecord(content[at:], h)
 		if size == 0 {
-			if torn && !recordFollows(content[at+1:], last, h) {
-				return last, nil
+			if torn && nextRecord(content[at+1:], last+maxAhead, h) < 0 {
+				return last, b.size, nil
 			}
-			return 0, e.damage(stream, "the file %s has a damaged record at byte %d", filepath.Base(b.path), at)
+			return last, int64(at), nil
 		}
 		last = max(last, r.sequence)
 		at += size
 	}
-	return last, nil
+	return last, b.size, nil
 }
 
 // examineFrames follows the lengths of the records without reading their content.
@@ -288,55 +301,6 @@ func (e *Engine) examineFramesOf(stream string, b block) error {
 		at += size
 	}
 	return nil
-}
-
-// record is what a file holds of a message. Its subject and header point into the
-// file's content, and are empty where it only says that a message is gone.
-type record struct {
-	sequence        uint64
-	subject, header []byte
-}
-
-// readRecord returns the record that b begins with and its size, 0 when it is damaged.
-func readRecord(b []byte, h hash.Hash64) (r record, size int) {
-	if len(b) < recordHead+recordSum {
-		return r, 0
-	}
-	length := binary.LittleEndian.Uint32(b)
-	size = int(length &^ headerBit)
-	body := recordHead + int(binary.LittleEndian.Uint16(b[20:]))
-	rest := body
-	if length&headerBit != 0 {
-		rest += 4
-	}
-	if size > len(b) || size > maxRecord || rest+recordSum > size {
-		return r, 0
-	}
-	h.Reset()
-	h.Write(b[4:20])
-	h.Write(b[recordHead:body])
-	h.Write(b[rest : size-recordSum])
-	if !bytes.Equal(h.Sum(nil), b[size-recordSum:size]) {
-		return r, 0
-	}
-	sequence := binary.LittleEndian.Uint64(b[4:])
-	r.sequence = sequence &^ goneBits
-	if r.sequence != sequence {
-		return r, size
-	}
-	// The checksum covers neither the lengths nor, without a header, where the
-	// subject ends. With one, a wrong length of the subject shifts what is summed;
-	// the header's own length must be where its empty line is.
-	r.subject = b[recordHead:body]
-	if rest == body {
-		return r, 0
-	}
-	end := bytes.Index(b[rest:size-recordSum], []byte("\r\n\r\n")) + 4
-	if end < 4 || end != int(binary.LittleEndian.Uint32(b[body:])) {
-		return r, 0
-	}
-	r.header = b[rest : rest+end]
-	return r, size
 }
 
 // loneMarkers lists the deletion markers of a stream, by subject, whose subjects
@@ -375,31 +339,6 @@ func (e *Engine) loneMarkers(stream string) (map[string]uint64, error) {
 	}
 	maps.DeleteFunc(markers, func(subject string, _ uint64) bool { return count[maphash.String(seed, subject)] > 1 })
 	return markers, nil
-}
-
-// recordFollows looks for a good record at any offset. The sequence is compared
-// first, so that nearly no offset needs a checksum.
-func recordFollows(b []byte, last uint64, h hash.Hash64) bool {
-	for ; len(b) >= recordHead+recordSum; b = b[1:] {
-		sequence := binary.LittleEndian.Uint64(b[4:]) &^ goneBits
-		if sequence == 0 || sequence > last+maxAhead {
-			continue
-		}
-		if _, size := readRecord(b, h); size > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// recordHash is the server's checksum, keyed by what the file belongs to.
-func recordHash(name string) hash.Hash64 {
-	key := sha256.Sum256([]byte(name))
-	h, err := highwayhash.New64(key[:])
-	if err != nil {
-		panic(err) // the key has the right size
-	}
-	return h
 }
 
 // checkLoaded compares what the server has loaded with what is on disk.
@@ -517,7 +456,11 @@ func replaceFile(name string, content []byte) error {
 	if err := os.Rename(part, name); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(name))
+	return syncFolder(filepath.Dir(name))
+}
+
+func syncFolder(name string) error {
+	dir, err := os.Open(name)
 	if err != nil {
 		return err
 	}
