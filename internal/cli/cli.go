@@ -150,6 +150,7 @@ type settings struct {
 	RuntimePaths       string `placeholder:"PATHS" help:"Interpreters, or folders of them, to look at first."`
 	Concurrency        string `placeholder:"N" help:"Concurrent executions of an account in a region."`
 	ScalingRate        string `placeholder:"N" help:"Environments that a function may add in ten seconds."`
+	AsyncRetryDelay    string `placeholder:"TIME" help:"How long after a function error an asynchronous event is tried again."`
 	MemoryBudget       string `placeholder:"SIZE" help:"Memory that all environments may hold together."`
 	IdleTimeout        string `placeholder:"TIME" help:"How long an idle environment is kept."`
 	SpareBytes         string `placeholder:"SIZE" help:"Memory for runtimes that are started ahead of time."`

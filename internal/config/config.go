@@ -49,9 +49,16 @@ type Config struct {
 	RuntimePaths   []string `toml:"runtime_paths" help:"Interpreters, or folders with them, to look at before the usual places."`
 	ImageFolders   []string `toml:"image_folders" help:"Folders whose OCI layouts and docker archives callers may name as an ImageUri (oci:/folder:tag, docker-archive:/file.tar). Images of registries need none."`
 
-	Concurrency      int      `toml:"concurrency" help:"Concurrent executions of an account in a region; above it, requests are throttled."`
-	ScalingRate      int      `toml:"scaling_rate" help:"Environments that a function may add in ten seconds, as on AWS; invocations that need more are throttled."`
-	MemoryBudget     Size     `toml:"memory_budget" help:"Bytes of memory that all environments may hold together, by what they were measured to hold. For one more, idle ones are closed; where that is not enough, the invocation is throttled. 0: four fifths of the machine's memory, or of the limit of the control group that Kiln runs in. Whatever it is, idle environments are closed when the machine runs short of memory."`
+	Concurrency         int      `toml:"concurrency" help:"Concurrent executions of an account in a region; above it, requests are throttled."`
+	ScalingRate         int      `toml:"scaling_rate" help:"Environments that a function may add in ten seconds, as on AWS; invocations that need more are throttled."`
+	MemoryBudget        Size     `toml:"memory_budget" help:"Bytes of memory that all environments may hold together, by what they were measured to hold. For one more, idle ones are closed; where that is not enough, the invocation is throttled. 0: four fifths of the machine's memory, or of the limit of the control group that Kiln runs in. Whatever it is, idle environments are closed when the machine runs short of memory."`
+	AsyncRetryDelay     Duration `toml:"async_retry_delay" help:"How long after a function error an asynchronous event is tried again; the second time, twice as long. Shorten it for tests."`
+	AsyncDeliveries     int      `toml:"async_deliveries" help:"Asynchronous events that are delivered at once, of all functions. One function has at most four fifths of them."`
+	AsyncFunctionEvents int      `toml:"async_function_events" help:"Asynchronous events that may wait for one function; above it, callers are throttled."`
+	AsyncFunctionBytes  Size     `toml:"async_function_bytes" help:"Bytes of asynchronous events that may wait for one function; above it, callers are throttled."`
+	AsyncAccountEvents  int      `toml:"async_account_events" help:"Asynchronous events that may wait for all functions of an account in a region; above it, callers are throttled."`
+	AsyncAccountBytes   Size     `toml:"async_account_bytes" help:"Bytes of asynchronous events that may wait for all functions of an account in a region; above it, callers are throttled."`
+
 	IdleTimeout      Duration `toml:"idle_timeout" help:"How long an environment is kept without work."`
 	SpareBytes       Size     `toml:"spare_bytes" help:"Memory for runtimes that are started before anybody asks for them, so that the first request of a new environment need not wait for its Node.js or Python. They follow what functions are invoked, and go when nothing is. 0 starts none. Needs the linux driver, as root, without network = host."`
 	MaxInflightBytes Size     `toml:"max_inflight_bytes" help:"Bytes of events and answers held in memory at once; requests beyond it wait."`
@@ -94,28 +101,34 @@ const DefaultPort = "4566"
 // Default returns the configuration of a Kiln that is told nothing.
 func Default() Config {
 	return Config{
-		Listen:             "localhost:" + DefaultPort,
-		Data:               "kiln-data",
-		Account:            "000000000000",
-		Region:             "us-east-1",
-		Driver:             "auto",
-		Runsc:              "runsc",
-		Network:            "auto",
-		NetworkRange:       "198.18.0.0/15",
-		Concurrency:        1000,
-		ScalingRate:        1000,
-		IdleTimeout:        Duration(10 * time.Minute),
-		SpareBytes:         64 << 20,
-		MaxInflightBytes:   512 << 20,
-		ShutdownTimeout:    Duration(30 * time.Second),
-		ArtifactCacheBytes: 4 << 30,
-		CodeStorageBytes:   75 << 30,
-		FreeSpaceFloor:     1 << 30,
-		LogsGroupBytes:     256 << 20,
-		LogsTotalBytes:     4 << 30,
-		LogLevel:           "info",
-		LogFormat:          "text",
-		Origins:            map[string]string{},
+		Listen:              "localhost:" + DefaultPort,
+		Data:                "kiln-data",
+		Account:             "000000000000",
+		Region:              "us-east-1",
+		Driver:              "auto",
+		Runsc:               "runsc",
+		Network:             "auto",
+		NetworkRange:        "198.18.0.0/15",
+		Concurrency:         1000,
+		ScalingRate:         1000,
+		AsyncRetryDelay:     Duration(time.Minute),
+		AsyncDeliveries:     256,
+		AsyncFunctionEvents: 1_000_000,
+		AsyncFunctionBytes:  4 << 30,
+		AsyncAccountEvents:  4_000_000,
+		AsyncAccountBytes:   16 << 30,
+		IdleTimeout:         Duration(10 * time.Minute),
+		SpareBytes:          64 << 20,
+		MaxInflightBytes:    512 << 20,
+		ShutdownTimeout:     Duration(30 * time.Second),
+		ArtifactCacheBytes:  4 << 30,
+		CodeStorageBytes:    75 << 30,
+		FreeSpaceFloor:      1 << 30,
+		LogsGroupBytes:      256 << 20,
+		LogsTotalBytes:      4 << 30,
+		LogLevel:            "info",
+		LogFormat:           "text",
+		Origins:             map[string]string{},
 	}
 }
 

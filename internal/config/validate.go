@@ -23,6 +23,10 @@ const (
 	minMemory = 128 << 20
 	// minLogs is what a log group needs to be of use, in bytes.
 	minLogs = 1 << 20
+	// minEvents holds one asynchronous event and what is said of it, in bytes.
+	minEvents = 2 << 20
+	// maxDeliveries bounds what the queue hands out at once.
+	maxDeliveries = 10_000
 	// maxConcurrency is far above what a machine can run, and keeps sums in range.
 	maxConcurrency = 1_000_000
 )
@@ -224,6 +228,24 @@ func (c Config) Validate() error {
 
 	if c.Concurrency < 1 || c.Concurrency > maxConcurrency {
 		bad("concurrency", "%d is not between 1 and %d", c.Concurrency, maxConcurrency)
+	}
+	if c.AsyncRetryDelay < 0 || time.Duration(c.AsyncRetryDelay) > time.Hour {
+		bad("async_retry_delay", "%s is not between 0s and 1h", time.Duration(c.AsyncRetryDelay))
+	}
+	if c.AsyncDeliveries < 1 || c.AsyncDeliveries > maxDeliveries {
+		bad("async_deliveries", "%d is not between 1 and %d", c.AsyncDeliveries, maxDeliveries)
+	}
+	for _, most := range []struct {
+		key   string
+		value int64
+		least int64
+	}{
+		{"async_function_events", int64(c.AsyncFunctionEvents), 1}, {"async_account_events", int64(c.AsyncAccountEvents), 1},
+		{"async_function_bytes", int64(c.AsyncFunctionBytes), minEvents}, {"async_account_bytes", int64(c.AsyncAccountBytes), minEvents},
+	} {
+		if most.value < most.least {
+			bad(most.key, "%d is less than %d, which one event may need", most.value, most.least)
+		}
 	}
 	if c.ScalingRate < 1 || c.ScalingRate > maxConcurrency {
 		bad("scaling_rate", "%d is not between 1 and %d", c.ScalingRate, maxConcurrency)

@@ -35,6 +35,8 @@ import (
 	"kiln/internal/front/sts"
 	"kiln/internal/identity"
 	"kiln/internal/invoke"
+	"kiln/internal/invoke/async"
+	"kiln/internal/invoke/destination"
 	"kiln/internal/lambda"
 	"kiln/internal/registry"
 	"kiln/internal/registry/capacity"
@@ -238,6 +240,16 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	}
 
 	invocations := invoke.New(functions, environments, access, throttles{counts}, invoke.Config{Concurrency: d.config.Concurrency})
+	sender := destination.New(destination.Config{Endpoint: func(service string) string { return d.config.Endpoints[service] }, Log: d.log})
+	open.add("the destinations", func() error { sender.Close(); return nil })
+	events := async.New(engine.Queue(), invocations, functions, access, sender, counts, d.log, async.Config{
+		RetryDelay: time.Duration(d.config.AsyncRetryDelay), Deliveries: d.config.AsyncDeliveries,
+		FunctionEvents: int64(d.config.AsyncFunctionEvents), FunctionBytes: int64(d.config.AsyncFunctionBytes),
+		AccountEvents: int64(d.config.AsyncAccountEvents), AccountBytes: int64(d.config.AsyncAccountBytes),
+	})
+	if err := events.Open(ctx); err != nil {
+		return err
+	}
 	deployed := make(chan struct{}, 1)
 	requests := d.room(func() {
 		select {
@@ -246,7 +258,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		}
 	})
 	door := api.New(api.Config{
-		Access: access, Registry: functions, Mappings: mappings, Signing: signings, Capacity: providers, Invoke: invocations, Runtimes: runtimes{catalog}, Log: d.log,
+		Access: access, Registry: functions, Mappings: mappings, Signing: signings, Capacity: providers, Invoke: invocations, Async: events, Runtimes: runtimes{catalog}, Log: d.log,
 		Audit: audit, Admit: requests, Provisioned: environments.Provisioned,
 	})
 	stopping, stop := context.WithCancel(context.Background())
@@ -285,6 +297,9 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	ports.serve(work, ports.admin, serve(gate.Admin(operator.Admin(operators))))
 	work.Go(func() error { environments.Run(background); return nil })
 	work.Go(func() error { pool.Run(background); return nil })
+	taking, stopTaking := context.WithCancel(background)
+	defer stopTaking()
+	work.Go(func() error { events.Run(taking); return nil })
 	work.Go(func() error {
 		for {
 			select {
@@ -331,7 +346,9 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	drain, cancel := context.WithTimeoutCause(context.Background(), time.Duration(d.config.ShutdownTimeout), errors.New("shutdown_timeout passed"))
 	defer cancel()
 	drainErr := ports.shutdown(drain)
+	stopTaking()
 	drainErr = errors.Join(drainErr, environments.Close(drain))
+	events.Wait(drain)
 	ports.close() // connections that the drain left
 	_ = inside.Close()
 	end()
@@ -480,3 +497,5 @@ type throttles struct{ metrics *metrics.Recorder }
 func (t throttles) Throttled(fn *lambda.Function, reason string) {
 	t.metrics.Function(fn.ARN).Throttled(reason)
 }
+
+func (t throttles) Recursive(fn *lambda.Function) { t.metrics.Function(fn.ARN).RecursionDropped() }

@@ -246,26 +246,30 @@ func (a *Access) Issue(fn *lambda.Function, id string) environment.Credentials {
 		SecretAccessKey: random(40),
 		SessionToken:    random(64),
 	}
+	who := a.Acting(fn)
+	who.AccessKey, who.Environment = c.AccessKeyID, id
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.environments[c.AccessKeyID] = identity.Credential{Principal: who, Secret: c.SecretAccessKey, Token: c.SessionToken}
+	return c
+}
+
+// Acting is the function's role, in whose name its environments call, and Kiln on its
+// behalf.
+func (a *Access) Acting(fn *lambda.Function) lambda.Principal {
 	role := fn.Settings.Role
 	name := role[strings.LastIndexByte(role, '/')+1:]
-	roleID := "AROA" + strings.TrimPrefix(c.AccessKeyID, "ASIA")
+	roleID := "AROA" + random(16)
 	if r := a.config.Identities.RoleByARN(role); r != nil {
 		roleID = r.ID
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.environments[c.AccessKeyID] = identity.Credential{
-		Principal: lambda.Principal{
-			Account:     fn.ARN.Account,
-			AccessKey:   c.AccessKeyID,
-			ARN:         "arn:aws:sts::" + string(fn.ARN.Account) + ":assumed-role/" + name + "/" + string(fn.ARN.Name),
-			UserID:      roleID + ":" + string(fn.ARN.Name),
-			Role:        role,
-			Environment: id,
-		},
-		Secret: c.SecretAccessKey, Token: c.SessionToken,
+	return lambda.Principal{
+		Account:     fn.ARN.Account,
+		ARN:         "arn:aws:sts::" + string(fn.ARN.Account) + ":assumed-role/" + name + "/" + string(fn.ARN.Name),
+		UserID:      roleID + ":" + string(fn.ARN.Name),
+		Role:        role,
+		Environment: "kiln", // itself
 	}
-	return c
 }
 
 // Revoke ends an environment's credentials.

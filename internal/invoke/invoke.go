@@ -18,6 +18,8 @@ import (
 type Functions interface {
 	Resolve(ctx context.Context, arn lambda.FunctionARN) (*lambda.Function, error)
 	Share(arn lambda.FunctionARN) lambda.Share
+	// Loops tells whether the function may be invoked in a loop.
+	Loops(arn lambda.FunctionARN) bool
 }
 
 // Runner runs an invocation in some environment. It calls over once, when the
@@ -35,6 +37,7 @@ type Access interface {
 // Observer is told of invocations that were not run.
 type Observer interface {
 	Throttled(fn *lambda.Function, reason string)
+	Recursive(fn *lambda.Function)
 }
 
 // Config of a Service.
@@ -70,7 +73,7 @@ type Request struct {
 	Tail          bool
 	Stream        bool   // take the answer as it comes
 	ClientContext string // base64, or ""
-	TraceHeader   string // "" for a new trace
+	TraceHeader   string
 }
 
 // Invoke runs the function and returns its result. A function error is a result;
@@ -79,34 +82,65 @@ func (s *Service) Invoke(ctx context.Context, r Request) (lambda.Result, error) 
 	if err := s.access.Authorise(r.Principal, "lambda:InvokeFunction", r.ARN); err != nil {
 		return lambda.Result{}, err
 	}
-	fn, err := s.functions.Resolve(ctx, r.ARN)
-	if err != nil {
-		return lambda.Result{}, err
-	}
-	if len(r.Payload) == 0 {
-		r.Payload = []byte("{}")
-	}
-	if err := checkPayload(r.Payload); err != nil {
-		return lambda.Result{}, err
-	}
-	clientContext, err := decodeClientContext(r.ClientContext)
+	fn, inv, err := s.prepare(ctx, r)
 	if err != nil {
 		return lambda.Result{}, err
 	}
 	if r.Type == lambda.DryRun {
 		return lambda.Result{ExecutedVersion: fn.Version}, nil
 	}
-	inv := &lambda.Invocation{
+	return s.run(ctx, fn, inv)
+}
+
+// Prepare checks all of an invocation but who asks for it, and returns what Run runs,
+// now or later.
+func (s *Service) Prepare(ctx context.Context, r Request) (*lambda.Invocation, error) {
+	_, inv, err := s.prepare(ctx, r)
+	return inv, err
+}
+
+// Run is Invoke for what Prepare has returned.
+func (s *Service) Run(ctx context.Context, inv *lambda.Invocation) (lambda.Result, error) {
+	fn, err := s.functions.Resolve(ctx, inv.ARN)
+	if err != nil {
+		return lambda.Result{}, err
+	}
+	return s.run(ctx, fn, inv)
+}
+
+func (s *Service) prepare(ctx context.Context, r Request) (*lambda.Function, *lambda.Invocation, error) {
+	fn, err := s.functions.Resolve(ctx, r.ARN)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(r.Payload) == 0 {
+		r.Payload = []byte("{}")
+	}
+	if err := checkPayload(r.Payload); err != nil {
+		return nil, nil, err
+	}
+	clientContext, err := decodeClientContext(r.ClientContext)
+	if err != nil {
+		return nil, nil, err
+	}
+	return fn, &lambda.Invocation{
 		ID:            r.ID,
 		ARN:           r.ARN,
 		Payload:       r.Payload,
 		ClientContext: clientContext,
-		TraceHeader:   r.TraceHeader,
+		TraceHeader:   extend(r.TraceHeader, r.ARN),
 		Tail:          r.Tail,
 		Stream:        r.Stream,
+	}, nil
+}
+
+func (s *Service) run(ctx context.Context, fn *lambda.Function, inv *lambda.Invocation) (lambda.Result, error) {
+	if loops(inv.TraceHeader, inv.ARN) >= maxLoops && !s.functions.Loops(inv.ARN) {
+		s.observer.Recursive(fn)
+		return lambda.Result{}, recursive()
 	}
 	for {
-		leave, throttled := s.admit(r.ARN)
+		leave, throttled := s.admit(inv.ARN)
 		if throttled != nil {
 			s.observer.Throttled(fn, throttled.Reason)
 			return lambda.Result{}, throttled
@@ -121,7 +155,7 @@ func (s *Service) Invoke(ctx context.Context, r Request) (lambda.Result, error) 
 		}
 		// It did not run. Was the function deleted, or its code replaced, before it
 		// had an environment? Then that is the answer, or the new code is.
-		now, rerr := s.functions.Resolve(ctx, r.ARN)
+		now, rerr := s.functions.Resolve(ctx, inv.ARN)
 		if rerr != nil {
 			return lambda.Result{}, rerr
 		}

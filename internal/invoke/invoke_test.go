@@ -23,8 +23,10 @@ type engine struct {
 	resolve func() (*lambda.Function, error)
 	invoke  func(ctx context.Context, fn *lambda.Function, inv *lambda.Invocation, over func()) (lambda.Result, error)
 	denied  error
+	mayLoop bool
 
 	mu        sync.Mutex
+	recursive int                         // guarded by mu
 	throttled []string                    // guarded by mu; reasons
 	reserved  map[lambda.FunctionName]int // guarded by mu
 	provides  map[lambda.FunctionARN]int  // guarded by mu; provisioned concurrency
@@ -61,6 +63,14 @@ func (e *engine) Invoke(ctx context.Context, fn *lambda.Function, inv *lambda.In
 }
 
 func (e *engine) Authorise(lambda.Principal, string, lambda.ARN) error { return e.denied }
+
+func (e *engine) Loops(lambda.FunctionARN) bool { return e.mayLoop }
+
+func (e *engine) Recursive(*lambda.Function) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.recursive++
+}
 
 func (e *engine) Throttled(_ *lambda.Function, reason string) {
 	e.mu.Lock()

@@ -7,6 +7,8 @@ import "time"
 const (
 	// MaxRequestPayload bounds the event of a synchronous invocation.
 	MaxRequestPayload = 6 << 20
+	// MaxEventPayload bounds the event of an asynchronous invocation.
+	MaxEventPayload = 1 << 20
 	// MaxResponsePayload bounds a buffered answer; AWS allows 100 bytes over 6 MiB.
 	MaxResponsePayload = 6<<20 + 100
 	// MaxStreamedResponse bounds a streamed answer.

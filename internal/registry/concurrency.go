@@ -75,6 +75,12 @@ func (r *Registry) Share(arn lambda.FunctionARN) lambda.Share {
 	return share
 }
 
+// Loops tells whether the function may be invoked in a loop.
+func (r *Registry) Loops(arn lambda.FunctionARN) bool {
+	o, err := r.Owner(arn.Qualified(lambda.Latest))
+	return err == nil && o.Attached.RecursiveLoop == "Allow"
+}
+
 // Allotment is provisioned concurrency as it is to be kept: environments of one version
 // on behalf of an owner, which is that version or an alias that leads to it.
 type Allotment struct {

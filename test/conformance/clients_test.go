@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -101,6 +102,13 @@ func (goSDK) new(to target) *lambda.Client {
 func (g goSDK) call(to target, operation string, in values) (values, *failure) {
 	method := reflect.ValueOf(g.new(to)).MethodByName(operation)
 	input := reflect.New(method.Type().In(1).Elem())
+	in = maps.Clone(in)
+	for name, v := range in {
+		if b, ok := v.([]byte); ok && input.Elem().FieldByName(name).Type() == reflect.TypeFor[io.Reader]() {
+			input.Elem().FieldByName(name).Set(reflect.ValueOf(bytes.NewReader(b)))
+			delete(in, name)
+		}
+	}
 	text, err := json.Marshal(in)
 	if err == nil {
 		err = json.Unmarshal(text, input.Interface())
@@ -466,7 +474,11 @@ func (c cli) call(to target, operation string, in values) (values, *failure) {
 		flag := "--" + kebab(name)
 		switch v := value.(type) {
 		case []byte:
-			args = append(args, flag, file(v))
+			at := file(v)
+			if operation == "InvokeAsync" { // as its parameter was always given
+				at = strings.TrimPrefix(at, "fileb://")
+			}
+			args = append(args, flag, at)
 		case string:
 			args = append(args, flag+"="+v)
 		case bool:

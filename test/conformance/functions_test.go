@@ -281,10 +281,6 @@ func TestInvoke(t *testing.T) {
 			})
 		s.refused("Invoke", values{"FunctionName": fn, "Payload": bytes.Repeat([]byte("1"), 6<<20+1)}, 413, "RequestTooLargeException",
 			"Request must be smaller than 6291456 bytes for the InvokeFunction operation")
-		s.refusedIf("Invoke", values{"FunctionName": fn, "InvocationType": "Event"}, 501, "NotImplementedException", "… is not built yet in Kiln",
-			func(got string) bool {
-				return got == "Asynchronous invocation (InvocationType Event) is not built yet in Kiln. docs/compatibility.md lists what is."
-			})
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 	"kiln/internal/aws/lambdaapi"
 	"kiln/internal/front"
 	"kiln/internal/invoke"
+	"kiln/internal/invoke/async"
 	"kiln/internal/lambda"
 	"kiln/internal/registry"
 	"kiln/internal/registry/capacity"
@@ -38,6 +39,7 @@ type Config struct {
 	Signing  *signing.Registry
 	Capacity *capacity.Registry
 	Invoke   *invoke.Service
+	Async    *async.Service
 	Runtimes Runtimes
 	Audit    *front.Audit
 	// Provisioned tells how many environments are allocated to a version or alias with

@@ -18,7 +18,6 @@ func (c *call) warnKept(arn lambda.FunctionARN, in *lambdaapi.UpdateFunctionConf
 		{lambdaapi.Value(in.KMSKeyArn) != "", "KMSKeyArn", "environment variables are sealed under Kiln's master key"},
 		{lambdaapi.Value(sourceKey) != "", "SourceKMSKeyArn", "packages lie on the disk as they came"},
 		{in.TracingConfig != nil && lambdaapi.Value(in.TracingConfig.Mode) == "Active", "TracingConfig", "no traces are sampled or sent"},
-		{in.DeadLetterConfig != nil && lambdaapi.Value(in.DeadLetterConfig.TargetArn) != "", "DeadLetterConfig", "no event is sent there: asynchronous invocations are not built"},
 		{in.SnapStart != nil && lambdaapi.Value(in.SnapStart.ApplyOn) == "PublishedVersions", "SnapStart", "no snapshot is made: versions start as others do"},
 	} {
 		if s.set {

@@ -94,6 +94,7 @@ type Recorder struct {
 	inits        *prometheus.HistogramVec
 	provisioned  *prometheus.CounterVec
 	spillovers   *prometheus.CounterVec
+	events       eventVecs
 	extensions   *prometheus.HistogramVec
 	memory       *prometheus.GaugeVec
 	environments *prometheus.GaugeVec
@@ -136,11 +137,13 @@ func New(cfg Config) *Recorder {
 		environments: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "kiln_environments", Help: "Execution environments by state; busy ones are the function's concurrent executions."}, with("state")),
 	}
+	r.events = newEventVecs(function)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "kiln_build_info", Help: "1; the labels describe the program.",
 		ConstLabels: prometheus.Labels{"version": cfg.Version, "revision": cfg.Revision, "goversion": runtime.Version()}})
 	build.Set(1)
 	r.registry.MustRegister(r.invocations, r.errors, r.throttles, r.durations, r.inits, r.extensions, r.provisioned, r.spillovers, r.memory, r.environments, build,
+		r.events.received, r.events.ages, r.events.dropped, r.events.letters, r.events.destinations, r.events.recursions,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	r.handler = promhttp.HandlerFor(r.registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})
 	return r
@@ -212,6 +215,7 @@ func (r *Recorder) Forget(arn lambda.FunctionARN) {
 	r.provisioned.DeletePartialMatch(labels)
 	r.spillovers.DeletePartialMatch(labels)
 	r.memory.DeletePartialMatch(labels)
+	r.events.forget(labels)
 	r.environments.DeletePartialMatch(labels)
 }
 
@@ -270,6 +274,7 @@ type Function struct {
 	spilled    prometheus.Counter                    // guarded by mu; nil: no spill-over yet
 	extensions prometheus.Observer                   // guarded by mu; nil: none yet
 	memory     prometheus.Gauge                      // guarded by mu; nil: not known
+	events     events                                // guarded by mu
 }
 
 type versionSeries struct {

@@ -1,0 +1,144 @@
+package async
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"kiln/internal/invoke"
+	"kiln/internal/invoke/destination"
+	"kiln/internal/lambda"
+	"kiln/internal/state"
+)
+
+// maxTelling is for how long it is tried to tell of an end: as long as AWS keeps an event.
+const maxTelling = 6 * time.Hour
+
+// tell sends what became of an event to whoever is to know. What cannot be sent is tried
+// again later and, when that has no end or no sense, parked until somebody redrives it.
+func (s *Service) tell(ctx context.Context, l *lane, d state.Delivery, e *event) {
+	var problems []error
+	hopeless := false
+	try := func(to *lambda.Destination, send func() error, failed func()) {
+		if *to == "" {
+			return
+		}
+		err := send()
+		switch {
+		case err == nil:
+			*to = ""
+			return
+		case s.ctx.Err() == nil:
+			failed()
+		}
+		hopeless = hopeless || final(err)
+		problems = append(problems, err)
+	}
+	counts := s.metrics.Function(l.arn)
+	try(&e.Ended.Record, func() error { return s.record(s.ctx, l.arn, e) }, counts.DestinationFailed)
+	try(&e.Ended.Letter, func() error { return s.letter(s.ctx, l.arn, e) }, counts.DeadLetterFailed)
+	if len(problems) == 0 {
+		s.drop(ctx, l, d)
+		return
+	}
+	err := errors.Join(problems...)
+	e.Ended.Tries++
+	e.fail(err.Error())
+	if s.ctx.Err() != nil {
+		s.again(ctx, l, d, e, minPutOff)
+		return
+	}
+	if hopeless || time.Since(e.Ended.At) > maxTelling {
+		s.park(ctx, l, d, e, err)
+		return
+	}
+	wait := backOff(e.Ended.Tries)
+	s.log.Warn("the end of an asynchronous invocation could not be told and will be", "function", l.arn.Qualified(e.Qualifier).String(), "request", e.ID, "again_in", wait, "error", err)
+	s.again(ctx, l, d, e, wait)
+}
+
+// denied is the refusal of a function's own role.
+type denied struct{ error }
+
+func (d denied) Unwrap() error { return d.error }
+
+// final tells whether trying again cannot help.
+func final(err error) bool {
+	var d denied
+	refusal := lambda.AsError(err)
+	return errors.As(err, &d) || destination.Permanent(err) || refusal != nil && refusal.Status < 500 && refusal.Status != 429
+}
+
+// record sends the record of an event's end to its destination.
+func (s *Service) record(ctx context.Context, arn lambda.FunctionARN, e *event) error {
+	o, to := e.outcome(arn), e.Ended.Record
+	if err := s.may(to, o); err != nil {
+		return err
+	}
+	if to.Service() != "lambda" {
+		return s.sender.Record(ctx, to, o)
+	}
+	function, err := lambda.ParseFunctionARN(string(to))
+	if err == nil {
+		err = s.accept(ctx, invoke.Request{ID: lambda.NewRequestID(), ARN: function, Payload: o.Record(), TraceHeader: e.Trace})
+	}
+	if err != nil {
+		return fmt.Errorf("send to %s: %w", to, err)
+	}
+	return nil
+}
+
+// letter sends an event that came to nothing to its dead-letter queue.
+func (s *Service) letter(ctx context.Context, arn lambda.FunctionARN, e *event) error {
+	if err := s.may(e.Ended.Letter, e.outcome(arn)); err != nil {
+		return err
+	}
+	return s.sender.DeadLetter(ctx, e.Ended.Letter, e.letter())
+}
+
+// may asks whether the function's role allows it to send something there. The role of a
+// function that is gone, or that nobody made here, is not asked.
+func (s *Service) may(to lambda.Destination, o destination.Outcome) error {
+	action, on := destination.Permission(to, o)
+	fn, err := s.functions.Get(o.Function)
+	if err != nil || on == nil {
+		return nil
+	}
+	if err := s.roles.Authorise(s.roles.Acting(fn), action, on); err != nil {
+		return denied{fmt.Errorf("send to %s: %w", to, err)}
+	}
+	return nil
+}
+
+// park puts an event aside for which nothing more can be done without somebody's help.
+func (s *Service) park(ctx context.Context, l *lane, d state.Delivery, e *event, cause error) {
+	arn := l.arn.Qualified(e.Qualifier).String()
+	s.mu.Lock()
+	room := l.parked < maxParked
+	s.mu.Unlock()
+	if !room {
+		s.log.Error("the end of an asynchronous invocation is lost: it cannot be told, and too many are kept already (kiln queue redrive or purge makes room)", "function", arn, "request", e.ID, "condition", e.Ended.Condition, "error", cause)
+		s.drop(ctx, l, d)
+		return
+	}
+	b, err := e.encode()
+	if err == nil {
+		err = s.queue.Publish(ctx, laneName(parkedPrefix, l.arn), b)
+	}
+	if err == nil {
+		err = d.Ack(ctx)
+	}
+	if err != nil {
+		s.unsettled(l, d, err)
+		return
+	}
+	s.log.Error("the end of an asynchronous invocation cannot be told; mend the cause, then run kiln queue redrive", "function", arn, "request", e.ID, "condition", e.Ended.Condition, "error", cause)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.parked++
+	s.count(l, 0, int64(len(b)-len(d.Event())))
+}
+
+// maxParked bounds the events of one function that are parked.
+const maxParked = 10_000
