@@ -1,7 +1,7 @@
 # `make run` and `make test` need nothing before them: their scripts install what
 # is missing. See README.md and CONTRIBUTING.md.
 
-.PHONY: run test build generate lint bench fuzz clean
+.PHONY: run test build generate lint bench soak fuzz clean
 
 run: ; @scripts/run.sh $(ARGS)
 
@@ -14,6 +14,8 @@ generate: ; go generate ./...
 lint: ; @scripts/lint.sh
 
 bench: ; @scripts/bench.sh $(ARGS)
+
+soak: ; @scripts/soak.sh $(ROUNDS)
 
 fuzz: ; @scripts/fuzz.sh $(TIME)
 

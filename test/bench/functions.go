@@ -112,21 +112,24 @@ func numbered(i int) string { return fmt.Sprintf("bench-%05d", i) }
 type daemon struct {
 	bench     *bench
 	data      string
+	flags     []string
 	functions int
 
-	process *exec.Cmd
-	api     *lambda.Client
+	process  *exec.Cmd
+	endpoint string
+	api      *lambda.Client
 }
 
 // start returns how long it took until the daemon served.
 func (d *daemon) start() (time.Duration, error) {
 	began := time.Now()
-	endpoint, _, err := d.bench.serve(*program, "up", "--listen", "127.0.0.1:0", "--data", d.data, "--any-runtime", "--driver", *driver, "--log-level", "error")
+	args := append([]string{"up", "--listen", "127.0.0.1:0", "--data", d.data, "--any-runtime", "--driver", *driver, "--log-level", "error"}, d.flags...)
+	endpoint, _, err := d.bench.serve(*program, args...)
 	took := time.Since(began)
 	if err != nil {
 		return 0, err
 	}
-	d.process, d.api = d.bench.commands[len(d.bench.commands)-1], client(endpoint)
+	d.process, d.endpoint, d.api = d.bench.commands[len(d.bench.commands)-1], endpoint, client(endpoint)
 	return took, nil
 }
 

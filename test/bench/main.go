@@ -43,6 +43,7 @@ var (
 	hostile  = flag.Bool("hostile", true, "compare a quiet function alone and beside hostile ones")
 	spares   = flag.Bool("spares", true, "compare cold starts with and without runtimes held ready, and measure environments")
 	scaled   = flag.Int("environments", 1000, "environments of one function at once; 0 for none")
+	events   = flag.Int("events", 100000, "asynchronous events that wait while others are delivered; 0 for no such measurements")
 	many     = flag.Int("functions", 10000, "functions of a daemon that is compared with a small one; 0 for no comparison")
 )
 
@@ -126,6 +127,11 @@ func run() error {
 	}
 	if *hostile {
 		if err := b.neighbours(languages[1]); err != nil {
+			return err
+		}
+	}
+	if *events > 0 {
+		if err := b.asynchronous(languages[1]); err != nil {
 			return err
 		}
 	}
@@ -288,9 +294,7 @@ func request(client *http.Client, url string, event []byte, answered int) (time.
 	if err != nil {
 		return 0, err
 	}
-	now := time.Now().UTC()
-	r.Header.Set("X-Amz-Date", now.Format("20060102T150405Z"))
-	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=bench/"+now.Format("20060102")+"/us-east-1/lambda/aws4_request, SignedHeaders=host;x-amz-date, Signature=0")
+	sign(r)
 	began := time.Now()
 	answer, err := client.Do(r)
 	if err != nil {
@@ -312,6 +316,13 @@ func request(client *http.Client, url string, event []byte, answered int) (time.
 		return 0, fmt.Errorf("%s answered %s, %d bytes: %s", url, answer.Status, size, &beginning)
 	}
 	return took, nil
+}
+
+// sign makes a request one that a Kiln without keys takes.
+func sign(r *http.Request) {
+	now := time.Now().UTC()
+	r.Header.Set("X-Amz-Date", now.Format("20060102T150405Z"))
+	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=bench/"+now.Format("20060102")+"/us-east-1/lambda/aws4_request, SignedHeaders=host;x-amz-date, Signature=0")
 }
 
 // large compares echoes of events of that size.

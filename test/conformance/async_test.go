@@ -42,7 +42,7 @@ type record struct {
 // SQS that others wrote what became of it.
 func TestAsynchronous(t *testing.T) {
 	t.Parallel()
-	moto := startMoto(t)
+	moto := kiln.Moto(t)
 	there := newServices(t, moto)
 	d := kiln.StartEnv(t, []string{"AWS_ACCESS_KEY_ID=kiln", "AWS_SECRET_ACCESS_KEY=kiln", "KILN_ENDPOINTS=sqs=" + moto},
 		"--any-runtime", "--async-retry-delay", "100ms")

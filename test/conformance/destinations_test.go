@@ -19,6 +19,7 @@ import (
 
 	"kiln/internal/invoke/destination"
 	"kiln/internal/lambda"
+	"kiln/test/kiln"
 )
 
 // services are queues, topics, buses and buckets that others wrote.
@@ -71,7 +72,7 @@ func (s services) received(url string) types.Message {
 // reads them there.
 func TestDestinations(t *testing.T) {
 	t.Parallel()
-	moto := startMoto(t)
+	moto := kiln.Moto(t)
 	there := newServices(t, moto)
 	sender := destination.New(destination.Config{
 		Endpoint:    func(string) string { return moto },

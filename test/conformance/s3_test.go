@@ -1,13 +1,9 @@
 package conformance
 
 import (
-	"bufio"
 	"bytes"
-	"os/exec"
-	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -17,52 +13,11 @@ import (
 	"kiln/test/kiln"
 )
 
-// startMoto runs moto's server, which has S3, SQS, SNS and EventBridge, and returns its URL.
-func startMoto(t *testing.T) string {
-	t.Helper()
-	program, err := python()
-	if err != nil || exec.Command(program, "-c", "import moto.server").Run() != nil {
-		t.Skip("moto is not installed; scripts/test.sh installs it")
-	}
-	server := exec.Command(program, "-u", "-m", "moto.server", "-H", "127.0.0.1", "-p", "0")
-	out, err := server.StderrPipe()
-	if err == nil {
-		err = kiln.Spawn(server)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	at, ended := make(chan string, 1), make(chan struct{})
-	go func() {
-		defer close(ended)
-		running := regexp.MustCompile(`Running on (http://127\.0\.0\.1:\d+)`)
-		for lines := bufio.NewScanner(out); lines.Scan(); {
-			if m := running.FindStringSubmatch(lines.Text()); m != nil {
-				at <- m[1]
-			}
-		}
-	}()
-	t.Cleanup(func() {
-		_ = server.Process.Kill()
-		<-ended
-		_ = server.Wait()
-	})
-	select {
-	case url := <-at:
-		return url
-	case <-ended:
-		t.Fatal("moto ended before it served")
-	case <-time.After(time.Minute):
-		t.Fatal("moto does not serve")
-	}
-	return ""
-}
-
 // TestCodeFromS3 deploys functions and layers from buckets of an S3 that others wrote,
 // with each client.
 func TestCodeFromS3(t *testing.T) {
 	t.Parallel()
-	moto := startMoto(t)
+	moto := kiln.Moto(t)
 	store := s3.New(s3.Options{BaseEndpoint: &moto, UsePathStyle: true, Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("moto", "moto", "")})
 	bucket := aws.String("code")
 	if _, err := store.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: bucket}); err != nil {

@@ -147,6 +147,7 @@ func (s *Service) Open(ctx context.Context) error {
 				for _, at := range b.Later {
 					s.later.add(at, arn, 1)
 				}
+				s.line(l)
 			}
 			s.mu.Unlock()
 		}

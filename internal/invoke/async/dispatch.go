@@ -3,6 +3,7 @@ package async
 import (
 	"container/heap"
 	"context"
+	"runtime"
 	"time"
 
 	"kiln/internal/lambda"
@@ -24,6 +25,13 @@ const (
 	// growEvery is how many events in a row, for each delivery that it may have, a
 	// function has to take before it may have one more.
 	growEvery = 8
+	// firstTurns and rampPerCore are how many deliveries a function may have as soon as it
+	// has events, and how many more each second on each processor: about as many as
+	// environments of Python or Node.js can be started. All at once they would start
+	// so slowly that invocations run into their timeouts.
+	firstTurns  = 8
+	rampPerCore = 20
+	rampPause   = 100 * time.Millisecond
 	// minMiss and maxMiss bound the pause after the queue had not what should be due:
 	// its schedules are late, or the count is wrong. Of so many misses in a row the
 	// lane is counted again.
@@ -47,6 +55,7 @@ type lane struct {
 	lined    bool               // it is in the ring
 	window   int                // how many may run at once, since it was throttled; 0: any number
 	streak   int                // events that have run since the window was changed
+	since    time.Time          // it has events
 	misses   int                // how often in a row the queue had not what should be due
 	pause    time.Time          // it is not asked before
 }
@@ -55,7 +64,7 @@ type lane struct {
 func (s *Service) lane(arn lambda.FunctionARN) *lane {
 	l := s.lanes[arn]
 	if l == nil {
-		l = &lane{arn: arn}
+		l = &lane{arn: arn, since: time.Now()}
 		s.lanes[arn] = l
 	}
 	return l
@@ -147,11 +156,16 @@ func (s *Service) turns(now time.Time) (list []turn) {
 			continue
 		}
 		own := s.bound(l) - l.running
+		ramp := firstTurns + int(rampPerCore*float64(runtime.NumCPU())*now.Sub(l.since).Seconds()) - l.running
 		if own <= 0 {
 			continue // one of its own has to end first, which lines it up again
 		}
+		if ramp <= 0 {
+			s.later.add(now.Add(rampPause), l.arn, 0)
+			continue
+		}
 		free := s.config.Deliveries - s.running
-		n := min(int(min(l.due, maxTurn)), own, max(1, greed*free)-l.running, free)
+		n := min(int(min(l.due, maxTurn)), own, ramp, max(1, greed*free)-l.running, free)
 		if n <= 0 {
 			s.append(l) // others have to end first
 			continue

@@ -337,7 +337,14 @@ const fromEngine = "engine"
 func (b *bridge) Noticef(format string, v ...any) { b.log.Debug(fromEngine, "says", sprint(format, v)) }
 func (b *bridge) Debugf(format string, v ...any)  { b.log.Debug(fromEngine, "says", sprint(format, v)) }
 func (b *bridge) Tracef(format string, v ...any)  { b.log.Debug(fromEngine, "says", sprint(format, v)) }
-func (b *bridge) Warnf(format string, v ...any)   { b.log.Warn(fromEngine, "says", sprint(format, v)) }
+func (b *bridge) Warnf(format string, v ...any) {
+	says := sprint(format, v)
+	if strings.Contains(says, "scheduling state is outdated") {
+		b.log.Debug(fromEngine, "says", says) // it is made again from the messages, as after every kill
+		return
+	}
+	b.log.Warn(fromEngine, "says", says)
+}
 func (b *bridge) Errorf(format string, v ...any) {
 	says := sprint(format, v)
 	b.log.Warn(fromEngine, "says", says)
