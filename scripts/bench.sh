@@ -9,7 +9,6 @@ need_python
 need_node
 (need_java) || say "Java is left out"
 make -s build
-go generate ./internal/sandbox/program # for what sealing costs
 runsc=
 [ "$(id -u)" != 0 ] || { need_runsc && runsc=$RUNSC; }
 CGO_ENABLED=0 go run ./test/bench -runsc "$runsc" "$@"

@@ -10,7 +10,7 @@ import (
 )
 
 func main() {
-	// The daemon starts this program again as the first process of each sandbox.
+	// Without kiln-sandbox the daemon starts this program again as the first process of each sandbox.
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case linux.Arg:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 
 	"kiln/internal/config"
@@ -13,6 +14,7 @@ import (
 	"kiln/internal/sandbox/gvisor"
 	"kiln/internal/sandbox/linux"
 	"kiln/internal/sandbox/process"
+	"kiln/internal/sandbox/program"
 	"kiln/internal/state/datadir"
 )
 
@@ -33,7 +35,7 @@ func (d *Daemon) driver(ctx context.Context, dir *datadir.Dir) (sandbox.Driver, 
 	return driver, nil
 }
 
-// firstProcesses is how many first processes of linux sandboxes wait ready, about 4 MB
+// firstProcesses is how many first processes of linux sandboxes wait ready, about 1 MB
 // each: starting one is most of what making a sandbox costs.
 const firstProcesses = 2
 
@@ -99,10 +101,20 @@ func Driver(ctx context.Context, c config.Config, dir string, log *slog.Logger) 
 	return driver, reason, nil
 }
 
+// firstProgram is the small program for first processes of sandboxes; nil where this program is
+// to be that as well, because it was built without, or the machine executes nothing from memory.
+func firstProgram(log *slog.Logger) *os.File {
+	f, err := program.File()
+	if err != nil {
+		log.Debug("first processes of sandboxes take longer to start", "reason", err)
+	}
+	return f
+}
+
 // newLinux makes the linux driver with the network that is wanted, or that auto can have.
 func newLinux(n networks, files map[string][]byte, dir string, log *slog.Logger) (*linux.Driver, error) {
 	cfg := linux.Config{
-		Dir: dir, Network: n.mode, NAT: n.nat, Files: files, Log: log,
+		Dir: dir, Program: firstProgram(log), Network: n.mode, NAT: n.nat, Files: files, Log: log,
 		Spares: firstProcesses, SpareTmpBytes: lambda.DefaultEphemeralStorage << 20,
 	}
 	d, err := linux.New(cfg)
@@ -124,7 +136,7 @@ func named(ctx context.Context, name string, c config.Config, n networks, files 
 		}
 		return tried(ctx, d)
 	case "gvisor":
-		d, err := gvisor.New(gvisor.Config{Dir: dir, Runsc: c.Runsc, Spares: kernels, Log: log})
+		d, err := gvisor.New(gvisor.Config{Dir: dir, Program: firstProgram(log), Runsc: c.Runsc, Spares: kernels, Log: log})
 		if err != nil {
 			return nil, err
 		}

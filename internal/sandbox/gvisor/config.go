@@ -2,13 +2,14 @@
 // its own, gVisor's, run by the external program runsc, so that functions never make
 // a system call of the host. It is for tenants that do not trust each other. The
 // daemon makes the driver; cmd/kiln and TestMain call Init, because the first
-// processes outside and inside gVisor are this program executed again. DESIGN.md
+// processes outside and inside gVisor are this program again where it is given no other. DESIGN.md
 // says how it works and what was refused.
 package gvisor
 
 import (
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 )
 
@@ -19,9 +20,9 @@ const maxSpares = 100
 type Config struct {
 	// Dir holds what the driver keeps; it is this driver's alone. Required.
 	Dir string
-	// Program is the path of a program that calls inside.Init when its first argument is one
-	// of inside's. Default: this one's.
-	Program string
+	// Program calls inside.Init when its first argument is one of inside's. It stays the
+	// caller's, and open for as long as the driver. Default: this program.
+	Program *os.File
 	// Runsc is gVisor's program, a path or a name to look for. Default: runsc.
 	Runsc string
 	// Spares is how many booted kernels wait for a Create to come: it then takes a
@@ -39,9 +40,6 @@ type Config struct {
 }
 
 func (c Config) withDefaults() (Config, error) {
-	if c.Program == "" {
-		c.Program = "/proc/self/exe"
-	}
 	if c.Runsc == "" {
 		c.Runsc = "runsc"
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -107,28 +108,32 @@ func (d *Driver) runs() string { return filepath.Join(d.cfg.Dir, "run") }
 // stage is where each outer process mounts a file system of its own.
 func (d *Driver) stage() string { return filepath.Join(d.cfg.Dir, "stage") }
 
-// program is this program's file, for the inner process.
+// program is the inner process's program, which gVisor opens by a name.
 func (d *Driver) program() string { return filepath.Join(d.cfg.Dir, "program") }
 
-// keepProgram makes it. It is not what the path of a running program leads to: that
-// cannot be mounted elsewhere, and its name may be another program's after an upgrade.
+// keepProgram makes it. It is not the path of a running program: that may be another
+// program's after an upgrade, and one in memory has none.
 func (d *Driver) keepProgram() error {
 	if err := os.Remove(d.program()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if unix.Linkat(unix.AT_FDCWD, d.cfg.Program, unix.AT_FDCWD, d.program(), unix.AT_SYMLINK_FOLLOW) == nil {
-		return nil
+	from := d.cfg.Program
+	if from == nil {
+		const self = "/proc/self/exe"
+		if unix.Linkat(unix.AT_FDCWD, self, unix.AT_FDCWD, d.program(), unix.AT_SYMLINK_FOLLOW) == nil {
+			return nil
+		}
+		var err error // it is on another file system
+		if from, err = os.Open(self); err != nil {
+			return err
+		}
+		defer from.Close()
 	}
-	from, err := os.Open(d.cfg.Program) // on another file system
-	if err != nil {
-		return err
-	}
-	defer from.Close()
 	to, err := os.OpenFile(d.program(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(to, from)
+	_, err = io.Copy(to, io.NewSectionReader(from, 0, math.MaxInt64)) // not through its offset, which is its owner's
 	return errors.Join(err, to.Close())
 }
 

@@ -136,7 +136,7 @@ func (k *kernel) start(st *first.Thread) error {
 		return err
 	}
 	defer theirInner.Close()
-	k.p, err = st.Start([]string{k.d.cfg.Program, inside.OuterArg}, &os.ProcAttr{
+	k.p, err = st.Start(k.d.cfg.Program, []string{pid1.Name, inside.OuterArg}, &os.ProcAttr{
 		Dir:   "/",
 		Env:   []string{inside.OuterMark + "=1"},
 		Files: []*os.File{nil, nil, os.Stderr, theirOuter, theirInner, k.d.runsc}, // stderr: only for a crash

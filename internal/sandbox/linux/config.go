@@ -3,13 +3,14 @@
 // own without capabilities, and cgroup limits. It shares the host's kernel with
 // its functions: it keeps apart teams that trust each other that far, not
 // hostile tenants. The daemon makes the driver; cmd/kiln and TestMain call Init,
-// because process 1 of a sandbox is this program executed again. DESIGN.md says
+// because process 1 of a sandbox is this program again where it is given no other. DESIGN.md says
 // how it works and what was refused.
 package linux
 
 import (
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -25,9 +26,9 @@ type Config struct {
 	// Dir holds the sandboxes' directories; it is this driver's alone, and on a
 	// disk, because /tmp of the sandboxes lies there. Required.
 	Dir string
-	// Program is the path of a program that calls inside.Init when its first argument is
-	// inside.Arg. Default: this one's.
-	Program string
+	// Program calls inside.Init when its first argument is inside.Arg. It stays the caller's, and
+	// open for as long as the driver. Default: this program.
+	Program *os.File
 	// Spares is how many first processes wait, in their new namespaces, for a
 	// Create to come: it then takes a third of the time. Each costs 0.9 MB, or 4 where the program is kiln, and
 	// the first are started by the first Create. Default: 0.
@@ -63,9 +64,6 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
-	}
-	if c.Program == "" {
-		c.Program = "/proc/self/exe" // not os.Executable: this also works when the file was replaced by an upgrade
 	}
 	c.MaxSpares = max(c.Spares, c.MaxSpares)
 	switch {

@@ -27,11 +27,11 @@ func BenchmarkSealing(b *testing.B) {
 	if os.Geteuid() != 0 {
 		b.Skip("needs root for some of the steps")
 	}
-	path, err := program.Path()
+	small, err := program.File()
 	if err != nil {
 		b.Fatal(err)
 	}
-	d, err := New(Config{Dir: filepath.Join(sandboxtest.Dir(b), "sandboxes"), Program: path})
+	d, err := New(Config{Dir: filepath.Join(sandboxtest.Dir(b), "sandboxes"), Program: small})
 	if err != nil {
 		b.Skip(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"kiln/internal/sandbox/egress"
 	"kiln/internal/sandbox/first"
 	"kiln/internal/sandbox/linux/inside"
+	"kiln/internal/sandbox/pid1"
 	"kiln/internal/sandbox/scratch"
 )
 
@@ -31,7 +32,7 @@ func (d *Driver) startFirst(st *first.Thread, network string) (*firstProcess, er
 	if err != nil {
 		return nil, err
 	}
-	p, err := st.Start([]string{d.cfg.Program, inside.Arg}, d.initAttr(theirs, network))
+	p, err := st.Start(d.cfg.Program, []string{pid1.Name, inside.Arg}, d.initAttr(theirs, network))
 	_ = theirs.Close() // or its end would never be seen
 	if err != nil {
 		_ = conn.Close()

@@ -3,3 +3,6 @@
 // they need. The linux and gvisor drivers build theirs on it. It imports little, because
 // such a process is started for each sandbox.
 package pid1
+
+// Name is what who looks at the machine's processes sees of such a process.
+const Name = "kiln-sandbox"

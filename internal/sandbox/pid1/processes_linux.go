@@ -40,7 +40,7 @@ type Processes struct {
 
 // NewProcesses returns them without Null and Start, which a later setup knows.
 func NewProcesses(s Server) *Processes {
-	_ = os.WriteFile("/proc/self/comm", []byte("kiln-sandbox"), 0) // for who looks at the machine's processes
+	_ = os.WriteFile("/proc/self/comm", []byte(Name), 0) // the kernel would have it end in a number
 	p := &Processes{Server: s, groups: map[int]bool{}}
 	p.forked = sync.NewCond(&p.mu)
 	return p

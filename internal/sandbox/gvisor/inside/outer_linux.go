@@ -46,7 +46,7 @@ func Init() int {
 // starts runsc; when it ends, the kernel ends all of them, and the mounts go with it.
 type outer struct {
 	stage    string // a file system of its own, for what runsc needs
-	program  string // this program's file
+	program  string // of the inner process
 	skeleton skeleton.Skeleton
 
 	mu      sync.Mutex
