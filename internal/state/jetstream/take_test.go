@@ -131,3 +131,25 @@ func TestTakeLater(t *testing.T) {
 		}
 	}
 }
+
+// What a process that was killed had taken is handed out to the next one at once.
+func TestTakenByTheDead(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	dir := t.TempDir()
+	e := open(t, dir)
+	publish(t, e.Queue(), subject, "x", "y")
+	if taken, err := e.Queue().Take(ctx, subject, 2); err != nil || len(taken) != 2 {
+		t.Fatal(taken, err)
+	}
+	closeEngine(t, e) // as much as is known of it on the disk, a kill leaves too
+	taken, err := open(t, dir).Queue().Take(ctx, subject, 5)
+	if err != nil || len(taken) != 2 {
+		t.Fatalf("%d of 2, %v", len(taken), err)
+	}
+	for _, d := range taken {
+		if err := d.Ack(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+}
