@@ -13,6 +13,7 @@ import (
 	"kiln/internal/front/operator"
 	"kiln/internal/lambda"
 	"kiln/internal/registry"
+	"kiln/internal/sandbox"
 	"kiln/internal/scheduler"
 	"kiln/internal/scheduler/machine"
 	"kiln/internal/spares"
@@ -171,7 +172,10 @@ func tagsOf(functions *registry.Registry, arn lambda.ARN) map[string]string {
 }
 
 // watchSpares shows what is held ready.
-func watchSpares(m *metrics.Recorder, pool *spares.Pool) {
+func watchSpares(m *metrics.Recorder, pool *spares.Pool, driver sandbox.Driver) {
+	if w, ok := driver.(sandbox.Waiter); ok {
+		m.Gauge("kiln_first_processes", "First processes of sandboxes, or kernels, that were started ahead of time and wait.", func() float64 { return float64(w.Waiting()) })
+	}
 	for name, g := range map[string]struct {
 		help string
 		read func(spares.Counts) float64

@@ -180,7 +180,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 
 	pool := environment.NewSpares(driver, int64(d.config.SpareBytes), func() bool { return scheduler.Short(machine.Read()) }, d.log)
 	open.add("the spares", func() error { return pool.Close(context.Background()) })
-	watchSpares(counts, pool)
+	watchSpares(counts, pool, driver)
 
 	// Environments call back into the gateway, which is built last.
 	var inside http.Server

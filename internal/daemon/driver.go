@@ -35,13 +35,14 @@ func (d *Daemon) driver(ctx context.Context, dir *datadir.Dir) (sandbox.Driver, 
 	return driver, nil
 }
 
-// firstProcesses is how many first processes of linux sandboxes wait ready, about 1 MB
-// each: starting one is most of what making a sandbox costs.
-const firstProcesses = 2
+// firstProcesses is how many first processes of linux sandboxes wait ready, and how many where
+// so many were wanted at once of late, about 1 MB each: starting one, with its /tmp, is most of what
+// making a sandbox costs.
+const firstProcesses, mostFirstProcesses = 2, 32
 
-// kernels is how many booted gVisors wait ready, about 20 MB each: booting one takes
+// kernels is how many booted gVisors wait ready likewise, about 20 MB each: booting one takes
 // 100 ms and more.
-const kernels = 2
+const kernels, mostKernels = 2, 8
 
 // Driver makes the driver that the configuration asks for, or a Choice of several, and
 // removes what an earlier run left. With driver = auto it is linux where that works; else
@@ -115,7 +116,7 @@ func firstProgram(log *slog.Logger) *os.File {
 func newLinux(n networks, files map[string][]byte, dir string, log *slog.Logger) (*linux.Driver, error) {
 	cfg := linux.Config{
 		Dir: dir, Program: firstProgram(log), Network: n.mode, NAT: n.nat, Files: files, Log: log,
-		Spares: firstProcesses, SpareTmpBytes: lambda.DefaultEphemeralStorage << 20,
+		Spares: firstProcesses, MaxSpares: mostFirstProcesses, SpareTmpBytes: lambda.DefaultEphemeralStorage << 20,
 	}
 	d, err := linux.New(cfg)
 	if err != nil && !n.chosen && n.mode == sandbox.NetworkNAT {
@@ -136,7 +137,7 @@ func named(ctx context.Context, name string, c config.Config, n networks, files 
 		}
 		return tried(ctx, d)
 	case "gvisor":
-		d, err := gvisor.New(gvisor.Config{Dir: dir, Program: firstProgram(log), Runsc: c.Runsc, Spares: kernels, Log: log})
+		d, err := gvisor.New(gvisor.Config{Dir: dir, Program: firstProgram(log), Runsc: c.Runsc, Spares: kernels, MaxSpares: mostKernels, Log: log})
 		if err != nil {
 			return nil, err
 		}

@@ -70,6 +70,16 @@ func (c *Choice) Expose(folders ...string) (err error) {
 	return err
 }
 
+// Waiting implements Waiter.
+func (c *Choice) Waiting() (n int) {
+	for _, d := range c.drivers() {
+		if w, ok := d.(Waiter); ok {
+			n += w.Waiting()
+		}
+	}
+	return n
+}
+
 // MountPoints implements Rooter, for those that are; Create of others refuses roots.
 func (c *Choice) MountPoints() (points []string) {
 	for _, d := range c.drivers() {

@@ -41,6 +41,12 @@ type Exposer interface {
 	Expose(folders ...string) error
 }
 
+// Waiter is an optional capability of a Driver that begins sandboxes ahead of time:
+// Waiting is how many have been begun and are nobody's.
+type Waiter interface {
+	Waiting() int
+}
+
 // Rooter is an optional capability of a Driver: the root file system of its
 // sandboxes may be an image's (Spec.Root). MountPoints are the paths that must
 // exist in such a root, folders with a slash at their end: the root is shared and

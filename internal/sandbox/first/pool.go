@@ -55,6 +55,14 @@ func (p *Pool[T]) Take() (t *T) {
 	return t
 }
 
+// Waiting is how many are ready; none of no pool.
+func (p *Pool[T]) Waiting() int {
+	if p == nil {
+		return 0
+	}
+	return len(p.ready)
+}
+
 func (p *Pool[T]) refill() {
 	defer close(p.done)
 	idle := time.NewTimer(Idle)

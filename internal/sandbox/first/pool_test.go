@@ -29,8 +29,8 @@ func TestPool(t *testing.T) {
 		want := func(when string, n int64) {
 			t.Helper()
 			synctest.Wait()
-			if got := alive.Load(); got != n {
-				t.Errorf("%s: %d wait, want %d", when, got, n)
+			if got := alive.Load(); got != n || p.Waiting() != int(n) {
+				t.Errorf("%s: %d wait and %d are told, want %d", when, got, p.Waiting(), n)
 			}
 		}
 		want("at first", 2)

@@ -138,6 +138,13 @@ func (d *Driver) Describe() sandbox.Description {
 // MountPoints implements sandbox.Rooter.
 func (d *Driver) MountPoints() []string { return skeleton.MountPoints() }
 
+// Waiting implements sandbox.Waiter.
+func (d *Driver) Waiting() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.spares.Waiting()
+}
+
 // Probe makes a sandbox and runs a program in it. Its error says what is missing.
 func (d *Driver) Probe(ctx context.Context) error { return sandbox.Probe(ctx, d) }
 
