@@ -157,6 +157,9 @@ func (e *Engine) Open(ctx context.Context) (err error) {
 	if err := e.createStreams(ctx); err != nil {
 		return err
 	}
+	if err := e.queue.resume(ctx); err != nil {
+		return err
+	}
 	if err := e.state.sweep(ctx); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"kiln/internal/state"
 )
@@ -135,25 +137,33 @@ func (q *Queue) write(batch []*publication) {
 	ctx := context.Background()
 	q.engine.writing.RLock()
 	defer q.engine.writing.RUnlock()
-	if len(batch) < minBatch {
-		var singles sync.WaitGroup
-		for _, p := range batch {
-			singles.Go(func() {
-				_, err := q.engine.store(ctx, p.message)
-				p.done <- err
-			})
+	if len(batch) >= minBatch {
+		messages := make([]*nats.Msg, len(batch))
+		for i, p := range batch {
+			messages[i] = p.message
 		}
-		singles.Wait()
-		return
+		_, err := q.engine.storeBatch(ctx, messages)
+		var refused *jetstream.APIError
+		if !errors.As(err, &refused) {
+			for _, p := range batch {
+				p.done <- err
+			}
+			return
+		}
+		// Nothing is stored of it. A batch that could not be staged is only said to be
+		// incomplete: one by one, each event gets its own answer.
+		for _, m := range messages {
+			unbatch(m)
+		}
 	}
-	messages := make([]*nats.Msg, len(batch))
-	for i, p := range batch {
-		messages[i] = p.message
-	}
-	_, err := q.engine.storeBatch(ctx, messages)
+	var singles sync.WaitGroup
 	for _, p := range batch {
-		p.done <- err
+		singles.Go(func() {
+			_, err := q.engine.store(ctx, p.message)
+			p.done <- err
+		})
 	}
+	singles.Wait()
 }
 
 // messageOf is the message that an event is stored as.

@@ -410,7 +410,7 @@ func (d *delivery) settle(what string) error {
 }
 
 func (d *delivery) answer(ctx context.Context, what string, how []byte) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, errNoAnswer)
+	ctx, cancel := d.queue.engine.bound(ctx)
 	defer cancel()
 	if _, err := d.queue.engine.conn.RequestWithContext(ctx, d.reply, how); err != nil {
 		if ctx.Err() != nil {

@@ -128,6 +128,11 @@ func (r *recorder) Write(b []byte) (int, error) {
 	return r.log.Write(b)
 }
 
+// logTo writes warnings and errors.
+func logTo(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelWarn}))
+}
+
 func (r *recorder) String() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -248,7 +253,7 @@ func salvage(t *testing.T, dir string, held stock, stream string, s spoil, twice
 		t.Fatal(err)
 	}
 	var log recorder
-	cfg := jetstream.Config{Dir: spoiled, Node: "n1", Log: slog.New(slog.NewTextHandler(io.MultiWriter(&log, t.Output()), &slog.HandlerOptions{Level: slog.LevelWarn}))}
+	cfg := jetstream.Config{Dir: spoiled, Node: "n1", Log: logTo(io.MultiWriter(&log, t.Output()))}
 	e := jetstream.New(cfg)
 	if err := e.Open(context.Background()); err != nil {
 		t.Fatal(err)
@@ -311,7 +316,7 @@ func TestSalvageOneFileOfMany(t *testing.T) {
 	t.Parallel()
 	dir, held := holding(t, true, 60, 700<<10)
 	var log recorder
-	cfg := jetstream.Config{Dir: dir, Node: "n1", Log: slog.New(slog.NewTextHandler(&log, nil))}
+	cfg := jetstream.Config{Dir: dir, Node: "n1", Log: logTo(&log)}
 	e := jetstream.New(cfg)
 	if err := e.Open(context.Background()); err != nil {
 		t.Fatal(err)

@@ -27,6 +27,11 @@ const (
 	// because the server's checksum does not cover where the subject of a message
 	// without headers ends.
 	formatHeader = "Kiln-Format"
+	// batchHeader and the two below it make messages one atomic batch.
+	// https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-50.md
+	batchHeader         = "Nats-Batch-Id"
+	batchSequenceHeader = "Nats-Batch-Sequence"
+	batchCommitHeader   = "Nats-Batch-Commit"
 	// MaxChanges bounds one commit; it is the engine's limit of an atomic batch.
 	MaxChanges = 1000
 	// MaxKey bounds a key, in bytes; the engine's limit of a protocol line is 4,096.
@@ -250,10 +255,8 @@ func (e *Engine) store(ctx context.Context, m *nats.Msg) (uint64, error) {
 		m.Header = nats.Header{}
 	}
 	m.Header.Set(formatHeader, "1")
-	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, errNoAnswer)
+	ctx, cancel := e.bound(ctx)
 	defer cancel()
-	ctx, fail := context.WithCancelCause(ctx)
-	defer context.AfterFunc(e.broken, func() { fail(context.Cause(e.broken)) })()
 	answer, err := e.conn.RequestMsgWithContext(ctx, m)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -276,6 +279,18 @@ func (e *Engine) store(ctx context.Context, m *nats.Msg) (uint64, error) {
 	return 0, explain(ack.Error)
 }
 
+// bound is for what the server answers once it has written: it ends when it stops to.
+func (e *Engine) bound(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, errNoAnswer)
+	ctx, fail := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(e.broken, func() { fail(context.Cause(e.broken)) })
+	return ctx, func() {
+		stop()
+		fail(nil)
+		cancel()
+	}
+}
+
 // storeBatch stores all messages or none, and returns the sequence of the last.
 func (e *Engine) storeBatch(ctx context.Context, messages []*nats.Msg) (uint64, error) {
 	last := len(messages) - 1
@@ -285,10 +300,10 @@ func (e *Engine) storeBatch(ctx context.Context, messages []*nats.Msg) (uint64, 
 	batch := uuid.NewString()
 	for i, m := range messages {
 		m.Header.Set(formatHeader, "1")
-		m.Header.Set("Nats-Batch-Id", batch)
-		m.Header.Set("Nats-Batch-Sequence", strconv.Itoa(i+1))
+		m.Header.Set(batchHeader, batch)
+		m.Header.Set(batchSequenceHeader, strconv.Itoa(i+1))
 		if i == last {
-			m.Header.Set("Nats-Batch-Commit", "1")
+			m.Header.Set(batchCommitHeader, "1")
 			break
 		}
 		if err := e.conn.PublishMsg(m); err != nil {
@@ -296,6 +311,13 @@ func (e *Engine) storeBatch(ctx context.Context, messages []*nats.Msg) (uint64, 
 		}
 	}
 	return e.store(ctx, messages[last])
+}
+
+// unbatch makes of a message of a batch one of its own.
+func unbatch(m *nats.Msg) {
+	for _, h := range []string{batchHeader, batchSequenceHeader, batchCommitHeader} {
+		m.Header.Del(h)
+	}
 }
 
 var errNoAnswer = fmt.Errorf("the engine did not answer within %v", requestTimeout)

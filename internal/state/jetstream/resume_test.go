@@ -1,0 +1,116 @@
+package jetstream_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"kiln/internal/state"
+	"kiln/internal/state/jetstream"
+)
+
+// takeWorker takes events and holds them for ever when this binary runs as the victim
+// of TestKilledHandlers.
+func takeWorker() bool {
+	dir := os.Getenv("KILN_TEST_TAKE")
+	if dir == "" {
+		return false
+	}
+	ctx := context.Background()
+	e := jetstream.New(jetstream.Config{Dir: dir, Node: "n1"})
+	err := e.Open(ctx)
+	if err == nil {
+		err = e.Queue().Consume(ctx, subject, 8, func(context.Context, state.Delivery) {
+			fmt.Println("taken")
+			select {}
+		})
+	}
+	fmt.Println(err)
+	return true
+}
+
+// What a process was handling that was killed is handed out at once to the next one,
+// which knows that it was handed out before.
+func TestKilledHandlers(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	e := jetstream.New(jetstream.Config{Dir: dir, Node: "n1", Log: testLog(t)})
+	if err := e.Open(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	const events = 8
+	for i := range events {
+		publish(t, e.Queue(), subject, fmt.Sprint(i))
+	}
+	closeEngine(t, e)
+	const kills = 3
+	for range kills {
+		takeAndDie(t, dir, events)
+	}
+	q := open(t, dir).Queue()
+	began := time.Now()
+	attempts := make(chan int, events)
+	stop := consume(t, q, subject, events, func(ctx context.Context, d state.Delivery) {
+		if err := d.Ack(ctx); err != nil {
+			t.Error(err)
+		}
+		attempts <- d.Attempt()
+	})
+	for range events {
+		// The last of its process may not have reached the disk.
+		if n := <-attempts; n != kills && n != kills+1 {
+			t.Errorf("attempt %d after %d processes died", n, kills)
+		}
+	}
+	stop()
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("the events came after %v", took)
+	}
+	if n := waiting(t, q, subject); n != 0 {
+		t.Errorf("%d events wait", n)
+	}
+}
+
+func takeAndDie(t *testing.T, dir string, events int) {
+	t.Helper()
+	began := time.Now()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "KILN_TEST_TAKE="+dir)
+	cmd.Stderr = t.Output()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	lines := bufio.NewScanner(out)
+	for range events {
+		if !lines.Scan() || lines.Text() != "taken" {
+			t.Fatalf("the process says %q", lines.Text())
+		}
+	}
+	// What it was given is known to the engine once that has written it.
+	for {
+		files, err := filepath.Glob(filepath.Join(dir, "jetstream", "$G", "streams", "QUEUE", "obs", "*", "o.dat"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(files) == 1 {
+			if info, err := os.Stat(files[0]); err == nil && info.ModTime().After(began) && info.Size() > 30 {
+				return
+			}
+		}
+		if time.Since(began) > 20*time.Second {
+			t.Fatalf("the engine keeps no account of deliveries in %v", files)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
