@@ -108,13 +108,7 @@ func (q *Queue) taker(ctx context.Context, lane string) (*taker, error) {
 			q.dropTaker(ctx)
 		}
 		t = &taker{name: consumerName(lane)}
-		// One that is there is of a process that has ended. What it had handed out would
-		// come again only after ackWait.
-		err := q.engine.js.DeleteConsumer(ctx, queueStream, t.name)
-		if err == nil || errors.Is(err, jetstream.ErrConsumerNotFound) {
-			err = q.createConsumer(ctx, t.name, lane)
-		}
-		if err != nil {
+		if err := q.createConsumer(ctx, t.name, lane); err != nil {
 			return nil, explain(err)
 		}
 		q.takers[lane] = t
