@@ -78,7 +78,7 @@ type Config struct {
 
 	Accounts map[string]Account `toml:"accounts" help:"What is different for single accounts, as a table each: [accounts.123456789012] with driver = \"gvisor\" runs that account's functions in a stronger driver than the others'. A driver weaker than the one above is refused. network and egress_allow are its own as well. As a variable: 123456789012.driver=gvisor."`
 
-	Endpoints map[string]string `toml:"endpoints" help:"Where functions find services that Kiln does not serve, as service = \"URL\", such as sqs = \"http://127.0.0.1:9324\": their SDKs get it as AWS_ENDPOINT_URL_SQS. The service is named as in signatures. Functions must be able to reach it, see network. From s3 Kiln itself also fetches the packages that are deployed with S3Bucket and S3Key, with the credentials that any AWS client would find where Kiln runs (AWS_ACCESS_KEY_ID, AWS_PROFILE and so on), or unsigned where there are none."`
+	Endpoints map[string]string `toml:"endpoints" help:"Where functions find services that Kiln does not serve, as service = \"URL\", such as sqs = \"http://127.0.0.1:9324\": their SDKs get it as AWS_ENDPOINT_URL_SQS. The service is named as in signatures. Functions must be able to reach it, see network. From s3 Kiln itself also fetches the packages that are deployed with S3Bucket and S3Key, with the credentials that any AWS client would find where Kiln runs (AWS_ACCESS_KEY_ID, AWS_PROFILE and so on), or unsigned where there are none. With the same credentials it sends what became of asynchronous invocations to sqs, sns, events (EventBridge) and s3."`
 
 	// Origins tells where each value came from, by key: "kiln.toml line 3",
 	// "KILN_LISTEN", "--listen". Keys that are not in it have their default.

@@ -369,7 +369,7 @@ func TestSettings(t *testing.T) {
 			"SubnetIds and SecurityIds must coexist or be both empty list.")
 
 		// The log says once, when it is set, what has no effect.
-		for _, kept := range []string{"VpcConfig", "KMSKeyArn", "DeadLetterConfig", "TracingConfig"} {
+		for _, kept := range []string{"VpcConfig", "KMSKeyArn", "TracingConfig"} {
 			line := `msg="a setting of a function is kept and has no effect" function=` + arnPrefix + fn + " setting=" + kept + " "
 			if n := strings.Count(d.Log.String(), line); n != 1 {
 				t.Errorf("the log says %d times that %s has no effect", n, kept)
