@@ -37,12 +37,11 @@ func Mount(t testing.TB, d *Disk) (dir string, unmount func()) {
 			return
 		}
 		unmounted = true
-		if err := server.Unmount(); err != nil {
-			// A program whose disk has failed may have left files open. Nobody may wait for
-			// us for ever, not even the end of this process, which closes them.
-			if err := syscall.Unmount(dir, syscall.MNT_FORCE|syscall.MNT_DETACH); err != nil {
-				t.Errorf("unmount %s: %v", dir, err)
-			}
+		// By force: a program whose disk has failed may have left files open, and a mount
+		// namespace that another process has made meanwhile holds this mount, too.
+		// Nobody may wait for us for ever, not even the end of this process.
+		if err := syscall.Unmount(dir, syscall.MNT_FORCE|syscall.MNT_DETACH); err != nil {
+			t.Errorf("unmount %s: %v", dir, err)
 		}
 		server.Wait()
 	}
