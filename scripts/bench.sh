@@ -17,4 +17,4 @@ table() {
 	go test "$1" -run '^$' -bench "^($2)\$" "${@:3}" | sed -n '/^[#|]/p; /^$/p'
 }
 table ./internal/sandbox/linux BenchmarkSealing -benchtime 300x
-table ./internal/state/jetstream 'BenchmarkQueue|BenchmarkBatch' -benchtime 1x
+table ./internal/state/jetstream 'BenchmarkQueue|BenchmarkBatch|BenchmarkRestart' -benchtime 1x

@@ -93,7 +93,7 @@ func BenchmarkBatch(b *testing.B) {
 	event := bytes.Repeat([]byte("e"), 1024)
 	fmt.Printf("\n### Events written at once\n\n| events | one by one µs | as a batch µs | ratio |\n|---|---|---|---|\n")
 	for _, n := range []int{4, 8, 12, 16, 24, 32, 64, 256} {
-		events := slices.Repeat([][]byte{event}, n)
+		events := slices.Repeat([]jetstream.Event{{Subject: subject, Event: event}}, n)
 		var singles, batches []time.Duration
 		for range rounds {
 			begin := time.Now()
@@ -108,7 +108,7 @@ func BenchmarkBatch(b *testing.B) {
 			all.Wait()
 			singles = append(singles, time.Since(begin))
 			begin = time.Now()
-			if err := q.StoreBatch(ctx, subject, events...); err != nil {
+			if err := q.StoreBatch(ctx, events...); err != nil {
 				b.Fatal(err)
 			}
 			batches = append(batches, time.Since(begin))
@@ -120,5 +120,41 @@ func BenchmarkBatch(b *testing.B) {
 		if _, err := q.Purge(ctx, subject); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkRestart prints how long opening takes while events wait, and asking for
+// what waits after it.
+func BenchmarkRestart(b *testing.B) {
+	const events, rounds = 100_000, 5
+	ctx := context.Background()
+	fmt.Printf("\n### Restart with events that wait\n\n| events | lanes | open ms | what waits ms |\n|---|---|---|---|\n")
+	for _, lanes := range []int{1, 10_000} {
+		dir := b.TempDir()
+		cfg := jetstream.Config{Dir: dir, Node: "n1"}
+		e := jetstream.New(cfg)
+		if err := e.Open(ctx); err != nil {
+			b.Fatal(err)
+		}
+		fill(b, e.Queue(), events, func(i int) string { return fmt.Sprint("async.1.eu.f", i%lanes) })
+		closeEngine(b, e)
+		var opens, tells []time.Duration
+		for range rounds {
+			begin := time.Now()
+			e := jetstream.New(cfg)
+			if err := e.Open(ctx); err != nil {
+				b.Fatal(err)
+			}
+			opens = append(opens, time.Since(begin))
+			begin = time.Now()
+			if told, err := e.Queue().Lanes(ctx, ""); err != nil || len(told) != lanes {
+				b.Fatal(len(told), err)
+			}
+			tells = append(tells, time.Since(begin))
+			closeEngine(b, e)
+		}
+		slices.Sort(opens)
+		slices.Sort(tells)
+		fmt.Printf("| %d | %d | %d | %d |\n", events, lanes, opens[rounds/2].Milliseconds(), tells[rounds/2].Milliseconds())
 	}
 }
