@@ -76,8 +76,11 @@ type Queue interface {
 	// Whoever dispatches asks it at the start; from then on it knows what it has
 	// published and what it has put off itself.
 	Lanes(ctx context.Context, prefix string) (map[string]Backlog, error)
+	// Backlog is Lanes of one lane.
+	Backlog(ctx context.Context, lane string) (Backlog, error)
 	// Peek returns up to n events that wait in a lane, without taking them: those
-	// that are due first, each kind the oldest first.
+	// that are due first, each kind in the order in which they came there. It returns
+	// fewer when they are large.
 	Peek(ctx context.Context, lane string, n int) ([]Waiting, error)
 	// Purge drops what waits in a lane and returns how many events that were.
 	Purge(ctx context.Context, lane string) (uint64, error)
@@ -85,10 +88,13 @@ type Queue interface {
 
 // Backlog counts what waits in a lane.
 type Backlog struct {
-	Due   uint64      // events that can be handed out, or are
-	Later []time.Time // when each event that waits for its retry is due
-	Bytes uint64      // their size, about: of those that are due, their number times an average
+	Due   uint64   // events that can be handed out, or are
+	Later []PutOff // those that wait for their retry
+	Bytes uint64   // their size, about: of those that are due, their number times an average
 }
+
+// PutOff is an event that waits for its retry.
+type PutOff struct{ Due, Accepted time.Time }
 
 // Waiting is an event that waits.
 type Waiting struct {

@@ -82,15 +82,17 @@ type Service struct {
 	lanes   map[lambda.FunctionARN]*lane // guarded by mu; those with events, by the unqualified ARN
 	totals  map[lambda.Scope]total       // guarded by mu
 	ring    []*lane                      // guarded by mu; those whose turn comes, the next first
-	later   schedule                     // guarded by mu
+	later   schedule                     // guarded by mu; lanes with something to come
 	running int                          // guarded by mu; deliveries
 	bytes   int64                        // guarded by mu; of those
 	takes   int                          // guarded by mu; calls of the queue under way
 	stopped bool                         // guarded by mu: nothing more is taken
 }
 
-// total is what waits in a scope.
+// total is a number of events.
 type total struct{ events, bytes int64 }
+
+func (t *total) add(events, bytes int64) { t.events, t.bytes = t.events+events, t.bytes+bytes }
 
 // New returns a service that delivers nothing before Open and Run.
 func New(queue state.Queue, invoker Invoker, functions Functions, roles Roles, sender Sender, metrics *metrics.Recorder, log *slog.Logger, config Config) *Service {
@@ -141,12 +143,9 @@ func (s *Service) Open(ctx context.Context) error {
 			events := int64(b.Due) + int64(len(b.Later))
 			s.count(l, events, int64(b.Bytes))
 			if prefix == parkedPrefix {
-				l.parked += events
+				l.parked.add(events, int64(b.Bytes))
 			} else {
-				l.due += int64(b.Due)
-				for _, at := range b.Later {
-					s.later.add(at, arn, 1)
-				}
+				s.waits(l, b)
 				s.line(l)
 			}
 			s.mu.Unlock()
@@ -194,23 +193,29 @@ func (s *Service) publish(ctx context.Context, e *event, arn lambda.FunctionARN)
 		return refusal
 	}
 	s.count(l, 1, size)
-	l.arriving++
+	l.arriving.add(1, size)
 	s.mu.Unlock()
+	l.still.RLock()
+	defer l.still.RUnlock()
 	err = s.queue.Publish(ctx, laneName(lanePrefix, arn), b)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l.arriving--
-	// The caller who has left does not know whether it was stored, and neither do we:
-	// looking for it in vain costs little.
-	if err != nil && ctx.Err() == nil {
+	l.arriving.add(-1, -size)
+	switch {
+	case err == nil:
+		s.metrics.Function(arn).EventReceived()
+		l.due++
+		l.misses, l.pause = 0, time.Time{}
+		s.line(l)
+	case errors.Is(err, state.ErrFull):
 		s.count(l, -1, -size)
 		s.tidy(l)
-		return err
+	default:
+		// It may be stored, now or soon: looking for it in vain costs little, and what
+		// nobody looks for stays until the next start.
+		s.later.add(l, time.Now().Add(comesAgain), 1)
+		s.wakeUp()
 	}
-	s.metrics.Function(arn).EventReceived()
-	l.due++
-	l.misses, l.pause = 0, time.Time{}
-	s.line(l)
 	return err
 }
 
@@ -218,10 +223,10 @@ func (s *Service) publish(ctx context.Context, e *event, arn lambda.FunctionARN)
 func (s *Service) over(l *lane, size int64) string {
 	t := s.totals[l.arn.Scope]
 	switch {
-	case l.events+1 > s.config.FunctionEvents:
-		return fmt.Sprintf("%d asynchronous events wait for the function, as many as may (async_function_events).", l.events)
-	case l.bytes+size > s.config.FunctionBytes:
-		return fmt.Sprintf("Asynchronous events of %d bytes wait for the function, as much as may (async_function_bytes).", l.bytes)
+	case l.all.events+1 > s.config.FunctionEvents:
+		return fmt.Sprintf("%d asynchronous events wait for the function, as many as may (async_function_events).", l.all.events)
+	case l.all.bytes+size > s.config.FunctionBytes:
+		return fmt.Sprintf("Asynchronous events of %d bytes wait for the function, as much as may (async_function_bytes).", l.all.bytes)
 	case t.events+1 > s.config.AccountEvents:
 		return fmt.Sprintf("%d asynchronous events wait in the account, as many as may (async_account_events).", t.events)
 	case t.bytes+size > s.config.AccountBytes:
@@ -232,9 +237,13 @@ func (s *Service) over(l *lane, size int64) string {
 
 // count adds to what waits for a function, what is running included. s.mu is held.
 func (s *Service) count(l *lane, events, bytes int64) {
-	l.events, l.bytes = max(0, l.events+events), max(0, l.bytes+bytes) // what an earlier process left is counted about
+	before := l.all
+	l.all = total{max(0, before.events+events), max(0, before.bytes+bytes)} // what an earlier process left is counted about
+	if l.all.events == 0 {
+		l.all.bytes = 0
+	}
 	t := s.totals[l.arn.Scope]
-	t.events, t.bytes = max(0, t.events+events), max(0, t.bytes+bytes)
+	t.add(l.all.events-before.events, l.all.bytes-before.bytes)
 	if t == (total{}) {
 		delete(s.totals, l.arn.Scope)
 	} else {

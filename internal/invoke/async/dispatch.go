@@ -1,9 +1,9 @@
 package async
 
 import (
-	"container/heap"
 	"context"
 	"runtime"
+	"sync"
 	"time"
 
 	"kiln/internal/lambda"
@@ -44,12 +44,21 @@ const (
 
 // lane is what waits for one function. Service.mu guards its fields.
 type lane struct {
+	// still is locked, before Service.mu, while what the queue has is counted or dropped.
+	// Whoever changes that holds it for reading, until the change is counted too.
+	still sync.RWMutex
+
 	arn      lambda.FunctionARN // unqualified
-	events   int64              // all: parked, arriving, due, running, later
-	bytes    int64              // of those
-	parked   int64              // events that wait until somebody redrives them
-	arriving int64              // events being published
+	all      total              // parked, arriving, due, handed out, later
+	parked   total              // until somebody redrives them
+	arriving total              // being published
 	due      int64              // events to take
+	out      map[*handed]bool   // handed out, and not settled
+	agenda   agenda             // of those that were put off
+	aged     ages               // of those that were put off and are not handed out
+	problem  string             // the last error of an event
+	purges   int                // how often what waited was dropped
+	visits   int                // of somebody who looks after what waits; the lane stays
 	running  int                // events that are delivered now
 	taking   bool               // the queue is being asked
 	lined    bool               // it is in the ring
@@ -64,7 +73,7 @@ type lane struct {
 func (s *Service) lane(arn lambda.FunctionARN) *lane {
 	l := s.lanes[arn]
 	if l == nil {
-		l = &lane{arn: arn, since: time.Now()}
+		l = &lane{arn: arn, since: time.Now(), out: map[*handed]bool{}}
 		s.lanes[arn] = l
 	}
 	return l
@@ -72,7 +81,8 @@ func (s *Service) lane(arn lambda.FunctionARN) *lane {
 
 // tidy forgets a lane in which nothing is. s.mu is held.
 func (s *Service) tidy(l *lane) {
-	if l.events == 0 && l.running == 0 && l.arriving == 0 && !l.taking && !l.lined {
+	if l.all.events == 0 && l.running == 0 && l.visits == 0 && !l.taking && !l.lined {
+		s.later.clear(l)
 		delete(s.lanes, l.arn)
 	}
 }
@@ -82,6 +92,11 @@ func (s *Service) line(l *lane) {
 	if !l.lined && !l.taking && l.due > 0 {
 		s.append(l)
 	}
+	s.wakeUp()
+}
+
+// wakeUp has Run look again at what there is.
+func (s *Service) wakeUp() {
 	select {
 	case s.wake <- struct{}{}:
 	default: // it is awake
@@ -102,13 +117,9 @@ func (s *Service) Run(ctx context.Context) {
 	for {
 		s.mu.Lock()
 		now := time.Now()
-		for arn, n := range s.later.due(now) {
-			if n > 0 {
-				s.lane(arn).due += n
-			}
-			if l := s.lanes[arn]; l != nil {
-				s.line(l)
-			}
+		for l, n := range s.later.due(now) {
+			l.due += n
+			s.line(l)
 		}
 		for _, t := range s.turns(now) {
 			s.work.Go(func() { s.take(ctx, t) })
@@ -151,8 +162,12 @@ func (s *Service) turns(now time.Time) (list []turn) {
 		l := s.ring[0]
 		s.ring = s.ring[1:]
 		l.lined = false
+		if l.due == 0 { // it was purged
+			s.tidy(l)
+			continue
+		}
 		if wait := l.pause.Sub(now); wait > 0 {
-			s.later.add(l.pause, l.arn, 0)
+			s.later.add(l, l.pause, 0)
 			continue
 		}
 		own := s.bound(l) - l.running
@@ -161,7 +176,7 @@ func (s *Service) turns(now time.Time) (list []turn) {
 			continue // one of its own has to end first, which lines it up again
 		}
 		if ramp <= 0 {
-			s.later.add(now.Add(rampPause), l.arn, 0)
+			s.later.add(l, now.Add(rampPause), 0)
 			continue
 		}
 		free := s.config.Deliveries - s.running
@@ -170,7 +185,7 @@ func (s *Service) turns(now time.Time) (list []turn) {
 			s.append(l) // others have to end first
 			continue
 		}
-		if size := l.bytes / max(1, l.events); size > 0 {
+		if size := l.all.bytes / max(1, l.all.events); size > 0 {
 			n = min(n, int(max(1, (maxBytes-s.bytes)/size)))
 		}
 		l.taking = true
@@ -195,22 +210,46 @@ func (s *Service) bound(l *lane) int {
 	return most
 }
 
+// handed is an event that the queue has handed out.
+type handed struct {
+	state.Delivery
+	lane   *lane
+	purges int // the lane's then
+
+	id       lambda.RequestID // guarded by Service.mu; once it is read
+	accepted time.Time        // guarded by Service.mu; the event, as far as is known
+}
+
+func (h *handed) size() int64 { return int64(len(h.Event())) }
+
 // take gets events of a lane from the queue and has each delivered.
 func (s *Service) take(ctx context.Context, t turn) {
 	l := t.lane
+	if s.fetch(ctx, t) {
+		s.recount(ctx, l)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.taking = false
+	s.line(l)
+	s.tidy(l)
+}
+
+// fetch tells whether the lane is to be counted again.
+func (s *Service) fetch(ctx context.Context, t turn) (recount bool) {
+	l := t.lane
+	l.still.RLock()
+	defer l.still.RUnlock()
 	taken, err := s.queue.Take(context.WithoutCancel(ctx), laneName(lanePrefix, l.arn), t.n)
 	if err != nil {
 		s.log.Warn("events could not be taken from the queue", "function", l.arn.String(), "error", err)
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.takes--
 	s.running -= t.n - len(taken)
 	l.running -= t.n - len(taken)
 	l.due = max(0, l.due-int64(len(taken)))
-	for _, d := range taken {
-		s.bytes += int64(len(d.Event()))
-	}
-	recount := false
 	switch {
 	case err != nil:
 		l.pause = time.Now().Add(failedTake)
@@ -221,52 +260,74 @@ func (s *Service) take(ctx context.Context, t turn) {
 		l.misses++
 		recount = l.misses%manyMisses == 0
 	}
-	s.mu.Unlock()
 	for _, d := range taken {
-		s.work.Go(func() { s.deliver(l, d) })
+		h := &handed{Delivery: d, lane: l, purges: l.purges, accepted: d.Accepted()}
+		s.bytes += h.size()
+		l.out[h] = true
+		s.work.Go(func() { s.deliver(h) })
 	}
-	if recount {
-		s.recount(ctx, l)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l.taking = false
-	s.line(l)
-	s.tidy(l)
+	return recount
 }
 
-// recount asks the queue how much of a lane is due.
+// recount asks the queue what a lane has. Nothing is counted meanwhile.
 func (s *Service) recount(ctx context.Context, l *lane) {
-	name := laneName(lanePrefix, l.arn)
-	s.mu.Lock()
-	before, running := l.due, l.running
-	s.mu.Unlock()
-	if running > 0 {
-		return // the queue counts them too, until they are settled
-	}
-	backlogs, err := s.queue.Lanes(ctx, name)
+	l.still.Lock()
+	defer l.still.Unlock()
+	backlog, err := s.queue.Backlog(ctx, laneName(lanePrefix, l.arn))
 	if err != nil {
 		return // the next miss asks again
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if l.due != before || l.arriving > 0 {
-		return // it has changed meanwhile; the next miss asks again
+	held := total{} // what of it is handed out
+	for h := range l.out {
+		if h.purges == l.purges {
+			held.add(1, h.size())
+		}
 	}
-	due := int64(backlogs[name].Due)
-	if gone := l.due - due; gone > 0 {
-		s.count(l, -gone, -gone*(l.bytes/max(1, l.events)))
+	rest := s.rest(l)
+	s.count(l, -rest.events, -rest.bytes)
+	backlog.Due -= min(backlog.Due, uint64(held.events))
+	s.count(l, int64(backlog.Due)+int64(len(backlog.Later)), max(0, int64(backlog.Bytes)-held.bytes))
+	s.forget(l)
+	s.waits(l, backlog)
+	l.misses = 0
+}
+
+// waits notes what of a lane waits in the queue, and was counted. s.mu is held.
+func (s *Service) waits(l *lane, b state.Backlog) {
+	l.due += int64(b.Due)
+	for _, p := range b.Later {
+		s.later.add(l, p.Due, 1)
+		l.aged.add(p.Accepted)
 	}
-	l.due, l.misses = due, 0
+}
+
+// rest is what of a lane is due or put off. s.mu is held.
+func (s *Service) rest(l *lane) total {
+	t := l.all
+	t.add(-l.parked.events, -l.parked.bytes)
+	t.add(-l.arriving.events, -l.arriving.bytes)
+	for h := range l.out {
+		t.add(-1, -h.size())
+	}
+	return total{max(0, t.events), max(0, t.bytes)}
+}
+
+// forget ends waits. s.mu is held.
+func (s *Service) forget(l *lane) {
+	l.due, l.aged = 0, nil
+	s.later.clear(l)
 }
 
 // leave ends a delivery: what was taken is settled, or comes again.
-func (s *Service) leave(l *lane, d state.Delivery) {
+func (s *Service) leave(h *handed) {
+	l := h.lane
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.running--
 	l.running--
-	s.bytes -= int64(len(d.Event()))
+	s.bytes -= h.size()
 	s.line(l)
 	s.tidy(l)
 }
@@ -291,65 +352,4 @@ func (s *Service) ran(l *lane) {
 			l.window = 0
 		}
 	}
-}
-
-// schedule says when events that wait are due, by lane, in whole ticks.
-type schedule struct {
-	heap  moments
-	count map[moment]int64 // of events
-}
-
-// tick is how exactly a time of the schedule is kept.
-const tick = 100 * time.Millisecond
-
-type moment struct {
-	at  int64 // in ticks since 1970, rounded up
-	arn lambda.FunctionARN
-}
-
-// add notes that n events of a lane are due at a time; with 0, that its turn comes again.
-func (c *schedule) add(at time.Time, arn lambda.FunctionARN, n int64) {
-	if c.count == nil {
-		c.count = map[moment]int64{}
-	}
-	m := moment{(at.UnixNano() + int64(tick) - 1) / int64(tick), arn}
-	if _, known := c.count[m]; !known {
-		heap.Push(&c.heap, m)
-	}
-	c.count[m] += n
-}
-
-// next is when something is due; far in the future if nothing is.
-func (c *schedule) next() time.Time {
-	if len(c.heap) == 0 {
-		return time.Now().Add(time.Hour)
-	}
-	return time.Unix(0, c.heap[0].at*int64(tick))
-}
-
-// due takes out what is due by now.
-func (c *schedule) due(now time.Time) func(yield func(lambda.FunctionARN, int64) bool) {
-	return func(yield func(lambda.FunctionARN, int64) bool) {
-		for len(c.heap) > 0 && c.heap[0].at*int64(tick) <= now.UnixNano() {
-			m := heap.Pop(&c.heap).(moment)
-			n := c.count[m]
-			delete(c.count, m)
-			if !yield(m.arn, n) {
-				return
-			}
-		}
-	}
-}
-
-// moments is a heap, the earliest first.
-type moments []moment
-
-func (h moments) Len() int           { return len(h) }
-func (h moments) Less(i, j int) bool { return h[i].at < h[j].at }
-func (h moments) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *moments) Push(m any)        { *h = append(*h, m.(moment)) }
-func (h *moments) Pop() any {
-	last := (*h)[len(*h)-1]
-	*h = (*h)[:len(*h)-1]
-	return last
 }

@@ -19,10 +19,11 @@ type event struct {
 	Qualifier     lambda.Qualifier `json:"qualifier,omitempty"`
 	Trace         string           `json:"trace,omitempty"`
 	ClientContext string           `json:"client_context,omitempty"`
-	Invoked       int              `json:"invoked,omitempty"` // times that the function's code ran
-	PutOff        int              `json:"put_off,omitempty"` // times in a row that it could not run
-	Error         string           `json:"error,omitempty"`   // the last, shortened
-	Ended         *ended           `json:"ended,omitempty"`   // nil: it is to be invoked
+	Invoked       int              `json:"invoked,omitempty"`  // times that the function's code ran
+	PutOff        int              `json:"put_off,omitempty"`  // times in a row that it could not run
+	Error         string           `json:"error,omitempty"`    // the last, shortened
+	Ended         *ended           `json:"ended,omitempty"`    // nil: it is to be invoked
+	Accepted      *time.Time       `json:"accepted,omitempty"` // where the queue does not know it: of one that was parked
 	PayloadBytes  int              `json:"payload_bytes"`
 
 	payload, answer []byte
@@ -36,6 +37,7 @@ type ended struct {
 	Record    lambda.Destination    `json:"record,omitempty"`      // who gets the record; "": nobody, or they have it
 	Letter    lambda.Destination    `json:"dead_letter,omitempty"` // the same of the event itself
 	Tries     int                   `json:"tries,omitempty"`       // that failed
+	Anew      time.Time             `json:"anew,omitzero"`         // when it was last to be told anew, after it was parked
 }
 
 // response is destination.Response without its payload.
@@ -73,6 +75,14 @@ func decode(b []byte) (*event, error) {
 	}
 	e.payload, e.answer = rest[:e.PayloadBytes:e.PayloadBytes], rest[e.PayloadBytes:]
 	return e, nil
+}
+
+// accepted is when the event was accepted, where the queue says that it was then.
+func (e *event) accepted(queued time.Time) time.Time {
+	if e.Accepted != nil {
+		return *e.Accepted
+	}
+	return queued
 }
 
 // outcome is the ended event as destinations are told of it.

@@ -82,7 +82,7 @@ func (m *memory) Lanes(_ context.Context, prefix string) (map[string]state.Backl
 		for _, w := range events {
 			b.Bytes += uint64(len(w.event))
 			if w.due.After(time.Now()) {
-				b.Later = append(b.Later, w.due)
+				b.Later = append(b.Later, state.PutOff{Due: w.due, Accepted: w.accepted})
 			} else {
 				b.Due++
 			}
@@ -90,6 +90,11 @@ func (m *memory) Lanes(_ context.Context, prefix string) (map[string]state.Backl
 		all[lane] = b
 	}
 	return all, nil
+}
+
+func (m *memory) Backlog(ctx context.Context, lane string) (state.Backlog, error) {
+	lanes, err := m.Lanes(ctx, lane)
+	return lanes[lane], err
 }
 
 func (m *memory) Peek(_ context.Context, lane string, n int) (list []state.Waiting, err error) {
@@ -256,7 +261,7 @@ func (r *rig) start(t testing.TB) (s *async.Service, stop func()) {
 
 func accept(t testing.TB, s *async.Service, arn lambda.FunctionARN, payload string) {
 	t.Helper()
-	if err := s.Accept(context.Background(), invoke.Request{ID: lambda.NewRequestID(), ARN: arn, Payload: []byte(payload)}); err != nil {
+	if err := s.Accept(context.Background(), invocation(arn, payload)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -271,4 +276,8 @@ func left(t testing.TB, q state.Queue) (n int) {
 		n += int(b.Due) + len(b.Later)
 	}
 	return n
+}
+
+func invocation(arn lambda.FunctionARN, payload string) invoke.Request {
+	return invoke.Request{ID: lambda.NewRequestID(), ARN: arn, Payload: []byte(payload)}
 }

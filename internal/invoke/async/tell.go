@@ -9,7 +9,6 @@ import (
 	"kiln/internal/invoke"
 	"kiln/internal/invoke/destination"
 	"kiln/internal/lambda"
-	"kiln/internal/state"
 )
 
 // maxTelling is for how long it is tried to tell of an end: as long as AWS keeps an event.
@@ -17,7 +16,7 @@ const maxTelling = 6 * time.Hour
 
 // tell sends what became of an event to whoever is to know. What cannot be sent is tried
 // again later and, when that has no end or no sense, parked until somebody redrives it.
-func (s *Service) tell(ctx context.Context, l *lane, d state.Delivery, e *event) {
+func (s *Service) tell(ctx context.Context, h *handed, e *event) {
 	var problems []error
 	hopeless := false
 	try := func(to *lambda.Destination, send func() error, failed func()) {
@@ -35,27 +34,27 @@ func (s *Service) tell(ctx context.Context, l *lane, d state.Delivery, e *event)
 		hopeless = hopeless || final(err)
 		problems = append(problems, err)
 	}
-	counts := s.metrics.Function(l.arn)
-	try(&e.Ended.Record, func() error { return s.record(s.ctx, l.arn, e) }, counts.DestinationFailed)
-	try(&e.Ended.Letter, func() error { return s.letter(s.ctx, l.arn, e) }, counts.DeadLetterFailed)
+	counts := s.metrics.Function(h.lane.arn)
+	try(&e.Ended.Record, func() error { return s.record(s.ctx, h.lane.arn, e) }, counts.DestinationFailed)
+	try(&e.Ended.Letter, func() error { return s.letter(s.ctx, h.lane.arn, e) }, counts.DeadLetterFailed)
 	if len(problems) == 0 {
-		s.drop(ctx, l, d)
+		s.drop(ctx, h)
 		return
 	}
 	err := errors.Join(problems...)
 	e.Ended.Tries++
-	e.fail(err.Error())
+	s.fail(h, e, err.Error())
 	if s.ctx.Err() != nil {
-		s.again(ctx, l, d, e, minPutOff)
+		s.again(ctx, h, e, minPutOff)
 		return
 	}
-	if hopeless || time.Since(e.Ended.At) > maxTelling {
-		s.park(ctx, l, d, e, err)
+	if hopeless || min(time.Since(e.Ended.At), time.Since(e.Ended.Anew)) > maxTelling {
+		s.park(ctx, h, e, err)
 		return
 	}
 	wait := backOff(e.Ended.Tries)
-	s.log.Warn("the end of an asynchronous invocation could not be told and will be", "function", l.arn.Qualified(e.Qualifier).String(), "request", e.ID, "again_in", wait, "error", err)
-	s.again(ctx, l, d, e, wait)
+	s.log.Warn("the end of an asynchronous invocation could not be told and will be", "function", h.lane.arn.Qualified(e.Qualifier).String(), "request", e.ID, "again_in", wait, "error", err)
+	s.again(ctx, h, e, wait)
 }
 
 // denied is the refusal of a function's own role.
@@ -112,33 +111,44 @@ func (s *Service) may(to lambda.Destination, o destination.Outcome) error {
 }
 
 // park puts an event aside for which nothing more can be done without somebody's help.
-func (s *Service) park(ctx context.Context, l *lane, d state.Delivery, e *event, cause error) {
-	arn := l.arn.Qualified(e.Qualifier).String()
+func (s *Service) park(ctx context.Context, h *handed, e *event, cause error) {
+	arn := h.lane.arn.Qualified(e.Qualifier).String()
 	s.mu.Lock()
-	room := l.parked < maxParked
+	room := h.lane.parked.events < maxParked
 	s.mu.Unlock()
 	if !room {
 		s.log.Error("the end of an asynchronous invocation is lost: it cannot be told, and too many are kept already (kiln queue redrive or purge makes room)", "function", arn, "request", e.ID, "condition", e.Ended.Condition, "error", cause)
-		s.drop(ctx, l, d)
+		s.drop(ctx, h)
 		return
 	}
-	b, err := e.encode()
-	if err == nil {
-		err = s.queue.Publish(ctx, laneName(parkedPrefix, l.arn), b)
-	}
-	if err == nil {
-		err = d.Ack(ctx)
-	}
-	if err != nil {
-		s.unsettled(l, d, err)
-		return
-	}
-	s.log.Error("the end of an asynchronous invocation cannot be told; mend the cause, then run kiln queue redrive", "function", arn, "request", e.ID, "condition", e.Ended.Condition, "error", cause)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l.parked++
-	s.count(l, 0, int64(len(b)-len(d.Event())))
+	e.Accepted = new(h.accepted)
+	wait := backOff(e.Ended.Tries)
+	var again []byte // it could not be parked
+	s.settle(h, true, func() error {
+		b, err := e.encode()
+		if err == nil {
+			err = s.queue.Publish(ctx, laneName(parkedPrefix, h.lane.arn), b)
+		}
+		if err != nil {
+			s.log.Error("the end of an asynchronous invocation can neither be told nor parked now, and will be tried again", "function", arn, "request", e.ID, "again_in", wait, "error", errors.Join(cause, err))
+			again, err = s.retry(ctx, h, e, wait)
+			return err
+		}
+		s.log.Error("the end of an asynchronous invocation cannot be told; mend the cause, then run kiln queue redrive", "function", arn, "request", e.ID, "condition", e.Ended.Condition, "error", cause)
+		s.mu.Lock()
+		h.lane.parked.add(1, int64(len(b)))
+		s.count(h.lane, 1, int64(len(b)))
+		s.mu.Unlock()
+		return h.Ack(ctx)
+	}, func(l *lane) {
+		if again != nil {
+			s.putOff(h, again, wait)
+		} else {
+			s.count(l, -1, -h.size())
+		}
+	})
 }
 
-// maxParked bounds the events of one function that are parked.
+// maxParked bounds the events of one function that are parked, but for those that are
+// parked at the same moment.
 const maxParked = 10_000

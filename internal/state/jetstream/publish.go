@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,6 +30,8 @@ const (
 	// writing many bytes twice costs more than the syncs that it saves.
 	maxBatch      = 512
 	maxBatchBytes = 4 << 20
+	// peekBytes is from how many bytes on Peek reads no further page.
+	peekBytes = 32 << 20
 	// headerRoom is what the headers of an event take of maxPayload, at most.
 	headerRoom = 4 << 10
 )
@@ -177,7 +180,7 @@ func messageOf(e Event) *nats.Msg {
 		m.Header.Set(attemptsHeader, strconv.Itoa(e.Attempts))
 	}
 	if !e.Due.IsZero() {
-		m.Subject = laterPrefix + e.Subject + "." + laterToken(e.Due, len(e.Event))
+		m.Subject = laterPrefix + e.Subject + "." + laterToken(e.Due, len(e.Event), e.Accepted)
 		m.Header.Set(scheduleHeader, scheduleAt+e.Due.UTC().Format(time.RFC3339Nano))
 		m.Header.Set(targetHeader, queuePrefix+e.Subject)
 	}
@@ -205,24 +208,24 @@ func laneOf(subject string) (lane, token string) {
 	return strings.TrimPrefix(subject, queuePrefix), ""
 }
 
-// laterToken ends the subject of an event that waits: when it is due and how large it is,
-// so that Lanes need not read it, and what makes it the only one.
-func laterToken(due time.Time, size int) string {
-	return fmt.Sprintf("%d-%d-%s", due.UnixMilli(), size, uuid.NewString())
+// laterToken ends the subject of an event that waits: when it is due, how large it is and
+// when it was accepted, so that Lanes need not read it, and what makes it the only one.
+func laterToken(due time.Time, size int, accepted time.Time) string {
+	return fmt.Sprintf("%d-%d-%d-%s", due.UnixMilli(), size, accepted.UnixMilli(), uuid.NewString())
 }
 
 // parseLater is laterToken the other way round.
-func parseLater(token string) (due time.Time, size uint64) {
-	at, rest, _ := strings.Cut(token, "-")
-	bytes, _, _ := strings.Cut(rest, "-")
-	ms, err := strconv.ParseInt(at, 10, 64)
-	if err == nil {
-		size, err = strconv.ParseUint(bytes, 10, 64)
+func parseLater(token string) (p state.PutOff, size uint64) {
+	var n [3]int64
+	for i := range n {
+		var part string
+		part, token, _ = strings.Cut(token, "-")
+		var err error
+		if n[i], err = strconv.ParseInt(part, 10, 64); err != nil {
+			return state.PutOff{}, 0
+		}
 	}
-	if err != nil {
-		return time.Time{}, 0
-	}
-	return time.UnixMilli(ms), size
+	return state.PutOff{Due: time.UnixMilli(n[0]), Accepted: time.UnixMilli(n[2])}, uint64(max(0, n[1]))
 }
 
 // Lanes returns what waits. It reads nothing from disk.
@@ -230,18 +233,38 @@ func (q *Queue) Lanes(ctx context.Context, prefix string) (map[string]state.Back
 	if err := checkPrefix(prefix); err != nil {
 		return nil, err
 	}
+	folder := prefix[:strings.LastIndexByte(prefix, '.')+1] + ">"
+	lanes, err := q.count(ctx, folder, folder)
+	if err != nil {
+		return nil, fmt.Errorf("count the events of %q: %w", prefix, err)
+	}
+	maps.DeleteFunc(lanes, func(lane string, _ state.Backlog) bool { return !strings.HasPrefix(lane, prefix) })
+	return lanes, nil
+}
+
+// Backlog is Lanes of one lane.
+func (q *Queue) Backlog(ctx context.Context, lane string) (state.Backlog, error) {
+	if err := checkKey(lane); err != nil {
+		return state.Backlog{}, err
+	}
+	lanes, err := q.count(ctx, lane, lane+".*")
+	if err != nil {
+		return state.Backlog{}, fmt.Errorf("count the events of %s: %w", lane, err)
+	}
+	return lanes[lane], nil
+}
+
+// count returns what waits in the lanes of the filters. Later ones come first: one that
+// becomes due meanwhile is counted twice then, and not never.
+func (q *Queue) count(ctx context.Context, due, later string) (map[string]state.Backlog, error) {
 	lanes := map[string]state.Backlog{}
-	for _, kind := range []string{queuePrefix, laterPrefix} {
-		filter := kind + prefix[:strings.LastIndexByte(prefix, '.')+1] + ">"
+	for _, filter := range []string{laterPrefix + later, queuePrefix + due} {
 		err := q.subjects(ctx, filter, func(subject string, n, average uint64) {
 			lane, token := laneOf(subject)
-			if !strings.HasPrefix(lane, prefix) {
-				return
-			}
 			b := lanes[lane]
 			if token != "" {
-				at, size := parseLater(token)
-				b.Later = append(b.Later, at)
+				p, size := parseLater(token)
+				b.Later = append(b.Later, p)
 				b.Bytes += size
 			} else {
 				b.Due += n
@@ -250,7 +273,7 @@ func (q *Queue) Lanes(ctx context.Context, prefix string) (map[string]state.Back
 			lanes[lane] = b
 		})
 		if err != nil {
-			return nil, fmt.Errorf("count the events of %q: %w", prefix, err)
+			return nil, err
 		}
 	}
 	return lanes, nil
@@ -291,12 +314,14 @@ func (q *Queue) Peek(ctx context.Context, lane string, n int) ([]state.Waiting, 
 		return nil, err
 	}
 	var list []state.Waiting
+	bytes := 0
 	for _, filter := range []string{queuePrefix + lane, laterPrefix + lane + ".*"} {
-		for from, left := uint64(1), 1; left > 0 && len(list) < n; {
+		for from, left := uint64(1), 1; left > 0 && len(list) < n && bytes < peekBytes; {
 			begin := from
 			var err error
 			from, left, err = q.engine.readPage(ctx, queueStream, filter, from, min(n-len(list), pageMessages), func(m message) error {
 				e := eventOf(m)
+				bytes += len(e.Event)
 				list = append(list, state.Waiting{Event: e.Event, Accepted: e.Accepted, Attempt: e.Attempts + 1, NotYet: e.Due})
 				return nil
 			})

@@ -368,7 +368,7 @@ func TestRetryReplaces(t *testing.T) {
 	publish(t, e.Queue(), subject+".below", "x") // a lane of its own
 	lanes, err := e.Queue().Lanes(ctx, "async.")
 	later, below := lanes[subject], lanes[subject+".below"]
-	if err != nil || len(lanes) != 2 || later.Due != 0 || len(later.Later) != 1 || time.Until(later.Later[0]) > 2*time.Second || later.Bytes != 5 || below.Due != 1 || len(below.Later) != 0 || below.Bytes == 0 {
+	if err != nil || len(lanes) != 2 || later.Due != 0 || len(later.Later) != 1 || time.Until(later.Later[0].Due) > 2*time.Second || time.Since(later.Later[0].Accepted) > time.Minute || later.Bytes != 5 || below.Due != 1 || len(below.Later) != 0 || below.Bytes == 0 {
 		t.Errorf("%v, %v", lanes, err)
 	}
 	closeEngine(t, e)
@@ -454,5 +454,36 @@ func TestManyPublishers(t *testing.T) {
 	}
 	if len(seen) != publishers*each {
 		t.Errorf("%d events of %d", len(seen), publishers*each)
+	}
+}
+
+// Backlog counts one lane as Lanes does, and Peek stops where events are large.
+func TestBacklog(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	q := open(t, t.TempDir()).Queue()
+	publish(t, q, subject, "x", "y")
+	publish(t, q, subject+"g", "x")
+	publish(t, q, subject+".below", "x")
+	taken, err := q.Take(ctx, subject, 1)
+	if err != nil || len(taken) != 1 {
+		t.Fatalf("%v, %v", taken, err)
+	}
+	if err := taken[0].Retry(ctx, time.Hour, nil); err != nil {
+		t.Fatal(err)
+	}
+	b, err := q.Backlog(ctx, subject)
+	if err != nil || b.Due != 1 || len(b.Later) != 1 || time.Until(b.Later[0].Due) < 59*time.Minute || b.Bytes == 0 {
+		t.Errorf("%+v, %v", b, err)
+	}
+	if b, err := q.Backlog(ctx, subject+".none"); err != nil || b.Due != 0 || len(b.Later) != 0 {
+		t.Errorf("an empty lane has %+v, %v", b, err)
+	}
+	const large, each = 12, 4 << 20
+	for range large {
+		publish(t, q, "async.1.eu.large", string(make([]byte, each)))
+	}
+	if list, err := q.Peek(ctx, "async.1.eu.large", large); err != nil || len(list) < 8 || len(list) > 10 {
+		t.Errorf("%d large events, %v", len(list), err)
 	}
 }
