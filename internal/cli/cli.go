@@ -33,6 +33,7 @@ type commands struct {
 	Invoke    invoke    `cmd:"" help:"Invoke a function and print its answer."`
 	Logs      logs      `cmd:"" help:"Show what a function logged."`
 	Top       top       `cmd:"" help:"Show what runs: a live table of functions and their environments."`
+	Queue     queue     `cmd:"" help:"Show, drop and redrive events that wait for functions."`
 	Keys      keys      `cmd:"" help:"Make, list and revoke access keys."`
 	Runtime   runtime   `cmd:"" help:"Show runtimes, and add to them what AWS bundles with them."`
 	Backup    backup    `cmd:"" help:"Save one moment of everything to a file, while Kiln serves."`

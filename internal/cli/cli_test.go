@@ -37,6 +37,8 @@ func TestMain(m *testing.M) {
 //	up [FLAG…]          a daemon, which AWS_ENDPOINT_URL then names
 //	create NAME ANSWER  a function whose bash script runs ANSWER
 //	use FILE            the key that kiln keys create showed in FILE
+//	send NAME PAYLOAD   an asynchronous event for a function, whose OnSuccess is a queue
+//	await REGEXP ARG…   kiln ARG… again and again, until it prints what matches
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -48,7 +50,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"up": up, "create": create, "python": findPython, "wheel": wheel, "pycreate": pycreate, "use": use,
+			"up": up, "create": create, "python": findPython, "wheel": wheel, "pycreate": pycreate, "use": use, "send": send, "await": await,
 		},
 	})
 }
@@ -108,6 +110,52 @@ func use(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// client is AWS's, with the key of the script.
+func client(ts *testscript.TestScript) *awslambda.Client {
+	key, secret := ts.Getenv("AWS_ACCESS_KEY_ID"), ts.Getenv("AWS_SECRET_ACCESS_KEY")
+	if key == "" {
+		key, secret = "test", "test"
+	}
+	return awslambda.New(awslambda.Options{
+		Region: "us-east-1", BaseEndpoint: aws.String(ts.Getenv("AWS_ENDPOINT_URL")), Credentials: credentials.NewStaticCredentialsProvider(key, secret, ""),
+	})
+}
+
+func send(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: send NAME PAYLOAD")
+	}
+	c := client(ts)
+	_, err := c.PutFunctionEventInvokeConfig(context.Background(), &awslambda.PutFunctionEventInvokeConfigInput{
+		FunctionName: &args[0], DestinationConfig: &types.DestinationConfig{OnSuccess: &types.OnSuccess{Destination: aws.String("arn:aws:sqs:us-east-1:000000000000:done")}},
+	})
+	ts.Check(err)
+	_, err = c.Invoke(context.Background(), &awslambda.InvokeInput{FunctionName: &args[0], InvocationType: types.InvocationTypeEvent, Payload: []byte(args[1])})
+	ts.Check(err)
+}
+
+const (
+	awaitTimeout = 30 * time.Second
+	awaitPause   = 100 * time.Millisecond
+)
+
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: await REGEXP ARG…")
+	}
+	wanted := regexp.MustCompile("(?m)" + args[0])
+	for end := time.Now().Add(awaitTimeout); ; time.Sleep(awaitPause) {
+		ts.Check(ts.Exec("kiln", args[1:]...))
+		said := ts.ReadFile("stdout")
+		if wanted.MatchString(said) {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("kiln does not say %s, but:\n%s", args[0], said)
+		}
+	}
+}
+
 func create(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: create NAME ANSWER")
@@ -121,11 +169,7 @@ func create(ts *testscript.TestScript, neg bool, args []string) {
 	_, err = f.Write([]byte(environmenttest.Bootstrap("", args[1])))
 	ts.Check(err)
 	ts.Check(w.Close())
-	client := awslambda.New(awslambda.Options{
-		Region: "us-east-1", BaseEndpoint: aws.String(ts.Getenv("AWS_ENDPOINT_URL")),
-		Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""),
-	})
-	_, err = client.CreateFunction(context.Background(), &awslambda.CreateFunctionInput{
+	_, err = client(ts).CreateFunction(context.Background(), &awslambda.CreateFunctionInput{
 		FunctionName: &args[0], Runtime: types.RuntimeProvidedal2023, Handler: aws.String("x"),
 		Role: aws.String("arn:aws:iam::000000000000:role/test"), Code: &types.FunctionCode{ZipFile: b.Bytes()},
 	})

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	awslambda "github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -62,11 +61,7 @@ func pycreate(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) > 3 {
 		files[args[2]] = args[3]
 	}
-	client := awslambda.New(awslambda.Options{
-		Region: "us-east-1", BaseEndpoint: aws.String(ts.Getenv("AWS_ENDPOINT_URL")),
-		Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""),
-	})
-	_, err := client.CreateFunction(context.Background(), &awslambda.CreateFunctionInput{
+	_, err := client(ts).CreateFunction(context.Background(), &awslambda.CreateFunctionInput{
 		FunctionName: &args[0], Runtime: types.Runtime(ts.Getenv("PYTHON")), Handler: aws.String("app.handler"), Timeout: aws.Int32(60),
 		Role: aws.String("arn:aws:iam::000000000000:role/test"), Code: &types.FunctionCode{ZipFile: zipOf(ts, files)},
 	})

@@ -274,7 +274,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		d.log.Warn("what a backup has left that was cut off could not be removed", "error", err)
 	}
 	operators := operator.Config{
-		Access: access, Functions: functions, Packages: code, Runtimes: catalog, Keys: identities, Backups: saver, Audit: audit, Metrics: counts.Handler(), Stopping: stopping, Log: d.log,
+		Access: access, Functions: functions, Packages: code, Runtimes: catalog, Keys: identities, Backups: saver, Queue: events, Audit: audit, Metrics: counts.Handler(), Stopping: stopping, Log: d.log,
 		Top:     func() operator.Top { return currently(counts, environments, pool, budget) },
 		Health:  func() any { return d.health(dir, driver, functions) },
 		Watched: d.watched(ports),

@@ -57,8 +57,19 @@ func (s services) queue(name string) (url string, arn lambda.Destination) {
 // received takes the one message out of a queue.
 func (s services) received(url string) types.Message {
 	s.t.Helper()
+	return s.take(url, 10)
+}
+
+// next takes one message out of a queue.
+func (s services) next(url string) types.Message {
+	s.t.Helper()
+	return s.take(url, 1)
+}
+
+func (s services) take(url string, most int32) types.Message {
+	s.t.Helper()
 	got := must[*sqs.ReceiveMessageOutput](s.t)(s.sqs.ReceiveMessage(s.t.Context(), &sqs.ReceiveMessageInput{
-		QueueUrl: &url, MaxNumberOfMessages: 10, WaitTimeSeconds: 10, MessageAttributeNames: []string{"All"},
+		QueueUrl: &url, MaxNumberOfMessages: most, WaitTimeSeconds: 10, MessageAttributeNames: []string{"All"},
 		MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameAll},
 	}))
 	if len(got.Messages) != 1 {

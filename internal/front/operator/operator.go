@@ -1,6 +1,6 @@
 // Package operator is the door for those who run Kiln: health, metrics, the runtimes
-// of `kiln runtime`, the keys of `kiln keys`, what `kiln top` shows, and the packages behind Code.Location. Health and metrics need
-// no signature; all else does.
+// of `kiln runtime`, the keys of `kiln keys`, what `kiln top` shows, what waits for `kiln queue`, and the packages
+// behind Code.Location. Health and metrics need no signature; all else does.
 package operator
 
 import (
@@ -36,6 +36,7 @@ type Config struct {
 	Runtimes  Runtimes
 	Keys      Keys
 	Backups   Backups
+	Queue     Queue
 	Audit     *front.Audit
 	Metrics   http.Handler
 	// Watched says where health and metrics are served: Anybody, Signed, or the
@@ -71,6 +72,10 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("GET /_kiln/keys", d.listKeys)
 	mux.HandleFunc("POST /_kiln/keys", d.createKey)
 	mux.HandleFunc("DELETE /_kiln/keys/{key}", d.revokeKey)
+	mux.HandleFunc("GET /_kiln/queue", d.listQueue)
+	mux.HandleFunc("GET /_kiln/queue/{function}", d.showQueue)
+	mux.HandleFunc("DELETE /_kiln/queue/{function}", d.purgeQueue)
+	mux.HandleFunc("POST /_kiln/queue/{function}", d.redriveQueue)
 	mux.HandleFunc("GET /_kiln/runtimes", d.runtimes)
 	mux.HandleFunc("POST /_kiln/runtimes/{id}", d.addRuntime)
 	mux.HandleFunc("DELETE /_kiln/runtimes/{id}", d.removeRuntime)

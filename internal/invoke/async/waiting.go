@@ -73,6 +73,17 @@ func (s *Service) List(ctx context.Context, in func(lambda.Scope) bool, details 
 	return list, nil
 }
 
+// Find is the line of one function, with details.
+func (s *Service) Find(ctx context.Context, arn lambda.FunctionARN) (Waiting, error) {
+	w := Waiting{Account: arn.Account, Region: arn.Region, Name: arn.Name}
+	s.mu.Lock()
+	if l := s.lanes[arn]; l != nil {
+		w = s.waiting(l)
+	}
+	s.mu.Unlock()
+	return w, s.detail(ctx, &w)
+}
+
 // waiting is a lane's counts. s.mu is held.
 func (s *Service) waiting(l *lane) Waiting {
 	return Waiting{
