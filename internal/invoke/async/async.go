@@ -211,12 +211,19 @@ func (s *Service) publish(ctx context.Context, e *event, arn lambda.FunctionARN)
 		s.count(l, -1, -size)
 		s.tidy(l)
 	default:
-		// It may be stored, now or soon: looking for it in vain costs little, and what
-		// nobody looks for stays until the next start.
-		s.later.add(l, time.Now().Add(comesAgain), 1)
-		s.wakeUp()
+		s.count(l, -1, -size)
+		s.doubt(l, size, comesAgain)
 	}
 	return err
+}
+
+// doubt counts an event of which it is not known whether it is stored, to be looked for
+// after a while: in vain costs little, and what nobody looks for stays until the next
+// start. s.mu is held.
+func (s *Service) doubt(l *lane, size int64, after time.Duration) {
+	s.count(l, 1, size)
+	s.later.add(l, time.Now().Add(after), 1)
+	s.wakeUp()
 }
 
 // over says which bound one more event would break. s.mu is held.

@@ -79,7 +79,7 @@ func (f fragile) Retry(ctx context.Context, after time.Duration, event []byte) e
 		f.queue.comesBack(f.waiting)
 		return err
 	}
-	if f.queue.fails("half a retry") == nil {
+	if event == nil || f.queue.fails("half a retry") == nil {
 		return f.waiting.Retry(ctx, after, event)
 	}
 	f.queue.comesBack(f.waiting)

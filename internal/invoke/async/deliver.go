@@ -221,8 +221,7 @@ func (s *Service) retry(ctx context.Context, h *handed, e *event, wait time.Dura
 	if err = h.Retry(ctx, wait, b); err != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.count(h.lane, 1, int64(len(b))) // it may be there twice
-		s.later.add(h.lane, time.Now().Add(wait), 1)
+		s.doubt(h.lane, int64(len(b)), wait) // it may be there twice
 	}
 	return b, err
 }

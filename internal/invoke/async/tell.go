@@ -147,6 +147,25 @@ func (s *Service) park(ctx context.Context, h *handed, e *event, cause error) {
 			s.count(l, -1, -h.size())
 		}
 	})
+	if again != nil {
+		s.recountParked(ctx, h.lane) // it may be parked all the same
+	}
+}
+
+// recountParked asks the queue what of a lane is parked. Nothing is counted meanwhile.
+func (s *Service) recountParked(ctx context.Context, l *lane) {
+	l.still.Lock()
+	defer l.still.Unlock()
+	backlog, err := s.queue.Backlog(ctx, laneName(parkedPrefix, l.arn))
+	if err != nil {
+		return // the next start counts it
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if events := int64(backlog.Due) + int64(len(backlog.Later)); events != l.parked.events {
+		s.count(l, events-l.parked.events, int64(backlog.Bytes)-l.parked.bytes)
+		l.parked = total{events, int64(backlog.Bytes)}
+	}
 }
 
 // maxParked bounds the events of one function that are parked, but for those that are

@@ -258,7 +258,10 @@ func (s *Service) Redrive(ctx context.Context, arn lambda.FunctionARN, n int) (r
 	for left > 0 && ctx.Err() == nil {
 		moved, tried, merr := s.unpark(ctx, l, int(min(left, redriveBatch)))
 		r.Events += moved
-		if err = merr; err != nil || tried == 0 {
+		if err = merr; err != nil {
+			s.recountParked(context.WithoutCancel(ctx), l)
+		}
+		if err != nil || tried == 0 {
 			break
 		}
 		left -= tried
@@ -316,6 +319,9 @@ func (s *Service) unparkOne(ctx context.Context, l *lane, d state.Delivery) erro
 		err = s.queue.Publish(ctx, laneName(lanePrefix, l.arn), b)
 	}
 	if err != nil {
+		s.mu.Lock()
+		s.doubt(l, int64(len(b)), comesAgain)
+		s.mu.Unlock()
 		if berr := d.Retry(ctx, 0, nil); berr != nil {
 			s.log.Error("a parked event can be taken again only after a while", "function", l.arn.String(), "error", berr)
 		}
