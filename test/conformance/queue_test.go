@@ -30,7 +30,7 @@ func command(t *testing.T, d *kiln.Daemon, args ...string) string {
 // a restart, and has them told anew to a queue of an SQS that others wrote.
 func TestQueue(t *testing.T) {
 	t.Parallel()
-	moto := startMoto(t)
+	moto := kiln.Moto(t)
 	there := newServices(t, moto)
 	d := kiln.StartEnv(t, []string{"AWS_ACCESS_KEY_ID=kiln", "AWS_SECRET_ACCESS_KEY=kiln", "KILN_ENDPOINTS=sqs=" + moto}, "--any-runtime", "--async-retry-delay", "100ms")
 	s := session{goSDK{}, t, anyKey(d)}
