@@ -51,17 +51,20 @@ func loops(trace string, arn lambda.FunctionARN) int {
 	return 0
 }
 
-// split takes the lineage out of a trace header.
+// split takes the lineage out of a trace header. SDKs in Python and Go pass it on with
+// its bars escaped.
 func split(trace string) (parts, chain []string) {
 	for part := range strings.SplitSeq(trace, ";") {
 		if lineage, found := strings.CutPrefix(part, lineageKey); found {
-			chain = strings.Split(lineage, "|")
+			chain = strings.Split(bars.Replace(lineage), "|")
 		} else if part != "" {
 			parts = append(parts, part)
 		}
 	}
 	return parts, chain
 }
+
+var bars = strings.NewReplacer("%7C", "|", "%7c", "|")
 
 // lineageID stands for a function, whatever its qualifier.
 func lineageID(arn lambda.FunctionARN) string {
