@@ -256,7 +256,7 @@ func (s *Service) fetch(ctx context.Context, t turn) (recount bool) {
 	case len(taken) == t.n:
 		l.misses, l.pause = 0, time.Time{}
 	default:
-		l.pause = time.Now().Add(min(minMiss<<l.misses, maxMiss))
+		l.pause = time.Now().Add(min(minMiss<<min(l.misses, manyMisses), maxMiss))
 		l.misses++
 		recount = l.misses%manyMisses == 0
 	}

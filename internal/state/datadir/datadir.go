@@ -95,7 +95,7 @@ func Open(path string, cfg Config) (_ *Dir, err error) {
 	}
 	defer func() {
 		if err != nil {
-			lock.Close()
+			_ = release(lock)
 		}
 	}()
 	d := &Dir{path: path, lock: lock, free: floor{path: path, min: cfg.MinFree}}
@@ -116,7 +116,7 @@ func Open(path string, cfg Config) (_ *Dir, err error) {
 // Close lets another process open the directory.
 func (d *Dir) Close() error {
 	// The file stays: removing it would let two processes lock two inodes of one name.
-	return errors.Join(d.lock.Truncate(0), d.lock.Close())
+	return release(d.lock)
 }
 
 // Path is the directory's absolute path; the engine keeps its folder in it.

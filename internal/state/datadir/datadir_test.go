@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"kiln/internal/state"
@@ -239,4 +240,36 @@ func remove(name string) func(*testing.T, string) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// A closed directory can be opened at once, whatever programs are being started meanwhile.
+func TestOpenAgain(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	over := make(chan struct{})
+	var starters sync.WaitGroup
+	for range 4 {
+		starters.Go(func() {
+			for {
+				select {
+				case <-over:
+					return
+				default:
+					_ = exec.Command("/bin/true").Run()
+				}
+			}
+		})
+	}
+	for range 300 {
+		d, err := datadir.Open(dir, datadir.Config{MinFree: 1})
+		if err == nil {
+			err = d.Close()
+		}
+		if err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	close(over)
+	starters.Wait()
 }

@@ -28,9 +28,15 @@ func acquire(path string) (*os.File, error) {
 		return nil, fmt.Errorf("%s is in use by another kiln%s: stop it or use another --data", path, holder(f))
 	}
 	if err := errors.Join(f.Truncate(0), writeAt(f, strconv.Itoa(os.Getpid())+"\n")); err != nil {
-		return nil, errors.Join(fmt.Errorf("write the data directory's lock: %w", err), f.Close())
+		return nil, errors.Join(fmt.Errorf("write the data directory's lock: %w", err), release(f))
 	}
 	return f, nil
+}
+
+// release ends acquire. Closing the file alone would not always do: a program that is
+// being started by another goroutine has it too, until it executes.
+func release(f *os.File) error {
+	return errors.Join(f.Truncate(0), unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
 }
 
 // holder names the process that wrote the lock, when it has done so.

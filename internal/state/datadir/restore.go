@@ -64,7 +64,7 @@ func Restore(path string, fill func(dir string) error) (err error) {
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer func() { _ = release(lock) }()
 	if err := vacate(path); err != nil {
 		return err
 	}
@@ -75,13 +75,13 @@ func Restore(path string, fill func(dir string) error) (err error) {
 		}
 	}
 	if err == nil {
-		return errors.Join(lock.Truncate(0), os.RemoveAll(dir))
+		return os.RemoveAll(dir)
 	}
 	err = fmt.Errorf("restore into %s: %w", path, err)
 	if made {
 		return errors.Join(err, os.RemoveAll(path))
 	}
-	return errors.Join(err, vacate(path), lock.Truncate(0))
+	return errors.Join(err, vacate(path))
 }
 
 // vacate removes what a restore has left, and refuses what anything else has.
