@@ -360,6 +360,7 @@ func (d *delivery) Ack(ctx context.Context) error {
 	if err := d.settle("acknowledge"); err != nil {
 		return err
 	}
+	defer d.queue.letGo(d)
 	return d.answer(ctx, "acknowledge an", []byte("+ACK"))
 }
 
@@ -369,6 +370,7 @@ func (d *delivery) Retry(ctx context.Context, after time.Duration, event []byte)
 	if err := d.settle("retry"); err != nil {
 		return err
 	}
+	defer d.queue.letGo(d)
 	if after <= 0 && event == nil {
 		return d.answer(ctx, "retry an", []byte("-NAK"))
 	}
@@ -392,6 +394,7 @@ func (d *delivery) handBack(ctx context.Context, after time.Duration) error {
 	if err := d.settle("hand back"); err != nil {
 		return err
 	}
+	defer d.queue.letGo(d)
 	b := []byte("-NAK")
 	if after > 0 {
 		b = fmt.Appendf(b, ` {"delay": %d}`, after.Nanoseconds())
@@ -402,9 +405,6 @@ func (d *delivery) handBack(ctx context.Context, after time.Duration) error {
 func (d *delivery) settle(what string) error {
 	if !d.settled.CompareAndSwap(false, true) {
 		return fmt.Errorf("%s an event of %s: it is settled already", what, d.lane)
-	}
-	if d.taker != nil {
-		d.queue.letGo(d)
 	}
 	return nil
 }

@@ -168,7 +168,8 @@ func (q *Queue) hold(d *delivery) {
 	q.held[d] = true
 }
 
-// letGo ends hold.
+// letGo ends hold, once the engine has heard what became of the event: with nothing held,
+// its consumer may be dropped.
 func (q *Queue) letGo(d *delivery) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -190,6 +191,9 @@ func (q *Queue) keepAlive(ctx context.Context) {
 		}
 		q.mu.Lock()
 		for d := range q.held {
+			if d.settled.Load() {
+				continue // what became of it is on its way
+			}
 			if err := q.engine.conn.Publish(d.reply, []byte("+WPI")); err != nil {
 				q.engine.cfg.Log.Warn("an event may be delivered twice", "lane", d.lane, "error", err)
 			}
