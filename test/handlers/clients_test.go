@@ -327,7 +327,7 @@ func perInvocation(log string) (list []string) {
 var (
 	anyID   = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	anyTime = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`)
-	trace   = regexp.MustCompile(`Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16}`)
+	trace   = regexp.MustCompile(`Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0;Lineage=[0-9a-f]{8}:0`)
 	stream  = regexp.MustCompile(`\[\$LATEST\][0-9a-f]{32}`)
 	address = regexp.MustCompile(`0x[0-9a-f]{6,}`)
 	thread  = regexp.MustCompile(`Thread-\d+|\(pid \d+\)`)
