@@ -65,12 +65,9 @@ type Blob interface {
 type Queue interface {
 	// Publish returns once the event is on disk.
 	Publish(ctx context.Context, lane string, event []byte) error
-	// Consume hands events of the lane to handle, at most limit at a time, until
-	// ctx ends; then it waits for the handlers that run. A lane that nobody
-	// consumes costs no memory beyond its name.
-	Consume(ctx context.Context, lane string, limit int, handle func(context.Context, Delivery)) error
 	// Take hands out up to n events of the lane that are due, without waiting for any.
 	// Those it returns belong to the caller until each is settled, however long that takes.
+	// A lane that nobody takes from costs no memory beyond its name.
 	Take(ctx context.Context, lane string, n int) ([]Delivery, error)
 	// Lanes returns what waits, by lane, of those whose name begins with prefix.
 	// Whoever dispatches asks it at the start; from then on it knows what it has
@@ -105,7 +102,7 @@ type Waiting struct {
 }
 
 // Delivery is one event handed out. Exactly one of Ack and Retry is called; an
-// event whose handler calls neither, or dies, is delivered again.
+// event whose taker dies is delivered again.
 type Delivery interface {
 	Event() []byte
 	Accepted() time.Time

@@ -2,7 +2,6 @@ package async_test
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -112,10 +111,6 @@ func (m *memory) Purge(_ context.Context, lane string) (uint64, error) {
 	n := len(m.lanes[lane])
 	delete(m.lanes, lane)
 	return uint64(n), nil
-}
-
-func (m *memory) Consume(context.Context, string, int, func(context.Context, state.Delivery)) error {
-	return errors.New("not used")
 }
 
 func (w *waiting) Event() []byte       { return w.event }

@@ -136,6 +136,23 @@ const blobBase = 2<<20 + 10
 
 func blobOf(n int) []byte { return bytes.Repeat([]byte{byte(n)}, blobBase+n) }
 
+// again starts this binary once more, as the victim that a variable makes of it, and reads
+// what that says.
+func again(t *testing.T, variable string) (*exec.Cmd, *bufio.Scanner) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), variable)
+	cmd.Stderr = t.Output()
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cmd, bufio.NewScanner(out)
+}
+
 // TestKill kills a writer at random moments, over and over: what was acknowledged
 // is there afterwards, and each write whole or not at all.
 func TestKill(t *testing.T) {
@@ -147,17 +164,7 @@ func TestKill(t *testing.T) {
 		rounds = 5
 	}
 	for round := range rounds {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), "KILN_TEST_WRITE="+dir)
-		cmd.Stderr = t.Output()
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(out)
+		cmd, lines := again(t, "KILN_TEST_WRITE="+dir)
 		started, written, enough := false, 0, 1+rand.N(20)
 		for lines.Scan() {
 			if written++; written == enough {

@@ -103,7 +103,7 @@ func New(cfg Config) *Engine {
 	e.log = &bridge{log: cfg.Log, cripple: e.cripple}
 	e.state = &State{engine: e, batches: make(chan struct{}, maxOpenBatches)}
 	e.blob = &Blob{engine: e}
-	e.queue = &Queue{engine: e, consumers: map[string]*shared{}, takers: map[string]*taker{}, held: map[*delivery]bool{},
+	e.queue = &Queue{engine: e, takers: map[string]*taker{}, held: map[*delivery]bool{},
 		grown: make(chan struct{}, 1)}
 	e.route = &Route{engine: e}
 	return e

@@ -37,7 +37,7 @@ func (l *ledger) work(t *testing.T, e *jetstream.Engine, round, publishers int, 
 	var handling, publishing sync.WaitGroup
 	handling.Go(func() {
 		// One in three is handled, one in three put off, and one is handed back by the end.
-		_ = e.Queue().Consume(ctx, subject, 4, func(ctx context.Context, d state.Delivery) {
+		_ = handle(ctx, e.Queue(), subject, 4, func(ctx context.Context, d state.Delivery) {
 			id := string(d.Event())
 			switch rand.N(3) {
 			case 0:

@@ -33,12 +33,48 @@ func waiting(t testing.TB, q *jetstream.Queue, subject string) uint64 {
 	return lanes[subject].Due + uint64(len(lanes[subject].Later))
 }
 
-// consume runs Consume until stop is called, which returns when Consume has.
-func consume(t testing.TB, q *jetstream.Queue, subject string, limit int, handle func(context.Context, state.Delivery)) (stop func()) {
+// handle has events of a lane handled, at most limit at a time, until ctx ends or an event
+// cannot be taken; then it waits for the handlers. What they do not settle comes again.
+func handle(ctx context.Context, q *jetstream.Queue, lane string, limit int, do func(context.Context, state.Delivery)) error {
+	const pause = 2 * time.Millisecond // between two looks at an empty lane
+	slots := make(chan struct{}, limit)
+	var handlers sync.WaitGroup
+	defer handlers.Wait()
+	for ctx.Err() == nil {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+		taken, err := q.Take(ctx, lane, 1)
+		if err != nil {
+			return err
+		}
+		for _, d := range taken {
+			handlers.Go(func() {
+				ctx := context.WithoutCancel(ctx)
+				do(ctx, d)
+				_ = d.Retry(ctx, time.Second, nil) // refused where it is settled
+				<-slots
+			})
+		}
+		if len(taken) == 0 {
+			<-slots
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+			}
+		}
+	}
+	return nil
+}
+
+// consume runs handle until stop is called, which returns when handle has.
+func consume(t testing.TB, q *jetstream.Queue, subject string, limit int, do func(context.Context, state.Delivery)) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- q.Consume(ctx, subject, limit, handle) }()
+	go func() { done <- handle(ctx, q, subject, limit, do) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -188,55 +224,42 @@ func TestRetryHoldsUpNothing(t *testing.T) {
 	stop()
 }
 
-// The end waits for handlers, whose context goes on.
-func TestEndIsADrain(t *testing.T) {
+// What was taken can be settled after the end of the context that it was taken with.
+func TestTakenOutlivesContext(t *testing.T) {
 	t.Parallel()
 	q := open(t, t.TempDir()).Queue()
 	publish(t, q, subject, "a", "b", "c")
-	started, finish := make(chan struct{}, 3), make(chan struct{})
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() {
-		ended <- q.Consume(ctx, subject, 2, func(ctx context.Context, d state.Delivery) {
-			started <- struct{}{}
-			<-finish
-			if err := d.Ack(ctx); err != nil {
-				t.Error(err)
-			}
-		})
-	}()
-	<-started
-	<-started
-	cancel()
-	select {
-	case err := <-ended:
-		t.Errorf("ended while handlers run: %v", err)
-	case <-time.After(50 * time.Millisecond):
+	taken, err := q.Take(ctx, subject, 2)
+	if err != nil || len(taken) != 2 {
+		t.Fatal(taken, err)
 	}
-	close(finish)
-	if err := <-ended; err != nil {
-		t.Error(err)
+	cancel()
+	for _, d := range taken {
+		if err := d.Ack(context.Background()); err != nil {
+			t.Error(err)
+		}
 	}
 	if n := waiting(t, q, subject); n != 1 {
 		t.Errorf("%d events wait", n)
 	}
 }
 
-// Two consumers of a subject share its events, and the end of one is not the other's.
+// Two that take from a subject share its events, and the end of one is not the other's.
 func TestSharedSubject(t *testing.T) {
 	t.Parallel()
 	q := open(t, t.TempDir()).Queue()
 	var handled atomic.Int64
 	all := make(chan struct{}, 100)
-	handle := func(ctx context.Context, d state.Delivery) {
+	count := func(ctx context.Context, d state.Delivery) {
 		if err := d.Ack(ctx); err != nil {
 			t.Error(err)
 		}
 		handled.Add(1)
 		all <- struct{}{}
 	}
-	stop := consume(t, q, subject, 2, handle)
-	consume(t, q, subject, 2, handle)
+	stop := consume(t, q, subject, 2, count)
+	consume(t, q, subject, 2, count)
 	publish(t, q, subject, "1", "2", "3", "4")
 	for range 4 {
 		<-all
@@ -259,8 +282,8 @@ func TestQueueRefuses(t *testing.T) {
 		if err := q.Publish(ctx, s, nil); err == nil {
 			t.Errorf("publish to %q", s)
 		}
-		if err := q.Consume(ctx, s, 1, nil); err == nil {
-			t.Errorf("consume %q", s)
+		if _, err := q.Take(ctx, s, 1); err == nil {
+			t.Errorf("take from %q", s)
 		}
 		if _, err := q.Peek(ctx, s, 1); err == nil {
 			t.Errorf("peek at %q", s)
@@ -269,8 +292,8 @@ func TestQueueRefuses(t *testing.T) {
 			t.Errorf("purge %q", s)
 		}
 	}
-	if err := q.Consume(ctx, "a", 0, nil); err == nil {
-		t.Error("consume with limit 0")
+	if _, err := q.Take(ctx, "a", 0); err == nil {
+		t.Error("take no events")
 	}
 	if err := q.Publish(ctx, "a", make([]byte, 8<<20+1)); err == nil {
 		t.Error("publish above the limit")

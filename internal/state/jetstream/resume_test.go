@@ -1,11 +1,9 @@
 package jetstream_test
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -25,7 +23,7 @@ func takeWorker() bool {
 	e := jetstream.New(jetstream.Config{Dir: dir, Node: "n1"})
 	err := e.Open(ctx)
 	if err == nil {
-		err = e.Queue().Consume(ctx, subject, 8, func(context.Context, state.Delivery) {
+		err = handle(ctx, e.Queue(), subject, 8, func(context.Context, state.Delivery) {
 			fmt.Println("taken")
 			select {}
 		})
@@ -82,19 +80,9 @@ const ackWait = 30 * time.Second
 func takeAndDie(t *testing.T, dir string, events int) {
 	t.Helper()
 	began := time.Now()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "KILN_TEST_TAKE="+dir)
-	cmd.Stderr = t.Output()
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	cmd, lines := again(t, "KILN_TEST_TAKE="+dir)
 	defer cmd.Wait()
 	defer cmd.Process.Kill()
-	lines := bufio.NewScanner(out)
 	for range events {
 		if !lines.Scan() || lines.Text() != "taken" {
 			t.Fatalf("the process says %q", lines.Text())

@@ -115,7 +115,7 @@ func TestRestoredEventsKeepTheirAge(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, done := context.WithCancel(t.Context())
-	err = other.Queue().Consume(ctx, "f", 1, func(ctx context.Context, d state.Delivery) {
+	err = handle(ctx, other.Queue(), "f", 1, func(ctx context.Context, d state.Delivery) {
 		if string(d.Event()) != "event" || !d.Accepted().Equal(event.Accepted) {
 			t.Errorf("%s of %v, want it of %v", d.Event(), d.Accepted(), event.Accepted)
 		}

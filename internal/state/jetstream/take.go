@@ -31,6 +31,9 @@ func (q *Queue) Take(ctx context.Context, lane string, n int) ([]state.Delivery,
 	if err := checkKey(lane); err != nil {
 		return nil, err
 	}
+	if n < 1 {
+		return nil, fmt.Errorf("take %d events of %s: at least one has to be asked for", n, lane)
+	}
 	n = min(n, maxPull)
 	t, err := q.taker(ctx, lane)
 	if err != nil {
@@ -76,11 +79,10 @@ func (q *Queue) take(t *taker, lane string, n int) (taken []state.Delivery, err 
 		case m := <-arrived:
 			switch m.Header.Get("Status") {
 			case "":
-				d, err := newDelivery(q, lane, m)
+				d, err := newDelivery(q, t, lane, m)
 				if err != nil {
 					return taken, err
 				}
-				d.taker = t
 				q.hold(d)
 				taken = append(taken, d)
 			case "503":
