@@ -184,16 +184,20 @@ type queueChange struct {
 	Yes      bool   `short:"y" help:"Do not ask."`
 }
 
-// functions are those that are meant, and of which anything waits.
-func (q queueChange) functions(ctx context.Context, c *client) ([]async.Waiting, error) {
+// begin connects, and asks what waits for the functions that are meant.
+func (q queueChange) begin(ctx context.Context, s *streams) (c *client, list []async.Waiting, err error) {
+	if c, err = q.connect(ctx, s.getenv); err != nil {
+		return nil, nil, err
+	}
 	if q.All == (q.Function != "") {
-		return nil, errors.New("name a function, or say --all")
+		return nil, nil, errors.New("name a function, or say --all")
 	}
 	if q.All {
-		return c.queues(ctx, q.Account, 0)
+		list, err = c.queues(ctx, q.Account, 0)
+		return c, list, err
 	}
 	one, err := c.queue(ctx, q.Function, q.Account, 0)
-	return []async.Waiting{one.Waiting}, err
+	return c, []async.Waiting{one.Waiting}, err
 }
 
 // confirm asks at a terminal; elsewhere it has to be said beforehand.
@@ -234,11 +238,7 @@ type purgedQueues struct {
 }
 
 func (q queuePurge) Run(ctx context.Context, s *streams) error {
-	c, err := q.connect(ctx, s.getenv)
-	if err != nil {
-		return err
-	}
-	list, err := q.functions(ctx, c)
+	c, list, err := q.begin(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -292,11 +292,7 @@ type redrivenQueues struct {
 }
 
 func (q queueRedrive) Run(ctx context.Context, s *streams) error {
-	c, err := q.connect(ctx, s.getenv)
-	if err != nil {
-		return err
-	}
-	list, err := q.functions(ctx, c)
+	c, list, err := q.begin(ctx, s)
 	if err != nil {
 		return err
 	}
