@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -182,8 +181,6 @@ func (c Config) Validate() error {
 			bad("accounts", "%q is not twelve digits, such as 123456789012", id)
 		case network != "" && network != "none" && network != "nat" && network != "host":
 			bad("accounts", "the network %q of %s is none of none, nat, host", network, id)
-		case cmp.Or(driver, c.Driver) == "gvisor" && leadsOut(cmp.Or(network, c.Network)):
-			bad("accounts", "the gvisor driver of %s cannot lead out of its network yet: give the account network = \"none\"", id)
 		case network != "" && network != "host" && c.Driver == "process":
 			bad("accounts", "the process driver cannot keep the functions of %s from the network; leave its network out", id)
 		case driver != "" && strength(driver) == 0:
@@ -195,9 +192,6 @@ func (c Config) Validate() error {
 	oneOf("network", c.Network, "auto", "none", "nat", "host")
 	if c.Driver == "process" && (c.Network == "none" || c.Network == "nat") {
 		bad("network", "the process driver cannot keep functions from the network; set driver = \"linux\" or leave network out")
-	}
-	if c.Driver == "gvisor" && leadsOut(c.Network) {
-		bad("network", "the gvisor driver cannot lead out of its network yet; set network = \"none\"")
 	}
 	if prefix, err := netip.ParsePrefix(c.NetworkRange); err != nil || !prefix.Addr().Is4() || prefix.Bits() < 8 || prefix.Bits() > 24 || prefix != prefix.Masked() {
 		bad("network_range", "%q is not an IPv4 prefix of 8 to 24 bits, such as 198.18.0.0/15", c.NetworkRange)
@@ -297,9 +291,6 @@ func (c Config) Validate() error {
 
 // drivers are those that can be named, the weakest first.
 var drivers = []string{"process", "linux", "gvisor"}
-
-// leadsOut reports whether functions reach more than Kiln by it.
-func leadsOut(network string) bool { return network == "nat" || network == "host" }
 
 // strength is 0 for what is no driver, as auto is none.
 func strength(driver string) int { return slices.Index(drivers, driver) + 1 }

@@ -112,17 +112,12 @@ func firstProgram(log *slog.Logger) *os.File {
 	return f
 }
 
-// newLinux makes the linux driver with the network that is wanted, or that auto can have.
-func newLinux(n networks, files map[string][]byte, dir string, log *slog.Logger) (*linux.Driver, error) {
-	cfg := linux.Config{
-		Dir: dir, Program: firstProgram(log), Network: n.mode, NAT: n.nat, Files: files, Log: log,
-		Spares: firstProcesses, MaxSpares: mostFirstProcesses, SpareTmpBytes: lambda.DefaultEphemeralStorage << 20,
-	}
-	d, err := linux.New(cfg)
+// networked makes a driver with the network that is wanted, or that auto can have.
+func networked[D sandbox.Driver](n networks, log *slog.Logger, create func(mode string) (D, error)) (D, error) {
+	d, err := create(n.mode)
 	if err != nil && !n.chosen && n.mode == sandbox.NetworkNAT {
 		log.Warn("functions reach nothing but Kiln", "reason", err)
-		cfg.Network = sandbox.NetworkNone
-		d, err = linux.New(cfg)
+		d, err = create(sandbox.NetworkNone)
 	}
 	return d, err
 }
@@ -131,13 +126,23 @@ func newLinux(n networks, files map[string][]byte, dir string, log *slog.Logger)
 func named(ctx context.Context, name string, c config.Config, n networks, files map[string][]byte, dir string, log *slog.Logger) (sandbox.Driver, error) {
 	switch name {
 	case "linux":
-		d, err := newLinux(n, files, dir, log)
+		d, err := networked(n, log, func(network string) (*linux.Driver, error) {
+			return linux.New(linux.Config{
+				Dir: dir, Program: firstProgram(log), Network: network, NAT: n.nat, Files: files, Log: log,
+				Spares: firstProcesses, MaxSpares: mostFirstProcesses, SpareTmpBytes: lambda.DefaultEphemeralStorage << 20,
+			})
+		})
 		if err != nil {
 			return nil, err
 		}
 		return tried(ctx, d)
 	case "gvisor":
-		d, err := gvisor.New(gvisor.Config{Dir: dir, Program: firstProgram(log), Runsc: c.Runsc, Spares: kernels, MaxSpares: mostKernels, Log: log})
+		d, err := networked(n, log, func(network string) (*gvisor.Driver, error) {
+			return gvisor.New(gvisor.Config{
+				Dir: dir, Program: firstProgram(log), Runsc: c.Runsc, Network: network, NAT: n.nat, Files: files, Log: log,
+				Spares: kernels, MaxSpares: mostKernels,
+			})
+		})
 		if err != nil {
 			return nil, err
 		}

@@ -27,13 +27,24 @@ const (
 	otherName    = "other.machine.test"
 )
 
-// TestNetwork runs functions of accounts that reach different things.
+// TestNetwork runs functions of accounts that reach different things, in each driver.
 func TestNetwork(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: it makes network interfaces")
 	}
 	beside(t)
+	t.Run("linux", func(t *testing.T) { testNetwork(t, "linux") })
+	t.Run("gvisor", func(t *testing.T) {
+		runsc := os.Getenv("KILN_RUNSC")
+		if runsc == "" {
+			t.Skip("KILN_RUNSC names no runsc")
+		}
+		testNetwork(t, "gvisor", "--runsc", runsc)
+	})
+}
+
+func testNetwork(t *testing.T, driver string, args ...string) {
 	const all, some, none, host = "000000000000", "111122223333", "222233334444", "333344445555"
 	file := filepath.Join(t.TempDir(), "kiln.toml")
 	if err := os.WriteFile(file, []byte(`
@@ -48,7 +59,7 @@ network = "host"
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d, root := keyed(t, "--config", file)
+	d, root := keyed(t, append(args, "--driver", driver, "--config", file)...)
 	here, err := net.Listen("tcp4", ":0")
 	if err != nil {
 		t.Fatal(err)

@@ -284,8 +284,12 @@ func (l *Link) configure(inside *netlink.Handle) error {
 // Addr is the sandbox's address.
 func (l *Link) Addr() netip.Addr { return l.addr }
 
-// Close takes the way out away. It is idempotent, and fine when the namespace is gone.
+// Close takes the way out away. It is idempotent, and fine when the namespace is gone, or
+// where there is none.
 func (l *Link) Close() error {
+	if l == nil {
+		return nil
+	}
 	l.once.Do(func() {
 		e := l.e
 		e.mu.Lock()

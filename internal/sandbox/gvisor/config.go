@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+
+	"kiln/internal/sandbox/egress"
 )
 
 // maxSpares bounds Config.Spares: each is some 20 MB.
@@ -30,6 +32,13 @@ type Config struct {
 	Spares int
 	// MaxSpares is how many wait where so many were asked for at once of late. Default: Spares.
 	MaxSpares int
+	// Network is that of sandboxes whose Spec names none, one of sandbox.NetworkNone,
+	// NetworkNAT and NetworkHost. Default: NetworkNone.
+	Network string
+	// NAT, if not nil, makes NetworkNAT possible; its Name is the driver's Dir.
+	NAT *egress.Config
+	// Files are further files, by their paths inside, of sandboxes that have the host's programs.
+	Files map[string][]byte
 	// Cgroup names the cgroup above all sandboxes, as for the linux driver. Default: kiln.
 	Cgroup string
 	// UIDBase and UIDCount are the range of user ids for sandboxes; 0 means

@@ -17,6 +17,7 @@ import (
 
 	"kiln/internal/sandbox"
 	"kiln/internal/sandbox/cgroup"
+	"kiln/internal/sandbox/egress"
 	"kiln/internal/sandbox/first"
 	"kiln/internal/sandbox/gvisor/inside"
 	"kiln/internal/sandbox/scratch"
@@ -32,6 +33,7 @@ type Driver struct {
 	cgroups cgroup.Hierarchy
 	uids    *sandbox.UIDs
 	scratch *scratch.Maker // nil: /tmp has no limit
+	network *egress.Network
 	missing []string
 
 	// tree is held while cgroups are made and removed, or one Create would lose
@@ -51,8 +53,8 @@ var paths = sandbox.Paths{Task: skeleton.TaskDir, Opt: skeleton.OptDir, Runtime:
 
 // New prepares cfg.Dir and looks for runsc; Probe says whether it works. Nothing
 // runs until the first Create.
-func New(cfg Config) (*Driver, error) {
-	cfg, err := cfg.withDefaults()
+func New(cfg Config) (_ *Driver, err error) {
+	cfg, err = cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
@@ -70,6 +72,14 @@ func New(cfg Config) (*Driver, error) {
 	if d.uids, err = sandbox.NewUIDs(cfg.UIDBase, cfg.UIDCount); err != nil {
 		return nil, fmt.Errorf("gvisor driver: %w", err)
 	}
+	if d.network, err = egress.OpenNetwork(cfg.Dir, cfg.Network, cfg.NAT, cfg.Log); err != nil {
+		return nil, fmt.Errorf("gvisor driver: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.network.Close())
+		}
+	}()
 	for _, dir := range []string{d.runs(), d.stage()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("gvisor driver: %w", err)
@@ -78,7 +88,7 @@ func New(cfg Config) (*Driver, error) {
 	if err := d.keepProgram(); err != nil {
 		return nil, fmt.Errorf("gvisor driver: keep this program's file: %w", err)
 	}
-	if d.root, err = skeleton.New(filepath.Join(cfg.Dir, "root"), []byte("# This sandbox has no network beyond its loopback interface.\n")); err != nil {
+	if d.root, err = skeleton.New(filepath.Join(cfg.Dir, "root"), d.network.Nameservers(), cfg.Files); err != nil {
 		return nil, fmt.Errorf("gvisor driver: prepare the root: %w", err)
 	}
 	if d.users, err = skeleton.NewUsers(filepath.Join(cfg.Dir, "users")); err != nil {
@@ -92,7 +102,7 @@ func New(cfg Config) (*Driver, error) {
 	if d.scratch, err = scratch.New(filepath.Join(cfg.Dir, "scratch")); err != nil {
 		d.missing = append(d.missing, "a limit on the size of /tmp: "+err.Error())
 	}
-	d.missing = append(d.missing, "a way for functions to reach anything but Kiln", shortPeaks)
+	d.missing = append(append(d.missing, d.network.Missing()...), shortPeaks)
 	if d.runsc, err = os.Open(path); err != nil {
 		return nil, fmt.Errorf("gvisor driver: %w", err)
 	}
@@ -203,7 +213,7 @@ func (d *Driver) register(b *box) error {
 		}
 		d.starter = st
 		d.spares = first.NewPool(d.cfg.Spares, d.cfg.MaxSpares, spareDelay,
-			func() (*kernel, error) { return d.boot(context.Background(), st) },
+			func() (*kernel, error) { return d.boot(context.Background(), st, d.network.Mode) },
 			func(k *kernel) { _ = k.end() }) // Sweep meets what is left
 	}
 	d.live[b.spec.ID] = b
@@ -266,5 +276,5 @@ func (d *Driver) Close() error {
 		d.scratch.Close()
 	}
 	_ = d.runsc.Close()
-	return err
+	return errors.Join(err, d.network.Close())
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"kiln/internal/sandbox"
+	"kiln/internal/sandbox/egress"
 	"kiln/internal/sandbox/gvisor"
 	"kiln/internal/sandbox/gvisor/inside"
 	"kiln/internal/sandbox/sandboxtest"
@@ -94,6 +95,52 @@ func TestSpares(t *testing.T) {
 
 func TestHostile(t *testing.T) {
 	sandboxtest.Hostile(t, func(t *testing.T) sandbox.Driver { return newDriver(t, nil) })
+}
+
+// TestHostileNetwork has the cases that a way out makes harder.
+func TestHostileNetwork(t *testing.T) {
+	sandboxtest.Hostile(t, func(t *testing.T) sandbox.Driver {
+		return newDriver(t, func(c *gvisor.Config) { c.Network, c.NAT = sandbox.NetworkNAT, &egress.Config{} })
+	}, "connect", "rawSockets", "machine")
+}
+
+// TestHostNetwork: sockets are the host's, and gVisor has no right there that a function has not.
+func TestHostNetwork(t *testing.T) {
+	var dir string
+	d := newDriver(t, func(c *gvisor.Config) { c.Network, dir = sandbox.NetworkHost, c.Dir })
+	s, err := d.Create(t.Context(), sandbox.Spec{ID: sandboxtest.ID("host"), Group: group, Task: "/usr", TmpBytes: 64 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := s.Listen(t.Context(), 9001)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := s.Exec(t.Context(), sandbox.Command{
+		Path: "/bin/bash", Args: []string{"bash", "-c", "exec 5<>/dev/tcp/" + strings.Replace(l.Addr().String(), ":", "/", 1)},
+		Dir: "/", Stdout: os.Stderr, Stderr: os.Stderr,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	if e := p.Exit(); e != (sandbox.Exit{}) {
+		t.Errorf("connecting: %+v", e)
+	}
+	ours, _ := os.Readlink("/proc/self/ns/user")
+	looked := 0
+	for _, line := range runscOf(0, dir) {
+		if b, _ := os.ReadFile(line); !strings.HasPrefix(string(b), "runsc-") {
+			continue
+		}
+		looked++
+		if theirs, err := os.Readlink(filepath.Dir(line) + "/ns/user"); theirs == ours || err != nil {
+			t.Errorf("%s is in the user namespace %s of the host, %v", line, theirs, err)
+		}
+	}
+	if looked != 2 {
+		t.Errorf("%d processes of gVisor were found", looked)
+	}
 }
 
 const group = "000000000000/us-east-1/conformance"

@@ -15,8 +15,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kiln/internal/sandbox"
 	"kiln/internal/sandbox/cgroup"
 	"kiln/internal/sandbox/control"
+	"kiln/internal/sandbox/egress"
 	"kiln/internal/sandbox/first"
 	"kiln/internal/sandbox/gvisor/inside"
 	"kiln/internal/sandbox/pid1"
@@ -38,6 +40,7 @@ type kernel struct {
 	p     *os.Process // the outer process
 	outer *control.Control
 	inner *control.Control
+	link  *egress.Link   // its way out; nil for none
 	waits sync.WaitGroup // the readers
 
 	ready chan struct{}       // closed once the inner process serves
@@ -54,8 +57,12 @@ func (d *Driver) cgroup(id string) *cgroup.Cgroup {
 // daemons may share a cgroup.
 var number atomic.Uint64
 
-// boot starts a kernel. On error nothing is left behind.
-func (d *Driver) boot(ctx context.Context, st *first.Thread) (_ *kernel, err error) {
+var networks = map[string]string{
+	sandbox.NetworkNone: inside.NoNetwork, sandbox.NetworkNAT: inside.OwnNetwork, sandbox.NetworkHost: inside.HostNetwork,
+}
+
+// boot starts a kernel with that network. On error nothing is left behind.
+func (d *Driver) boot(ctx context.Context, st *first.Thread, network string) (_ *kernel, err error) {
 	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
 	defer cancel()
 	k := &kernel{d: d, id: fmt.Sprintf("%d-%d", os.Getpid(), number.Add(1)), ready: make(chan struct{})}
@@ -68,14 +75,19 @@ func (d *Driver) boot(ctx context.Context, st *first.Thread) (_ *kernel, err err
 	if err := k.makeTree(); err != nil {
 		return nil, err
 	}
-	if err := k.start(st); err != nil {
+	if err := k.start(st, network); err != nil {
 		return nil, err
+	}
+	if network == sandbox.NetworkNAT { // gVisor takes over the interfaces that it finds
+		if k.link, err = d.network.Attach(k.p); err != nil {
+			return nil, err
+		}
 	}
 	// Before it starts anything itself: what it starts is born in the cgroup.
 	if err := k.cg.Add(k.p.Pid); err != nil {
 		return nil, err
 	}
-	request := append([]string{"boot", d.stage(), d.program(), d.root.Dir}, d.root.Binds...)
+	request := append([]string{"boot", networks[network], d.stage(), d.program(), d.root.Dir}, d.root.Binds...)
 	if _, err := k.outer.Call(ctx, request...); err != nil {
 		return nil, explain(err)
 	}
@@ -124,7 +136,11 @@ func (k *kernel) makeTree() error {
 }
 
 // start starts the outer process, to die with the starter.
-func (k *kernel) start(st *first.Thread) error {
+func (k *kernel) start(st *first.Thread, network string) error {
+	flags := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
+	if network != sandbox.NetworkHost {
+		flags |= unix.CLONE_NEWNET
+	}
 	outer, theirOuter, err := control.Pair()
 	if err != nil {
 		return err
@@ -141,7 +157,7 @@ func (k *kernel) start(st *first.Thread) error {
 		Env:   []string{inside.OuterMark + "=1"},
 		Files: []*os.File{nil, nil, os.Stderr, theirOuter, theirInner, k.d.runsc}, // stderr: only for a crash
 		Sys: &syscall.SysProcAttr{
-			Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNET,
+			Cloneflags: flags,
 			Pdeathsig:  syscall.SIGKILL,
 			Setsid:     true, // the terminal's Ctrl-C is the daemon's
 		},
@@ -189,14 +205,15 @@ func (k *kernel) end() error {
 		k.inner.Close()
 		k.waits.Wait()
 	}
+	left := k.link.Close()
 	k.d.tree.Lock()
 	defer k.d.tree.Unlock()
 	err := errors.Join(k.cg.Remove(context.Background()), os.Remove(k.dir))
 	k.cg.RemoveParents()
 	if errors.Is(err, os.ErrNotExist) {
-		return nil // not made yet
+		err = nil // not made yet
 	}
-	return err
+	return errors.Join(err, left)
 }
 
 // spareDelay is how long after a spare was taken the next is booted: booting one

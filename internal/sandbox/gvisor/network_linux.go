@@ -38,6 +38,9 @@ func (b *box) Listen(ctx context.Context, port int) (net.Listener, error) {
 	if err := b.usable(); err != nil {
 		return nil, err
 	}
+	if b.hosted() {
+		return b.listenOnHost(ctx)
+	}
 	key := strconv.Itoa(port)
 	l := &listener{b: b, port: port, conn: make(chan net.Conn, backlog), done: make(chan struct{})}
 	b.mu.Lock()
@@ -55,6 +58,22 @@ func (b *box) Listen(ctx context.Context, port int) (net.Listener, error) {
 		_ = l.Close()
 		return nil, b.wrap(err)
 	}
+	return l, nil
+}
+
+// listenOnHost is for a sandbox whose sockets are the host's.
+func (b *box) listenOnHost(ctx context.Context) (net.Listener, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp4", sandbox.Loopback(0))
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closing.Load() {
+		_ = l.Close()
+		return nil, errDestroyed
+	}
+	b.shared = append(b.shared, l)
 	return l, nil
 }
 
@@ -184,6 +203,9 @@ func (l *listener) drain() {
 func (b *box) Dial(ctx context.Context, port int) (net.Conn, error) {
 	if err := b.usable(); err != nil {
 		return nil, err
+	}
+	if b.hosted() {
+		return (&net.Dialer{}).DialContext(ctx, "tcp4", sandbox.Loopback(port))
 	}
 	if b.streams.Add(1) > hostStreams {
 		b.streams.Add(-1)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strconv"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"kiln/internal/sandbox"
 	"kiln/internal/sandbox/cgroup"
 	"kiln/internal/sandbox/control"
+	"kiln/internal/sandbox/egress"
 	"kiln/internal/sandbox/first"
 	"kiln/internal/sandbox/scratch"
 	"kiln/internal/sandbox/skeleton"
@@ -56,6 +58,7 @@ type box struct {
 
 	mu        sync.Mutex
 	listeners map[string]*listener // guarded by mu; by port
+	shared    []net.Listener       // guarded by mu; of the host's network
 	procs     map[int]*proc        // guarded by mu; living, by pid inside
 	peak      int64                // guarded by mu
 
@@ -81,7 +84,11 @@ func (b *box) make(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if b.kernel = b.spares.Take(); b.kernel != nil {
+	network := b.d.network.Of(b.spec)
+	if network == b.d.network.Mode {
+		b.kernel = b.spares.Take()
+	}
+	if b.kernel != nil {
 		err := b.enter(ctx)
 		if !errors.Is(err, control.ErrGone) {
 			return err
@@ -91,11 +98,14 @@ func (b *box) make(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if b.kernel, err = b.d.boot(ctx, b.starter); err != nil {
+	if b.kernel, err = b.d.boot(ctx, b.starter, network); err != nil {
 		return err
 	}
 	return b.enter(ctx)
 }
+
+// hosted tells that it shares the host's network.
+func (b *box) hosted() bool { return b.d.network.Of(b.spec) == sandbox.NetworkHost }
 
 // userName is what its user files are kept under, where they are its own.
 func (b *box) userName() string { return "box-" + b.spec.ID }
@@ -122,6 +132,11 @@ func (b *box) enter(ctx context.Context) error {
 	}
 	if _, err := k.inner.Call(ctx, "setup", strconv.Itoa(b.uid)); err != nil {
 		return err
+	}
+	if k.link != nil {
+		if err := k.link.Allow(b.spec.Network.Allow); err != nil {
+			return err
+		}
 	}
 	b.meter = cgroup.NewSharedMeter(k.cg, k.p.Pid)
 	used, err := k.cg.Used()
@@ -160,9 +175,12 @@ func (b *box) mounts(tmp *scratch.FileSystem) ([]string, error) {
 	if b.spec.Root != "" {
 		users = b.userName()
 		s = append(s, "image="+b.spec.Root)
-		for _, own := range []string{"/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"} {
+		for _, own := range []string{"/dev", "/etc/hosts", "/etc/hostname", egress.ResolvConf} {
 			bind(b.d.root.Dir+own, own, skeleton.AsItIs)
 		}
+	}
+	if b.hosted() && b.d.network.Mode != sandbox.NetworkHost {
+		bind(b.d.network.HostResolvConf(), egress.ResolvConf, skeleton.ReadOnly)
 	}
 	for _, file := range skeleton.UserFiles {
 		bind(b.d.users.File(users, file), "/etc/"+file, skeleton.ReadOnly)
@@ -402,11 +420,14 @@ func (b *box) Destroy(ctx context.Context) error {
 // destroy undoes make.
 func (b *box) destroy() (err error) {
 	b.mu.Lock()
-	listeners := b.listeners
-	b.listeners = nil
+	listeners, shared := b.listeners, b.shared
+	b.listeners, b.shared = nil, nil
 	b.mu.Unlock()
 	for _, l := range listeners {
 		l.shut()
+	}
+	for _, l := range shared {
+		_ = l.Close()
 	}
 	if k := b.kernel; k != nil {
 		err = b.leave(k)

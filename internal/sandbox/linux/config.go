@@ -12,9 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 
-	"kiln/internal/sandbox"
 	"kiln/internal/sandbox/egress"
 )
 
@@ -56,9 +54,6 @@ type Config struct {
 }
 
 func (c Config) withDefaults() (Config, error) {
-	if c.Network == "" {
-		c.Network = sandbox.NetworkNone
-	}
 	if c.Cgroup == "" {
 		c.Cgroup = "kiln"
 	}
@@ -69,10 +64,6 @@ func (c Config) withDefaults() (Config, error) {
 	switch {
 	case !filepath.IsAbs(c.Dir):
 		return c, fmt.Errorf("linux driver: directory %q: want an absolute path", c.Dir)
-	case !slices.Contains([]string{sandbox.NetworkNone, sandbox.NetworkNAT, sandbox.NetworkHost}, c.Network):
-		return c, fmt.Errorf("linux driver: network %q: want %q, %q or %q", c.Network, sandbox.NetworkNone, sandbox.NetworkNAT, sandbox.NetworkHost)
-	case c.Network == sandbox.NetworkNAT && c.NAT == nil:
-		return c, fmt.Errorf("linux driver: network %q is not configured", c.Network)
 	case c.Spares < 0 || c.MaxSpares > maxSpares:
 		return c, fmt.Errorf("linux driver: %d to %d spares: want 0 to %d", c.Spares, c.MaxSpares, maxSpares)
 	case !filepath.IsLocal(c.Cgroup):

@@ -34,7 +34,7 @@ type Driver struct {
 	cgroups cgroup.Hierarchy
 	uids    *sandbox.UIDs  // nil: rootless, functions have the daemon's user
 	scratch *scratch.Maker // nil: /tmp is a directory of the host's, without a limit
-	egress  *egress.Egress // nil: nothing leads out but the host's own network
+	network *egress.Network
 	missing []string
 
 	// tree is held while directories and cgroups of groups are made and removed,
@@ -72,24 +72,19 @@ func New(cfg Config) (_ *Driver, err error) {
 	} else {
 		d.missing = append(d.missing, "a user of its own for each sandbox: start the daemon as root")
 	}
-	if err := os.MkdirAll(d.runs(), 0o700); err != nil {
-		return nil, fmt.Errorf("linux driver: %w", err)
-	}
-	if err := d.openNetwork(); err != nil {
+	if d.network, err = egress.OpenNetwork(cfg.Dir, cfg.Network, cfg.NAT, cfg.Log); err != nil {
 		return nil, fmt.Errorf("linux driver: %w", err)
 	}
 	defer func() {
-		if err != nil && d.egress != nil {
-			err = errors.Join(err, d.egress.Close())
+		if err != nil {
+			err = errors.Join(err, d.network.Close())
 		}
 	}()
-	if d.root, err = skeleton.New(filepath.Join(cfg.Dir, "root"), d.nameservers()); err != nil {
-		return nil, fmt.Errorf("linux driver: prepare the root: %w", err)
+	if err := os.MkdirAll(d.runs(), 0o700); err != nil {
+		return nil, fmt.Errorf("linux driver: %w", err)
 	}
-	for path, content := range cfg.Files {
-		if err := d.root.Add(path, content); err != nil {
-			return nil, fmt.Errorf("linux driver: prepare the root: %w", err)
-		}
+	if d.root, err = skeleton.New(filepath.Join(cfg.Dir, "root"), d.network.Nameservers(), cfg.Files); err != nil {
+		return nil, fmt.Errorf("linux driver: prepare the root: %w", err)
 	}
 	if d.users, err = skeleton.NewUsers(filepath.Join(cfg.Dir, "users")); err != nil {
 		return nil, fmt.Errorf("linux driver: %w", err)
@@ -110,12 +105,7 @@ func New(cfg Config) (_ *Driver, err error) {
 	} else if d.scratch, err = scratch.New(filepath.Join(cfg.Dir, "scratch")); err != nil {
 		d.missing = append(d.missing, "a limit on the size of /tmp: "+err.Error())
 	}
-	switch cfg.Network {
-	case sandbox.NetworkHost:
-		d.missing = append(d.missing, "a network of its own for each sandbox: it was configured away")
-	case sandbox.NetworkNone:
-		d.missing = append(d.missing, "a way for functions to reach anything but Kiln: --network nat, as root, leads out; --network host shares this machine's network")
-	}
+	d.missing = append(d.missing, d.network.Missing()...)
 	return d, nil
 }
 
@@ -298,10 +288,7 @@ func (d *Driver) Close() error {
 	if d.scratch != nil {
 		d.scratch.Close()
 	}
-	if d.egress != nil {
-		err = errors.Join(err, d.egress.Close())
-	}
-	return err
+	return errors.Join(err, d.network.Close())
 }
 
 // groupIdle is how long the directories and cgroups of a function without

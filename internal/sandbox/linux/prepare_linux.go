@@ -38,7 +38,7 @@ func (b *box) Assign(ctx context.Context, spec sandbox.Spec) error {
 	if err := errors.Join(ctx.Err(), spec.Check(), b.usable()); err != nil {
 		return err
 	}
-	if !b.unassigned || spec.Root != "" || spec.TmpBytes != b.spec.TmpBytes || b.d.network(spec) != b.d.network(b.spec) {
+	if !b.unassigned || spec.Root != "" || spec.TmpBytes != b.spec.TmpBytes || b.d.network.Of(spec) != b.d.network.Of(b.spec) {
 		return b.wrap(errors.New("it is not made for such a function, or it is another's"))
 	}
 	b.unassigned = false

@@ -103,12 +103,12 @@ func (b *box) make(ctx context.Context) error {
 		}
 		// Somebody killed the spare while it waited: start another.
 		b.leave()
-		if err := b.unlink(); err != nil {
+		if err := b.link.Close(); err != nil {
 			return err
 		}
 		b.link = nil
 	}
-	f, err := b.d.startFirst(b.starter, b.d.network(b.spec))
+	f, err := b.d.startFirst(b.starter, b.d.network.Of(b.spec))
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (b *box) make(ctx context.Context) error {
 // spare is a first process that waits and fits, or nil. One that is prepared in time
 // leaves them to those that are needed now.
 func (b *box) spare() *firstProcess {
-	own, theirs := b.d.network(b.spec), b.d.cfg.Network
+	own, theirs := b.d.network.Of(b.spec), b.d.network.Mode
 	fits := own == theirs || own == sandbox.NetworkNAT && theirs == sandbox.NetworkNone
 	if b.prepared || !fits {
 		return nil
@@ -246,12 +246,12 @@ func (b *box) setup(tmp *scratch.FileSystem) []string {
 	if b.spec.Root != "" {
 		users = b.userName()
 		s = append(s, "image="+b.spec.Root)
-		for _, own := range []string{"/dev", "/etc/hosts", "/etc/hostname", resolvConf} {
+		for _, own := range []string{"/dev", "/etc/hosts", "/etc/hostname", egress.ResolvConf} {
 			binds = append(binds, skeleton.BindMount{Src: b.d.root.Dir + own, Dst: own, Mode: skeleton.AsItIs})
 		}
 	}
-	if b.d.network(b.spec) == sandbox.NetworkHost && b.d.cfg.Network != sandbox.NetworkHost {
-		binds = append(binds, skeleton.BindMount{Src: b.d.hostResolvConf(), Dst: resolvConf, Mode: skeleton.ReadOnly})
+	if b.d.network.Of(b.spec) == sandbox.NetworkHost && b.d.network.Mode != sandbox.NetworkHost {
+		binds = append(binds, skeleton.BindMount{Src: b.d.network.HostResolvConf(), Dst: egress.ResolvConf, Mode: skeleton.ReadOnly})
 	}
 	for _, file := range skeleton.UserFiles {
 		binds = append(binds, skeleton.BindMount{Src: b.d.users.File(users, file), Dst: "/etc/" + file, Mode: skeleton.ReadOnly})
@@ -268,7 +268,7 @@ func (b *box) setup(tmp *scratch.FileSystem) []string {
 	if into != "" {
 		s = append(s, "cgroup="+into)
 	}
-	if b.d.network(b.spec) != sandbox.NetworkHost {
+	if b.d.network.Of(b.spec) != sandbox.NetworkHost {
 		s = append(s, "loopback=up")
 	}
 	return s
@@ -315,7 +315,7 @@ func (b *box) Paths() sandbox.Paths { return paths }
 // which works for an unprivileged daemon too; entering the namespace would not.
 func (b *box) Listen(ctx context.Context, port int) (net.Listener, error) {
 	var l net.Listener
-	if b.d.network(b.spec) == sandbox.NetworkHost {
+	if b.d.network.Of(b.spec) == sandbox.NetworkHost {
 		var err error
 		if l, err = (&net.ListenConfig{}).Listen(ctx, "tcp4", "127.0.0.1:0"); err != nil {
 			return nil, err
@@ -354,7 +354,7 @@ func (b *box) Dial(ctx context.Context, port int) (net.Conn, error) {
 	if err := b.usable(); err != nil {
 		return nil, err
 	}
-	if b.d.network(b.spec) == sandbox.NetworkHost {
+	if b.d.network.Of(b.spec) == sandbox.NetworkHost {
 		return (&net.Dialer{}).DialContext(ctx, "tcp4", sandbox.Loopback(port))
 	}
 	f, err := b.control.Call(ctx, "socket")
@@ -578,7 +578,7 @@ func (b *box) destroy() error {
 		b.meter.Close()
 	}
 	err := b.cg.Remove(context.Background())
-	err = errors.Join(err, sandbox.RemoveTree(b.dir), b.unlink())
+	err = errors.Join(err, sandbox.RemoveTree(b.dir), b.link.Close())
 	if b.spec.Root != "" {
 		b.d.users.Forget(b.userName())
 	}

@@ -44,15 +44,15 @@ func (d *Driver) startFirst(st *first.Thread, network string) (*firstProcess, er
 // startSpare starts one with a file system for /tmp beside it, and a way out where
 // sandboxes have one.
 func (d *Driver) startSpare(st *first.Thread) (*firstProcess, error) {
-	f, err := d.startFirst(st, d.cfg.Network)
+	f, err := d.startFirst(st, d.network.Mode)
 	if err != nil {
 		return nil, err
 	}
 	if d.scratch != nil && d.cfg.SpareTmpBytes > 0 {
 		f.tmp, err = d.scratch.Make(d.cfg.SpareTmpBytes)
 	}
-	if err == nil && d.cfg.Network == sandbox.NetworkNAT {
-		f.link, err = d.attach(f.p)
+	if err == nil && d.network.Mode == sandbox.NetworkNAT {
+		f.link, err = d.network.Attach(f.p)
 	}
 	if err != nil {
 		f.end()
@@ -67,7 +67,5 @@ func (f *firstProcess) end() {
 	_ = f.p.Kill()
 	_, _ = f.p.Wait()
 	f.tmp.Close()
-	if f.link != nil {
-		_ = f.link.Close() // what is left of it Driver.Close removes
-	}
+	_ = f.link.Close() // what is left of it Driver.Close removes
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,8 +20,9 @@ var hostile string
 
 // Hostile lets functions do their worst in sandboxes of a driver that isolates:
 // they achieve nothing outside, a neighbour and the host notice nothing, and
-// nothing is left. What costs a line in a shell is in Run.
-func Hostile(t *testing.T, newDriver New) {
+// nothing is left. What costs a line in a shell is in Run. Where only names cases, these
+// are all.
+func Hostile(t *testing.T, newDriver New, only ...string) {
 	before := Snapshot(t)
 	t.Run("driver", func(t *testing.T) {
 		b := newBench(t, newDriver)
@@ -49,6 +51,9 @@ func Hostile(t *testing.T, newDriver New) {
 			{"races", testRaces},
 			{"machine", func(t *testing.T, a *assault) { a.want(t, "machine", "") }},
 		} {
+			if len(only) > 0 && !slices.Contains(only, c.name) {
+				continue
+			}
 			t.Run(c.name, func(t *testing.T) { // one after the other: each has the neighbour to itself
 				c.test(t, a)
 				a.unharmed(t)

@@ -59,8 +59,9 @@ type Skeleton struct {
 	Binds []string // of the host, each at its own path inside
 }
 
-// New writes the directory anew, with that text as its /etc/resolv.conf.
-func New(dir string, resolv []byte) (*Skeleton, error) {
+// New writes the directory anew, with that text as its /etc/resolv.conf, and further files
+// by their paths inside.
+func New(dir string, resolv []byte, files map[string][]byte) (*Skeleton, error) {
 	s := &Skeleton{Dir: dir}
 	if err := os.RemoveAll(dir); err != nil { // ours alone: no function ever wrote there
 		return nil, err
@@ -109,15 +110,12 @@ func New(dir string, resolv []byte) (*Skeleton, error) {
 			return nil, err
 		}
 	}
-	return s, nil
-}
-
-// Add writes a further file, before anybody mounts the root.
-func (s *Skeleton) Add(path string, content []byte) error {
-	if err := os.MkdirAll(filepath.Dir(s.Dir+path), 0o755); err != nil {
-		return err
+	for path, content := range files {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(dir+path), 0o755), os.WriteFile(dir+path, content, 0o644)); err != nil {
+			return nil, err
+		}
 	}
-	return os.WriteFile(s.Dir+path, content, 0o644)
+	return s, nil
 }
 
 // like makes path inside what it is on the host: a link as it is, a file as a

@@ -13,3 +13,10 @@ const (
 	OuterMark = "KILN_GVISOR_OUTER"
 	InnerMark = "KILN_GVISOR_INNER"
 )
+
+// Networks of a gVisor, in runsc's words.
+const (
+	NoNetwork   = "none"    // a loopback interface in gVisor's own stack
+	OwnNetwork  = "sandbox" // that stack with the interfaces of the namespace, which it takes over
+	HostNetwork = "host"    // the host's sockets
+)

@@ -45,6 +45,7 @@ func Init() int {
 // outer is process 1 of the namespaces around gVisor. It mounts what gVisor may see and
 // starts runsc; when it ends, the kernel ends all of them, and the mounts go with it.
 type outer struct {
+	network  string // in runsc's words
 	stage    string // a file system of its own, for what runsc needs
 	program  string // of the inner process
 	skeleton skeleton.Skeleton
@@ -81,14 +82,14 @@ func (o *outer) handle(fields []string, fds []int) error {
 	return fmt.Errorf("unknown request %q", fields[0])
 }
 
-// boot starts gVisor with the inner process in it: a place for what runsc needs, this
-// program's file, then the skeleton.
+// boot starts gVisor with the inner process in it: the network, a place for what runsc needs,
+// this program's file, then the skeleton.
 func (o *outer) boot(args []string) error {
-	if len(args) < 3 {
+	if len(args) < 4 {
 		return fmt.Errorf("malformed boot: %w", unix.EINVAL)
 	}
-	o.stage, o.program = args[0], args[1]
-	o.skeleton = skeleton.Skeleton{Dir: args[2], Binds: args[3:]}
+	o.network, o.stage, o.program = args[0], args[1], args[2]
+	o.skeleton = skeleton.Skeleton{Dir: args[3], Binds: args[4:]}
 	if err := o.skeleton.Mount(); err != nil {
 		return err
 	}
@@ -97,6 +98,11 @@ func (o *outer) boot(args []string) error {
 	}
 	if err := unix.Mount("kiln", o.stage, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=4m,mode=700"); err != nil {
 		return fmt.Errorf("mount a file system for runsc: %w", err)
+	}
+	if o.network == OwnNetwork {
+		if err := pid1.RaiseLoopback(); err != nil {
+			return err
+		}
 	}
 	if err := o.bundle(); err != nil {
 		return err
@@ -133,7 +139,7 @@ func (o *outer) bundle() error {
 	if err := skeleton.Bind(o.program, root+initPath); err != nil {
 		return err
 	}
-	b, err := json.Marshal(spec())
+	b, err := json.Marshal(o.spec())
 	if err != nil {
 		return err
 	}
@@ -163,9 +169,19 @@ func (o *outer) like(root, name string) error {
 // spec is the sandbox in the words of the OCI's runtime specification.
 //
 // https://github.com/opencontainers/runtime-spec/blob/main/config.md
-func spec() any {
+func (o *outer) spec() any {
 	type object = map[string]any
 	caps := []string{"CAP_SYS_ADMIN", "CAP_SYS_CHROOT", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_KILL", "CAP_NET_BIND_SERVICE", "CAP_DAC_OVERRIDE"}
+	namespaces := []object{{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}}
+	linux := object{}
+	if o.network == HostNetwork {
+		namespaces = append(namespaces, object{"type": "user"})
+		all := []object{{"containerID": 0, "hostID": 0, "size": 1<<32 - 1}}
+		linux["uidMappings"], linux["gidMappings"] = all, all
+	} else {
+		namespaces = append(namespaces, object{"type": "network", "path": "/proc/self/ns/net"})
+	}
+	linux["namespaces"] = namespaces
 	return object{
 		"ociVersion": "1.0.0",
 		"hostname":   skeleton.HostName,
@@ -175,7 +191,7 @@ func spec() any {
 			"user":         object{"uid": 0, "gid": 0},
 			"capabilities": object{"bounding": caps, "effective": caps, "permitted": caps},
 		},
-		"linux": object{"namespaces": []object{{"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}}},
+		"linux": linux,
 	}
 }
 
@@ -191,11 +207,10 @@ func (o *outer) run() error {
 		return err
 	}
 	defer report.Close()
-	// cgroups are the daemon's matter; the network is a loopback interface in
-	// gVisor's own stack; nothing of the host is written but /tmp, so there is no overlay.
+	// cgroups are the daemon's matter; nothing of the host is written but /tmp, so there is no overlay.
 	// The sentry opens no file itself: it may then be nobody on the host.
 	args := []string{"runsc",
-		"--root", o.path("state"), "--log", o.path("log"), "--platform=systrap", "--network=none", "--ignore-cgroups",
+		"--root", o.path("state"), "--log", o.path("log"), "--platform=systrap", "--network=" + o.network, "--ignore-cgroups",
 		"--overlay2=none", "--directfs=false", "--file-access-mounts=exclusive", "--host-settings=ignore",
 		"run", "--detach", "--bundle", o.path("bundle"), "--pass-fd", fmt.Sprintf("%d:%d", innerFD, controlFD), sandboxName,
 	}

@@ -158,8 +158,8 @@ func (in *initProcess) setup(args []string, fds []int) error {
 		return fmt.Errorf("set the host name: %w", err)
 	}
 	if loopback != "" {
-		if err := raiseLoopback(); err != nil {
-			return fmt.Errorf("raise the loopback interface: %w", err)
+		if err := pid1.RaiseLoopback(); err != nil {
+			return err
 		}
 	}
 	null, err := os.Open("/dev/null")
@@ -169,20 +169,6 @@ func (in *initProcess) setup(args []string, fds []int) error {
 	in.Null = null
 	syscall.Umask(0o022)
 	return in.restrict()
-}
-
-func raiseLoopback() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	r, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	r.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, r)
 }
 
 // restrict takes away what neither this thread nor its children need.
