@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # make soak [ROUNDS=300]: kills daemons with -9 that often while functions are changed
-# and events are accepted, delivered and retried, and makes and removes environments,
+# and events are accepted, delivered and retried, cuts the power of a disk under daemons
+# as often, and makes and removes environments,
 # ten thousand of them. It takes hours; `make test` does less of the same.
 set -euo pipefail
 . "$(dirname "$0")/tools.sh"

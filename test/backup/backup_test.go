@@ -132,7 +132,7 @@ func TestOneMomentWhileServing(t *testing.T) {
 	if code, out := kiln.Run(t, "restore", file, "--data", data); code != 0 {
 		t.Fatalf("kiln restore ends with %d: %s", code, out)
 	}
-	r := kiln.StartIn(t, data)
+	r := kiln.StartIn(t, data, nil)
 	there := names(t, r)
 	invoke(t, r, "first", 1)
 	delete(there, "first")
@@ -292,7 +292,7 @@ func TestKilled(t *testing.T) {
 	if code, out := kiln.Run(t, "restore", file, "--data", data); code != 0 {
 		t.Fatalf("restoring again: %s", out)
 	}
-	r := kiln.StartIn(t, data)
+	r := kiln.StartIn(t, data, nil)
 	if out, err := r.Client().Invoke(t.Context(), &lambda.InvokeInput{FunctionName: aws.String("large")}); err != nil || string(out.Payload) != "1" {
 		t.Errorf("%v, %v", out, err)
 	}
@@ -320,7 +320,7 @@ func TestMasterKeyElsewhere(t *testing.T) {
 	if code, out := kiln.Run(t, "up", "--data", data, "--listen", "127.0.0.1:0"); code != 1 || !strings.Contains(out, "set master_key_file") {
 		t.Errorf("without the key: %d %s", code, out)
 	}
-	r := kiln.StartIn(t, data, "--master-key-file", key)
+	r := kiln.StartIn(t, data, nil, "--master-key-file", key)
 	invoke(t, r, "f", 1)
 
 	// And under another key.
@@ -339,5 +339,5 @@ func TestMasterKeyElsewhere(t *testing.T) {
 	if code, out := kiln.Run(t, "up", "--data", data, "--listen", "127.0.0.1:0", "--master-key-file", key); code != 1 || !strings.Contains(out, "is not the one") {
 		t.Errorf("with the key of before: %d %s", code, out)
 	}
-	invoke(t, kiln.StartIn(t, data, "--master-key-file", other), "f", 1)
+	invoke(t, kiln.StartIn(t, data, nil, "--master-key-file", other), "f", 1)
 }

@@ -48,9 +48,9 @@ func TestOldDataDirectory(t *testing.T) {
 		fill(t, data)
 	}
 	unpack(t, data)
-	d := kiln.StartIn(t, data, "--account", kiln.Account())
+	d := kiln.StartIn(t, data, nil, "--account", kiln.Account())
 	d.Stop() // its account must not matter to functions of another
-	d = kiln.StartIn(t, data)
+	d = kiln.StartIn(t, data, nil)
 	client := d.Client()
 	for _, want := range kept {
 		f, err := client.GetFunction(t.Context(), &lambda.GetFunctionInput{FunctionName: &want.name})
@@ -98,7 +98,7 @@ func TestOldDataDirectory(t *testing.T) {
 
 // fill makes the archive with the current Kiln.
 func fill(t *testing.T, data string) {
-	d := kiln.StartIn(t, data)
+	d := kiln.StartIn(t, data, nil)
 	client := d.Client()
 	for _, f := range kept {
 		code := kiln.Bash(`echo "` + f.greeting + ` logs $event"; answer="\"` + f.greeting + ` $SECRET\""`)

@@ -28,7 +28,7 @@ func TestBackup(t *testing.T) {
 	if code, out := kiln.Run(t, "restore", file, "--data", data); code != 0 {
 		t.Fatal(out)
 	}
-	if got := answer(kiln.StartIn(t, data)); got != want {
+	if got := answer(kiln.StartIn(t, data, nil)); got != want {
 		t.Errorf("it answers %s, and answered %s", got, want)
 	}
 }

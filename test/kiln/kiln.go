@@ -95,21 +95,19 @@ func Start(t testing.TB, args ...string) *Daemon {
 // StartEnv is Start with further variables in the daemon's environment.
 func StartEnv(t testing.TB, env []string, args ...string) *Daemon {
 	t.Helper()
-	dir := t.TempDir()
-	// Functions of the process driver have users of their own, who must get in.
-	if err := os.Chmod(filepath.Dir(dir), 0o711); err != nil {
-		t.Fatal(err)
-	}
-	d := &Daemon{t: t, Data: filepath.Join(dir, "data"), args: args, env: env, Log: &Buffer{}}
-	d.Start()
-	t.Cleanup(d.Stop)
-	return d
+	return StartIn(t, filepath.Join(t.TempDir(), "data"), env, args...)
 }
 
-// StartIn is Start with a data directory that is there.
-func StartIn(t testing.TB, data string, args ...string) *Daemon {
+// StartIn is StartEnv with a data directory of the caller's.
+func StartIn(t testing.TB, data string, env []string, args ...string) *Daemon {
 	t.Helper()
-	d := &Daemon{t: t, Data: data, args: args, Log: &Buffer{}}
+	// Functions of the process driver have users of their own, who must get in.
+	for _, dir := range []string{filepath.Dir(data), filepath.Dir(filepath.Dir(data))} {
+		if err := os.Chmod(dir, 0o711); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := &Daemon{t: t, Data: data, args: args, env: env, Log: &Buffer{}}
 	d.Start()
 	t.Cleanup(d.Stop)
 	return d

@@ -25,7 +25,7 @@ func Mount(t testing.TB, d *Disk) (dir string, unmount func()) {
 	}
 	dir = t.TempDir()
 	server, err := fs.Mount(dir, &node{disk: d, entry: d.root}, &fs.Options{
-		MountOptions: fuse.MountOptions{DirectMountStrict: true, FsName: "kiln-test", Name: "powerloss", DisableXAttrs: true, MaxWrite: 1 << 20},
+		MountOptions: fuse.MountOptions{AllowOther: true, Options: []string{"default_permissions"}, DirectMountStrict: true, FsName: "kiln-test", Name: "powerloss", DisableXAttrs: true, MaxWrite: 1 << 20},
 	})
 	if err != nil {
 		t.Skipf("a disk that loses power needs FUSE: %v", err)
@@ -57,21 +57,23 @@ type node struct {
 }
 
 var (
-	_ fs.NodeLookuper  = (*node)(nil)
-	_ fs.NodeReaddirer = (*node)(nil)
-	_ fs.NodeGetattrer = (*node)(nil)
-	_ fs.NodeSetattrer = (*node)(nil)
-	_ fs.NodeCreater   = (*node)(nil)
-	_ fs.NodeMkdirer   = (*node)(nil)
-	_ fs.NodeUnlinker  = (*node)(nil)
-	_ fs.NodeRmdirer   = (*node)(nil)
-	_ fs.NodeRenamer   = (*node)(nil)
-	_ fs.NodeLinker    = (*node)(nil)
-	_ fs.NodeOpener    = (*node)(nil)
-	_ fs.NodeReader    = (*node)(nil)
-	_ fs.NodeWriter    = (*node)(nil)
-	_ fs.NodeFsyncer   = (*node)(nil)
-	_ fs.NodeStatfser  = (*node)(nil)
+	_ fs.NodeLookuper   = (*node)(nil)
+	_ fs.NodeReaddirer  = (*node)(nil)
+	_ fs.NodeGetattrer  = (*node)(nil)
+	_ fs.NodeSetattrer  = (*node)(nil)
+	_ fs.NodeCreater    = (*node)(nil)
+	_ fs.NodeMkdirer    = (*node)(nil)
+	_ fs.NodeSymlinker  = (*node)(nil)
+	_ fs.NodeReadlinker = (*node)(nil)
+	_ fs.NodeUnlinker   = (*node)(nil)
+	_ fs.NodeRmdirer    = (*node)(nil)
+	_ fs.NodeRenamer    = (*node)(nil)
+	_ fs.NodeLinker     = (*node)(nil)
+	_ fs.NodeOpener     = (*node)(nil)
+	_ fs.NodeReader     = (*node)(nil)
+	_ fs.NodeWriter     = (*node)(nil)
+	_ fs.NodeFsyncer    = (*node)(nil)
+	_ fs.NodeStatfser   = (*node)(nil)
 )
 
 // open is a file that is open.
@@ -84,8 +86,12 @@ func (n *node) child(ctx context.Context, e *entry, out *fuse.EntryOut) *fs.Inod
 
 func (n *node) attributes(e *entry, out *fuse.Attr) {
 	out.Ino, out.Mode, out.Nlink, out.Size = e.number, e.mode|syscall.S_IFREG, 1, uint64(len(e.content))
-	if e.folder {
+	out.Owner = e.owner
+	switch {
+	case e.folder:
 		out.Mode = e.mode | syscall.S_IFDIR
+	case e.link != "":
+		out.Mode, out.Size = 0o777|syscall.S_IFLNK, uint64(len(e.link))
 	}
 	out.Blocks = (out.Size + 511) / 512
 }
@@ -103,19 +109,32 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs
 	return n.child(ctx, e, out), 0
 }
 
-func (n *node) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
+func (n *node) Readdir(ctx context.Context) (fs.DirStream, syscall.Errno) {
+	l := &listing{of: n}
+	return l, l.Seekdir(ctx, 0)
+}
+
+// listing is what a folder holds, looked at anew when it is read from its start again.
+type listing struct {
+	fs.DirStream
+	of *node
+}
+
+func (l *listing) Seekdir(ctx context.Context, at uint64) syscall.Errno {
+	if at > 0 {
+		return l.DirStream.(fs.FileSeekdirer).Seekdir(ctx, at)
+	}
+	n := l.of
 	n.disk.mu.Lock()
 	defer n.disk.mu.Unlock()
-	if errno := n.disk.read(); errno != 0 {
-		return nil, errno
-	}
 	var list []fuse.DirEntry
 	for _, name := range slices.Sorted(maps.Keys(n.entry.names)) {
 		var a fuse.Attr
 		n.attributes(n.entry.names[name], &a)
 		list = append(list, fuse.DirEntry{Name: name, Ino: a.Ino, Mode: a.Mode})
 	}
-	return fs.NewListDirStream(list), 0
+	l.DirStream = fs.NewListDirStream(list)
+	return n.disk.read()
 }
 
 func (n *node) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
@@ -133,6 +152,12 @@ func (n *node) Setattr(_ context.Context, _ fs.FileHandle, in *fuse.SetAttrIn, o
 	}
 	if mode, ok := in.GetMode(); ok {
 		n.entry.mode = mode & 0o7777
+	}
+	if uid, ok := in.GetUID(); ok {
+		n.entry.owner.Uid = uid
+	}
+	if gid, ok := in.GetGID(); ok {
+		n.entry.owner.Gid = gid
 	}
 	if size, ok := in.GetSize(); ok {
 		if errno := n.disk.resize(n.entry, int64(size)); errno != 0 {
@@ -164,6 +189,21 @@ func (n *node) add(ctx context.Context, name string, make func(bool, uint32) *en
 	e := make(folder, mode)
 	n.entry.names[name] = e
 	return n.child(ctx, e, out), 0
+}
+
+func (n *node) Symlink(ctx context.Context, target, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	link := func(_ bool, mode uint32) *entry {
+		e := n.disk.make(false, mode)
+		e.link = target
+		return e
+	}
+	return n.add(ctx, name, link, 0, false, out)
+}
+
+func (n *node) Readlink(context.Context) ([]byte, syscall.Errno) {
+	n.disk.mu.Lock()
+	defer n.disk.mu.Unlock()
+	return []byte(n.entry.link), n.disk.read()
 }
 
 func (n *node) Unlink(_ context.Context, name string) syscall.Errno { return n.remove(name) }

@@ -12,6 +12,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
 // maxBytes bounds all that a disk holds: it is in memory.
@@ -38,6 +40,8 @@ type entry struct {
 	number uint64
 	folder bool
 	mode   uint32
+	link   string // what a symbolic link refers to
+	owner  fuse.Owner
 
 	content, synced []byte // of a file; synced is what is on the disk
 	from, to        int    // where the two may differ
