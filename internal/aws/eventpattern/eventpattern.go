@@ -3,193 +3,142 @@
 // whose leaves are lists of what a field may be.
 // https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-pattern-operators.html
 //
-// It says whether a text is such a pattern, by the rules of AWS's open engine
-// (event-ruler). The registry of mappings asks before it keeps one.
+// It compiles patterns and matches events by the rules of AWS's open engine
+// (event-ruler), many patterns at once. The registry of mappings asks whether a text
+// is one before it keeps it; event sources match with them.
 package eventpattern
 
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
-	"net/netip"
 	"slices"
 	"strings"
 )
 
+// Pattern is a compiled pattern: an object of which everything must hold.
+type Pattern struct {
+	fields []field
+	any    [][]*Pattern // of each $or, one alternative
+}
+
+// field is one that must be there, or must not.
+type field struct {
+	path   []string // from the top of the event; its last is the field's name
+	below  *Pattern // where the field is an object, or
+	values []test   // one of these fits its value
+	exact  []string // keys of values that it may have; all of its tests, if values is empty
+	absent bool     // it may be missing
+}
+
+// test is what a value may be.
+type test func(v *value) bool
+
+// ErrInvalid is what a text gets that is no pattern.
+var ErrInvalid = errors.New("it is not an event pattern")
+
 // Valid reports whether the text is a pattern.
 func Valid(text string) bool {
+	_, err := Parse(text)
+	return err == nil
+}
+
+// Parse compiles a pattern.
+func Parse(text string) (*Pattern, error) {
 	d := json.NewDecoder(strings.NewReader(text))
 	var fields map[string]json.RawMessage
 	if err := d.Decode(&fields); err != nil {
-		return false
+		return nil, ErrInvalid
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return false
+		return nil, ErrInvalid
 	}
-	return valid(fields)
+	if p := parse(fields, nil); p != nil {
+		return p, nil
+	}
+	return nil, ErrInvalid
 }
 
-// valid checks an object that names fields.
-func valid(fields map[string]json.RawMessage) bool {
-	for name, value := range fields {
-		if !validField(name, value) {
-			return false
+// parse compiles an object that names fields. It returns nil where that is invalid.
+func parse(fields map[string]json.RawMessage, path []string) *Pattern {
+	if len(fields) == 0 {
+		return nil
+	}
+	p := &Pattern{}
+	for name, raw := range fields {
+		f := field{path: append(slices.Clone(path), name)}
+		list := array(raw)
+		switch below := object(raw); {
+		case below != nil:
+			if f.below = parse(below, f.path); f.below == nil {
+				return nil
+			}
+		case name == "$or" && isOr(list):
+			alternatives := each(list, func(v json.RawMessage) *Pattern { return parse(object(v), path) })
+			if alternatives == nil {
+				return nil
+			}
+			p.any = append(p.any, alternatives)
+			continue
+		default:
+			if len(list) == 0 || !f.parseValues(list) {
+				return nil
+			}
 		}
+		p.fields = append(p.fields, f)
 	}
-	return len(fields) > 0
-}
-
-func validField(name string, value json.RawMessage) bool {
-	if below := object(value); below != nil {
-		return valid(below)
-	}
-	list := array(value)
-	if name == "$or" && isOr(list) {
-		return all(list, func(v json.RawMessage) bool { return valid(object(v)) })
-	}
-	return len(list) > 0 && all(list, validLeaf)
+	return p
 }
 
 // isOr tells the alternatives of $or from the values of a field that is called so.
 func isOr(list []json.RawMessage) bool {
-	return len(list) > 1 && all(list, func(v json.RawMessage) bool {
+	return len(list) > 1 && !slices.ContainsFunc(list, func(v json.RawMessage) bool {
 		o := object(v)
 		for name := range o {
-			if operators[name] != nil {
-				return false
+			if operators[name] != nil || name == "exists" {
+				return true
 			}
 		}
-		return o != nil
+		return o == nil
 	})
 }
 
-// validLeaf checks one thing that a field may be: a value, or an operator and what it takes.
-func validLeaf(v json.RawMessage) bool {
-	switch v[0] {
-	case '[':
-		return false
-	case '{':
-		o := object(v)
-		for name, operand := range o {
-			if check := operators[name]; check == nil || !check(operand) {
+// parseValues compiles what a field may be: values, or operators and what they take.
+func (f *field) parseValues(list []json.RawMessage) bool {
+	for _, v := range list {
+		switch v[0] {
+		case '[':
+			return false
+		case '{':
+			o := object(v)
+			if len(o) != 1 {
 				return false
 			}
-		}
-		return len(o) == 1
-	}
-	return true
-}
-
-// operators check their operands. It is filled in by a function, because
-// anything-but looks into it.
-var operators = func() map[string]func(json.RawMessage) bool {
-	caseless := func(v json.RawMessage) bool {
-		return only(v, map[string]func(json.RawMessage) bool{"equals-ignore-case": isString})
-	}
-	affix := func(v json.RawMessage) bool { return isString(v) || caseless(v) }
-	excluded := map[string]func(json.RawMessage) bool{}
-	for _, name := range []string{"prefix", "suffix", "equals-ignore-case", "wildcard"} {
-		check := isString
-		if name == "wildcard" {
-			check = isWildcard
-		}
-		excluded[name] = func(v json.RawMessage) bool { return check(v) || oneOrMore(v, check) }
-	}
-	return map[string]func(json.RawMessage) bool{
-		"prefix":             affix,
-		"suffix":             affix,
-		"equals-ignore-case": isString,
-		"wildcard":           isWildcard,
-		"cidr":               isCIDR,
-		"exists":             func(v json.RawMessage) bool { return v[0] == 't' || v[0] == 'f' },
-		"numeric":            isRange,
-		"anything-but": func(v json.RawMessage) bool {
-			return isString(v) || isNumber(v) || oneOrMore(v, isString) || oneOrMore(v, isNumber) || only(v, excluded)
-		},
-	}
-}()
-
-// only checks an object with one of the names.
-func only(v json.RawMessage, names map[string]func(json.RawMessage) bool) bool {
-	o := object(v)
-	for name, value := range o {
-		if check := names[name]; check == nil || !check(value) {
-			return false
-		}
-	}
-	return len(o) == 1
-}
-
-func oneOrMore(v json.RawMessage, check func(json.RawMessage) bool) bool {
-	list := array(v)
-	return len(list) > 0 && all(list, check)
-}
-
-// isRange checks what numeric takes: ["=", n], one bound, or a lower and an upper one.
-func isRange(v json.RawMessage) bool {
-	list := array(v)
-	if len(list) != 2 && len(list) != 4 {
-		return false
-	}
-	var ops []string
-	var bounds []float64
-	for i, item := range list {
-		if i%2 == 0 {
-			ops = append(ops, text(item))
-			continue
-		}
-		var n float64
-		if !isNumber(item) || json.Unmarshal(item, &n) != nil {
-			return false
-		}
-		bounds = append(bounds, n)
-	}
-	if len(ops) == 1 {
-		return slices.Contains([]string{"=", "<", "<=", ">", ">="}, ops[0])
-	}
-	return (ops[0] == ">" || ops[0] == ">=") && (ops[1] == "<" || ops[1] == "<=") && bounds[0] < bounds[1]
-}
-
-// isWildcard checks a string in which * is any text, and \ takes the meaning of * or of itself away.
-func isWildcard(v json.RawMessage) bool {
-	if !isString(v) {
-		return false
-	}
-	star := false
-	for s := text(v); s != ""; {
-		switch {
-		case s[0] == '*' && star:
-			return false
-		case s[0] == '\\':
-			if len(s) == 1 || s[1] != '*' && s[1] != '\\' {
-				return false
+			for name, operand := range o {
+				if name == "exists" {
+					switch operand[0] {
+					case 't':
+						f.values = append(f.values, func(*value) bool { return true })
+					case 'f':
+						f.absent = true
+					default:
+						return false
+					}
+				} else if compile := operators[name]; compile == nil {
+					return false
+				} else if t := compile(operand); t == nil {
+					return false
+				} else {
+					f.values = append(f.values, t)
+				}
 			}
-			star, s = false, s[2:]
 		default:
-			star, s = s[0] == '*', s[1:]
+			operand := scalar(v)
+			f.exact = append(f.exact, operand.key())
 		}
 	}
 	return true
-}
-
-// isCIDR checks an address or a block of them.
-func isCIDR(v json.RawMessage) bool {
-	s := text(v)
-	if _, err := netip.ParsePrefix(s); err == nil {
-		return true
-	}
-	_, err := netip.ParseAddr(s)
-	return err == nil
-}
-
-func isString(v json.RawMessage) bool { return v[0] == '"' }
-
-func isNumber(v json.RawMessage) bool { return v[0] == '-' || v[0] >= '0' && v[0] <= '9' }
-
-// text returns the string that v is, or "".
-func text(v json.RawMessage) (s string) {
-	_ = json.Unmarshal(v, &s) // what is no string stays ""
-	return s
 }
 
 // object returns the members of the object that v is, or nil.
@@ -208,6 +157,14 @@ func array(v json.RawMessage) (list []json.RawMessage) {
 	return list
 }
 
-func all(list []json.RawMessage, check func(json.RawMessage) bool) bool {
-	return !slices.ContainsFunc(list, func(v json.RawMessage) bool { return !check(v) })
+// each compiles all items, or returns nil if one is invalid or there are none.
+func each[T any](list []json.RawMessage, compile func(json.RawMessage) *T) (all []*T) {
+	for _, v := range list {
+		t := compile(v)
+		if t == nil {
+			return nil
+		}
+		all = append(all, t)
+	}
+	return all
 }
