@@ -4,6 +4,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ import (
 	"kiln/internal/environment"
 	"kiln/internal/front"
 	"kiln/internal/front/api"
+	"kiln/internal/front/eventsource"
 	"kiln/internal/front/gateway"
 	"kiln/internal/front/iam"
 	frontlogs "kiln/internal/front/logs"
@@ -50,6 +52,7 @@ import (
 	"kiln/internal/state/datadir"
 	"kiln/internal/state/image"
 	"kiln/internal/state/jetstream"
+	"kiln/internal/state/lease"
 	"kiln/internal/telemetry/logs"
 	"kiln/internal/telemetry/metrics"
 )
@@ -229,7 +232,13 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		environments.Provision(function, allotments(functions, function))
 	}
 
-	mappings := mapping.New(engine.State(), functions, func(lambda.MappingARN, *lambda.EventSourceMapping) {}) // no poller listens yet
+	var pollers *eventsource.Pollers // made of what the mappings are for
+	mappings := mapping.New(engine.State(), functions, func(arn lambda.MappingARN, now *lambda.EventSourceMapping) {
+		pollers.Changed(arn, now)
+		if now == nil {
+			counts.ForgetSource(arn)
+		}
+	})
 	signings := signing.New(engine.State(), func(arn lambda.SigningConfigARN) bool {
 		users, _ := functions.Attaching(arn.Scope, func(a *lambda.Attached) bool { return a.CodeSigning == arn.String() }, "", 1)
 		return len(users) > 0
@@ -250,6 +259,15 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	if err := events.Open(ctx); err != nil {
 		return err
 	}
+	leases := lease.New(engine.State(), lease.Config{Node: dir.Node()})
+	pollers = eventsource.New(eventsource.Config{
+		Sources: sources(), Mappings: mappings, Roles: access, Sender: sender, State: engine.State(), Leases: leases, Log: d.log,
+		Invoker: polled{invocations, functions, d.room(func() {})},
+		Endpoint: func(service, source string) string {
+			return cmp.Or(d.config.Endpoints[source], d.config.Endpoints[service])
+		},
+		Counter: func(m *lambda.EventSourceMapping) eventsource.Counter { return counts.Source(m.ARN, m.Function) },
+	})
 	deployed := make(chan struct{}, 1)
 	requests := d.room(func() {
 		select {
@@ -258,7 +276,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		}
 	})
 	door := api.New(api.Config{
-		Access: access, Registry: functions, Mappings: mappings, Signing: signings, Capacity: providers, Invoke: invocations, Async: events, Runtimes: runtimes{catalog}, Log: d.log,
+		Access: access, Registry: functions, Mappings: mappings, Polling: pollers.Result, Signing: signings, Capacity: providers, Invoke: invocations, Async: events, Runtimes: runtimes{catalog}, Log: d.log,
 		Audit: audit, Admit: requests, Provisioned: environments.Provisioned,
 	})
 	stopping, stop := context.WithCancel(context.Background())
@@ -300,6 +318,9 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	taking, stopTaking := context.WithCancel(background)
 	defer stopTaking()
 	work.Go(func() error { events.Run(taking); return nil })
+	work.Go(func() error { leases.Run(background); return nil })
+	polling := make(chan struct{})
+	work.Go(func() error { defer close(polling); return pollers.Run(taking) })
 	work.Go(func() error {
 		for {
 			select {
@@ -349,6 +370,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	stopTaking()
 	drainErr = errors.Join(drainErr, environments.Close(drain))
 	events.Wait(drain)
+	<-polling     // what it had in hand is over: environments are closed
 	ports.close() // connections that the drain left
 	_ = inside.Close()
 	end()

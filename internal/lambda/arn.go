@@ -17,6 +17,17 @@ type Anything struct{ Scope }
 
 func (Anything) String() string { return "*" }
 
+// ForeignARN is the ARN of what another service has, taken for the account's.
+type ForeignARN struct {
+	Name    string
+	Account AccountID
+}
+
+// Owner is the account.
+func (a ForeignARN) Owner() AccountID { return a.Account }
+
+func (a ForeignARN) String() string { return a.Name }
+
 // FunctionARN is the full name of a function, with the qualifier that its user
 // wrote, if any.
 type FunctionARN struct {

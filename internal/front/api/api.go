@@ -36,6 +36,8 @@ type Config struct {
 	Access   *front.Access
 	Registry *registry.Registry
 	Mappings *mapping.Registry
+	// Polling is how the poller of a mapping fares, or "" where none runs.
+	Polling  func(lambda.MappingARN) string
 	Signing  *signing.Registry
 	Capacity *capacity.Registry
 	Invoke   *invoke.Service

@@ -3,9 +3,7 @@ package api
 import (
 	"context"
 	"encoding/base64"
-	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"kiln/internal/aws/lambdaapi"
@@ -93,7 +91,7 @@ func (c *call) name(r *invoke.Request, name, qualifier, tenant *string) error {
 		return lambda.InvalidParameter("The function is not tenant-isolated; remove the tenant id from the request.")
 	}
 	c.resource = arn
-	r.Principal, r.ID, r.ARN, r.TraceHeader = c.caller.Principal, c.id, arn, traceHeader(c.trace, time.Now())
+	r.Principal, r.ID, r.ARN, r.TraceHeader = c.caller.Principal, c.id, arn, invoke.Trace(c.trace, time.Now())
 	return nil
 }
 
@@ -103,21 +101,4 @@ func encoded(tail []byte) *string {
 		return nil
 	}
 	return new(base64.StdEncoding.EncodeToString(tail))
-}
-
-// traceHeader passes the caller's trace on, with what it lacks, or begins one that is
-// not sampled: Kiln keeps no traces yet. Tracing libraries want all three parts.
-func traceHeader(incoming string, now time.Time) string {
-	hex := strings.ReplaceAll(lambda.NewUUID()+lambda.NewUUID(), "-", "")
-	trace := fmt.Sprintf("Root=1-%08x-%s", now.Unix(), hex[:24])
-	if strings.Contains(incoming, "Root=") && len(incoming) < 1024 && !strings.ContainsAny(incoming, "\r\n") {
-		trace = incoming
-	}
-	if !strings.Contains(trace, "Parent=") {
-		trace += ";Parent=" + hex[32:48]
-	}
-	if !strings.Contains(trace, "Sampled=") {
-		trace += ";Sampled=0"
-	}
-	return trace
 }

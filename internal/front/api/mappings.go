@@ -47,7 +47,7 @@ func (c *call) CreateEventSourceMapping(ctx context.Context, in *lambdaapi.Creat
 	if err != nil {
 		return nil, err
 	}
-	return showMapping(m), nil
+	return c.showMapping(m), nil
 }
 
 // bootstrapServers is the one kind of endpoint that a self-managed source has.
@@ -63,7 +63,7 @@ func (c *call) GetEventSourceMapping(_ context.Context, in *lambdaapi.GetEventSo
 	if err != nil {
 		return nil, err
 	}
-	return showMapping(m), nil
+	return c.showMapping(m), nil
 }
 
 // maxMappings is how many mappings AWS lists at once, whatever MaxItems says.
@@ -93,7 +93,7 @@ func (c *call) ListEventSourceMappings(_ context.Context, in *lambdaapi.ListEven
 	page, more := c.door.Mappings.List(c.caller.Scope, f, after, limit)
 	out := &lambdaapi.ListEventSourceMappingsOutput{EventSourceMappings: []lambdaapi.EventSourceMappingConfiguration{}}
 	for _, m := range page {
-		out.EventSourceMappings = append(out.EventSourceMappings, *showMapping(m))
+		out.EventSourceMappings = append(out.EventSourceMappings, *c.showMapping(m))
 	}
 	if more {
 		out.NextMarker = writeMarker(page[len(page)-1].ARN.ID)
@@ -125,7 +125,7 @@ func (c *call) UpdateEventSourceMapping(ctx context.Context, in *lambdaapi.Updat
 	if err != nil {
 		return nil, err
 	}
-	return showMapping(m), nil
+	return c.showMapping(m), nil
 }
 
 // DeleteEventSourceMapping removes a mapping.
@@ -138,7 +138,7 @@ func (c *call) DeleteEventSourceMapping(ctx context.Context, in *lambdaapi.Delet
 	if err != nil {
 		return nil, err
 	}
-	return showMapping(m), nil
+	return c.showMapping(m), nil
 }
 
 // mapping names the mapping that a request is about, and checks that the caller

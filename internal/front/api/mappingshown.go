@@ -1,12 +1,15 @@
 package api
 
 import (
+	"cmp"
+	"strings"
+
 	"kiln/internal/aws/lambdaapi"
 	"kiln/internal/lambda"
 )
 
 // showMapping is a mapping as the API shows it.
-func showMapping(m *lambda.EventSourceMapping) *lambdaapi.EventSourceMappingConfiguration {
+func (c *call) showMapping(m *lambda.EventSourceMapping) *lambdaapi.EventSourceMappingConfiguration {
 	s := &m.Settings
 	out := &lambdaapi.EventSourceMappingConfiguration{
 		UUID:                           &m.ARN.ID,
@@ -35,8 +38,11 @@ func showMapping(m *lambda.EventSourceMapping) *lambdaapi.EventSourceMappingConf
 	case lambda.SelfManagedKafka:
 		out.SelfManagedEventSource = &lambdaapi.SelfManagedEventSource{Endpoints: map[string][]string{bootstrapServers: m.Source.Brokers}}
 	}
+	result := cmp.Or(c.door.Polling(m.ARN), "No records processed")
 	if m.Source.Kind != lambda.SQS {
-		out.LastProcessingResult = new("No records processed")
+		out.LastProcessingResult = &result
+	} else if strings.HasPrefix(result, "PROBLEM") { // AWS has no other place for it
+		out.StateTransitionReason = &result
 	}
 	if m.Source.StartingTime != nil {
 		out.StartingPositionTimestamp = &lambdaapi.Epoch{Time: *m.Source.StartingTime}

@@ -95,7 +95,7 @@ func newRig(t *testing.T) *rig {
 	kept := &environments{}
 	door := api.New(api.Config{
 		Access:   front.NewAccess(front.Config{Account: account, Region: region}),
-		Registry: functions, Mappings: mappings, Signing: signings, Capacity: providers, Runtimes: anything{}, Log: log,
+		Registry: functions, Mappings: mappings, Polling: func(lambda.MappingARN) string { return "" }, Signing: signings, Capacity: providers, Runtimes: anything{}, Log: log,
 		Provisioned: kept.read,
 		Admit:       func(context.Context, int64) (func(), error) { return func() {}, nil },
 	})

@@ -7,10 +7,12 @@ package eventsource
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
+	"kiln/internal/invoke/destination"
 	"kiln/internal/lambda"
 )
 
@@ -77,11 +79,7 @@ type Counter interface {
 }
 
 // Failure is a batch that is given up, for its on-failure destination.
-type Failure struct {
-	Record []byte // what SQS and SNS get: JSON
-	Object []byte // what S3 gets: the record, with the payload
-	Key    string // of the object
-}
+type Failure = destination.Batch
 
 // Work is one mapping as it is now: a change of it ends the Poll, and begins another.
 type Work struct {
@@ -90,6 +88,7 @@ type Work struct {
 	Connector Connector
 	Positions Positions
 	Counter   Counter
+	Log       *slog.Logger
 
 	invoke  func(payload []byte, trace string) (lambda.Result, error)
 	resolve func(ctx context.Context) (*lambda.Function, error)

@@ -6,6 +6,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"kiln/internal/lambda"
 )
 
 // buckets are those of S3.
@@ -21,11 +23,11 @@ func newBuckets() buckets {
 	})}
 }
 
-func (b buckets) send(ctx context.Context, cfg Config, t target, o Outcome, record []byte) error {
-	in := &s3.PutObjectInput{Bucket: &t.Resource, Key: aws.String(o.key()), ContentType: aws.String("application/json")}
+func (b buckets) send(ctx context.Context, cfg Config, t target, region lambda.Region, key string, record []byte) error {
+	in := &s3.PutObjectInput{Bucket: &t.Resource, Key: &key, ContentType: aws.String("application/json")}
 	return ask(ctx, cfg, b.client, t, func(ctx context.Context, c *s3.Client) error {
 		in.Body = bytes.NewReader(record)
-		_, err := c.PutObject(ctx, in, func(s *s3.Options) { s.Region = string(o.Function.Region) })
+		_, err := c.PutObject(ctx, in, func(s *s3.Options) { s.Region = string(region) })
 		return err
 	})
 }

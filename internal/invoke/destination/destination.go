@@ -1,6 +1,6 @@
-// Package destination sends what became of an asynchronous invocation to where its
-// owner wants it: records to SQS, SNS, EventBridge and S3, dead letters to SQS and SNS,
-// served by whatever Kiln's configuration names. It decides nothing: internal/invoke/async
+// Package destination sends what became of an asynchronous invocation, or of a batch of
+// an event source, to where its owner wants it: records to SQS, SNS, EventBridge and S3,
+// dead letters to SQS and SNS, served by whatever Kiln's configuration names. It decides nothing: internal/invoke/async
 // says what goes where, tries again, counts, and invokes the functions that are
 // destinations, with the same record.
 package destination
@@ -95,7 +95,7 @@ func (s *Sender) Record(ctx context.Context, to lambda.Destination, o Outcome) e
 	case "events":
 		return s.buses.send(ctx, s.cfg, t, o, m.body)
 	default:
-		return s.buckets.send(ctx, s.cfg, t, o, record)
+		return s.buckets.send(ctx, s.cfg, t, o.Function.Region, o.key(), record)
 	}
 }
 
@@ -110,6 +110,30 @@ func (s *Sender) DeadLetter(ctx context.Context, to lambda.Destination, l Letter
 		return s.queues.send(ctx, s.cfg, t, m)
 	}
 	return s.topics.send(ctx, s.cfg, t, m)
+}
+
+// Batch is what an event source mapping gives up.
+type Batch struct {
+	Region lambda.Region // of the mapping
+	Record []byte        // what queues and topics get: JSON
+	Object []byte        // what a bucket gets: the record, with the payload
+	Key    string        // of the object
+}
+
+// Batch sends a batch that is given up to the destination of its mapping.
+func (s *Sender) Batch(ctx context.Context, to lambda.Destination, b Batch) error {
+	t, err := s.target(to, "sqs", "sns", "s3")
+	if err != nil {
+		return err
+	}
+	switch m := (message{body: string(b.Record)}); t.Service {
+	case "sqs":
+		return s.queues.send(ctx, s.cfg, t, m)
+	case "sns":
+		return s.topics.send(ctx, s.cfg, t, m)
+	default:
+		return s.buckets.send(ctx, s.cfg, t, b.Region, b.Key, b.Object)
+	}
 }
 
 // message is what a queue or topic gets.

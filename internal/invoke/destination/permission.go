@@ -10,16 +10,27 @@ import "kiln/internal/lambda"
 // themselves, nor whose a bucket is. To Kiln they are the function's account's, so that
 // the role's policies decide; the service has its own say when Kiln asks it.
 func Permission(to lambda.Destination, o Outcome) (action string, on lambda.ARN) {
-	name, owner := string(to), o.Function.Account
+	return permission(to, o.Function.Account, o.key())
+}
+
+// Permission is what the execution role of the batch's function, in the account, must be
+// allowed, as that of an outcome's.
+func (b Batch) Permission(to lambda.Destination, account lambda.AccountID) (action string, on lambda.ARN) {
+	return permission(to, account, b.Key)
+}
+
+func permission(to lambda.Destination, account lambda.AccountID, key string) (action string, on lambda.ARN) {
+	of := func(name string) lambda.ARN { return lambda.ForeignARN{Name: name, Account: account} }
+	name := string(to)
 	switch to.Service() {
 	case "sqs":
-		return "sqs:SendMessage", elsewhere{name, owner}
+		return "sqs:SendMessage", of(name)
 	case "sns":
-		return "sns:Publish", elsewhere{name, owner}
+		return "sns:Publish", of(name)
 	case "events":
-		return "events:PutEvents", elsewhere{name, owner}
+		return "events:PutEvents", of(name)
 	case "s3":
-		return "s3:PutObject", elsewhere{name + "/" + o.key(), owner}
+		return "s3:PutObject", of(name + "/" + key)
 	case "lambda":
 		if arn, err := lambda.ParseFunctionARN(name); err == nil {
 			return "lambda:InvokeFunction", arn
@@ -27,13 +38,3 @@ func Permission(to lambda.Destination, o Outcome) (action string, on lambda.ARN)
 	}
 	return "", nil
 }
-
-// elsewhere is the ARN of what another service has.
-type elsewhere struct {
-	name  string
-	owner lambda.AccountID
-}
-
-func (e elsewhere) Owner() lambda.AccountID { return e.owner }
-
-func (e elsewhere) String() string { return e.name }

@@ -102,6 +102,9 @@ func (r *Registry) Get(arn lambda.MappingARN) (*lambda.EventSourceMapping, error
 
 func notFound() error { return lambda.NotFound("The resource you requested does not exist.") }
 
+// All returns every mapping, in no order.
+func (r *Registry) All() []*lambda.EventSourceMapping { return r.mappings.All() }
+
 // Filter picks mappings; "" and nil are any.
 type Filter struct {
 	Source   string              // ARN

@@ -45,9 +45,9 @@ type Leases struct {
 	renewing sync.Mutex // held across I/O, and taken before mu
 
 	mu    sync.Mutex
-	until time.Time                        // guarded by mu; no other takes this node for dead before
+	until time.Time                             // guarded by mu; no other takes this node for dead before
 	held  map[*context.CancelCauseFunc]struct{} // guarded by mu; of the work that this node owns
-	seen  map[string]sight                 // guarded by mu; other nodes
+	seen  map[string]sight                      // guarded by mu; other nodes
 }
 
 // sight is when a node's record was first seen at a revision.

@@ -95,6 +95,7 @@ type Recorder struct {
 	provisioned  *prometheus.CounterVec
 	spillovers   *prometheus.CounterVec
 	events       eventVecs
+	sources      *sourceVecs
 	extensions   *prometheus.HistogramVec
 	memory       *prometheus.GaugeVec
 	environments *prometheus.GaugeVec
@@ -138,12 +139,14 @@ func New(cfg Config) *Recorder {
 			Name: "kiln_environments", Help: "Execution environments by state; busy ones are the function's concurrent executions."}, with("state")),
 	}
 	r.events = newEventVecs(function)
+	r.sources = newSourceVecs()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "kiln_build_info", Help: "1; the labels describe the program.",
 		ConstLabels: prometheus.Labels{"version": cfg.Version, "revision": cfg.Revision, "goversion": runtime.Version()}})
 	build.Set(1)
 	r.registry.MustRegister(r.invocations, r.errors, r.throttles, r.durations, r.inits, r.extensions, r.provisioned, r.spillovers, r.memory, r.environments, build,
 		r.events.received, r.events.ages, r.events.dropped, r.events.letters, r.events.destinations, r.events.recursions,
+		r.sources.events, r.sources.iterators,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	r.handler = promhttp.HandlerFor(r.registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})
 	return r
