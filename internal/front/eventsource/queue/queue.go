@@ -105,7 +105,7 @@ func (p *poller) find(ctx context.Context, of arn.ARN) error {
 	if err != nil {
 		return err
 	}
-	p.visibility, p.timeout = time.Duration(seconds)*time.Second, time.Duration(fn.Settings.Timeout)*time.Second
+	p.visibility, p.timeout = time.Duration(seconds)*time.Second, fn.Settings.Timeout
 	if p.visibility < p.timeout {
 		p.Log.Warn("the queue shows messages again while the function may still handle them; set a visibility timeout of at least six times the function's timeout",
 			"visibility_timeout", p.visibility, "function_timeout", p.timeout)
