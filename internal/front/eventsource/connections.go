@@ -37,7 +37,7 @@ func (c *connections) Connect(ctx context.Context, service, source string) (aws.
 	}
 	endpoint := c.endpoint(service, source)
 	if endpoint == "" {
-		return aws.Config{}, fmt.Errorf(`Kiln is not told where to find %[1]s. Name it in kiln.toml, endpoints = { %[2]q = "http://127.0.0.1:4100" }, or in KILN_ENDPOINTS, %[2]s=http://127.0.0.1:4100, and restart kiln`, of.Service, service)
+		return aws.Config{}, fmt.Errorf(`no endpoint is configured for %[1]s: name it in kiln.toml, endpoints = { %[2]q = "http://127.0.0.1:4100" }, or in KILN_ENDPOINTS, %[2]s=http://127.0.0.1:4100, and restart kiln`, of.Service, service)
 	}
 	connection, err := sdk.Connect(ctx, sdk.Config{Endpoint: endpoint, Region: of.Region, HeaderTimeout: headerTimeout, Attempts: attempts, MaxBackoff: maxBackoff})
 	if err != nil {
