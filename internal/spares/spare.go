@@ -29,8 +29,8 @@ const bootTimeout = 10 * time.Second
 // beginTimeout bounds the sending of the variables, which fit into a socket's buffer.
 const beginTimeout = time.Second
 
-// initBytes is the memory of a sandbox's own first process, which no cgroup counts.
-const initBytes = 3 << 19
+// initBytes is the memory of a sandbox's own first process, kernelBytes that of one with a kernel of its own.
+const initBytes, kernelBytes = 3 << 19, 20 << 20
 
 // Want is what a spare is started with. Only a function that would be started with
 // exactly the same may have it.
@@ -106,7 +106,7 @@ func (p *Pool) boot(ctx context.Context, w Want) (_ *Spare, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.bytes = usage.CurrentBytes + initBytes
+	s.bytes = usage.CurrentBytes + p.first
 	return s, nil
 }
 

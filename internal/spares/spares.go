@@ -63,6 +63,7 @@ type Config struct {
 type Pool struct {
 	config Config
 	driver sandbox.Preparer // nil: there are never spares
+	first  int64            // memory of a sandbox before anything of ours runs in it, which no cgroup counts for it
 	wake   chan struct{}    // a token: somebody started since it was looked at
 
 	mu     sync.Mutex
@@ -98,6 +99,9 @@ func New(c Config) *Pool {
 	p := &Pool{config: c, wake: make(chan struct{}, 1), kinds: map[string]*kind{}}
 	if c.Bytes > 0 {
 		p.driver, _ = c.Driver.(sandbox.Preparer)
+	}
+	if p.first = initBytes; p.driver != nil && c.Driver.Describe().OwnKernel {
+		p.first = kernelBytes
 	}
 	return p
 }

@@ -41,6 +41,8 @@ type driver struct {
 	short    bool  // guarded by mu; of memory
 }
 
+func (*driver) Describe() sandbox.Description { return sandbox.Description{} }
+
 func (d *driver) PreparedPaths() sandbox.Paths { return sandbox.Paths{Task: "/var/task"} }
 
 func (d *driver) Prepare(_ context.Context, spec sandbox.Spec) (sandbox.Prepared, error) {

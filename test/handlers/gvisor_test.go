@@ -5,10 +5,26 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"kiln/test/kiln"
 )
+
+// TestSparesOfGVisor is TestSpares of one runtime of each family.
+func TestSparesOfGVisor(t *testing.T) {
+	t.Parallel()
+	runsc := os.Getenv("KILN_RUNSC")
+	if runsc == "" {
+		t.Skip("KILN_RUNSC names no runsc")
+	}
+	families := map[string]bool{}
+	testSpares(t, slices.DeleteFunc(installed(t), func(id string) bool {
+		family := strings.TrimRight(id, "0123456789.x")
+		defer func() { families[family] = true }()
+		return families[family]
+	}), "--driver", "gvisor", "--runsc", runsc)
+}
 
 // TestGVisor is what does not depend on the driver, in sandboxes with kernels of their
 // own, for the one account that has them.

@@ -184,13 +184,16 @@ func (d *Driver) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbox
 	if err := errors.Join(ctx.Err(), spec.Check()); err != nil {
 		return nil, err
 	}
-	b := newBox(d, spec)
+	return d.create(ctx, newBox(d, spec))
+}
+
+func (d *Driver) create(ctx context.Context, b *box) (sandbox.Prepared, error) {
 	if err := d.register(b); err != nil {
 		return nil, err
 	}
 	defer d.making.Done()
 	if err := b.make(ctx); err != nil {
-		err = fmt.Errorf("create sandbox %s: %w", spec.ID, err)
+		err = fmt.Errorf("create sandbox %s: %w", b.spec.ID, err)
 		return nil, errors.Join(err, b.Destroy(context.WithoutCancel(ctx)))
 	}
 	return b, nil

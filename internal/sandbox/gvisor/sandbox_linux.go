@@ -43,15 +43,17 @@ type box struct {
 	starter *first.Thread
 	spares  *first.Pool[kernel]
 	kernel  *kernel
-	uid     int // of the functions, inside as on the host; 0: none yet
+	used    int64 // what the kernel had taken before
+	uid     int   // of the functions, inside as on the host; 0: none yet
 	closing atomic.Bool
 	frozen  atomic.Bool
 
 	// lifecycle is held for reading by Exec and Usage, and for writing by KillAll,
 	// Freeze and Thaw.
-	lifecycle sync.RWMutex
-	reads     sync.Mutex    // one Usage at a time
-	meter     *cgroup.Meter // guarded by reads; made by make
+	lifecycle  sync.RWMutex
+	unassigned bool          // guarded by lifecycle; it is nobody's yet
+	reads      sync.Mutex    // one Usage at a time
+	meter      *cgroup.Meter // guarded by reads; made by make
 
 	streams atomic.Int64   // connections that are relayed
 	waits   sync.WaitGroup // what hands connections over
@@ -85,7 +87,7 @@ func (b *box) make(ctx context.Context) (err error) {
 		return err
 	}
 	network := b.d.network.Of(b.spec)
-	if network == b.d.network.Mode {
+	if network == b.d.network.Mode && !b.unassigned { // in time: it leaves them to those that are needed now
 		b.kernel = b.spares.Take()
 	}
 	if b.kernel != nil {
@@ -130,24 +132,32 @@ func (b *box) enter(ctx context.Context) error {
 	if _, err := k.outer.CallWith(ctx, tmp.Files(), mount...); err != nil {
 		return err
 	}
-	if _, err := k.inner.Call(ctx, "setup", strconv.Itoa(b.uid)); err != nil {
+	setup := []string{"setup", strconv.Itoa(b.uid)}
+	if b.unassigned {
+		setup = append(setup, "assigned later")
+	}
+	if _, err := k.inner.Call(ctx, setup...); err != nil {
 		return err
 	}
-	if k.link != nil {
-		if err := k.link.Allow(b.spec.Network.Allow); err != nil {
+	b.meter = cgroup.NewSharedMeter(k.cg, k.p.Pid)
+	if b.used, err = k.cg.Used(); err != nil || b.unassigned {
+		return err
+	}
+	return b.admit(b.spec)
+}
+
+// admit bounds the function's memory and lets it out, where it may.
+func (b *box) admit(spec sandbox.Spec) error {
+	if link := b.kernel.link; link != nil {
+		if err := link.Allow(spec.Network.Allow); err != nil {
 			return err
 		}
 	}
-	b.meter = cgroup.NewSharedMeter(k.cg, k.p.Pid)
-	used, err := k.cg.Used()
-	if err != nil {
-		return err
+	limits := cgroup.Limits{Processes: hostProcesses, MilliCPU: spec.MilliCPU}
+	if spec.MemoryBytes > 0 {
+		limits.MemoryBytes = b.used + ownBytes + spec.MemoryBytes
 	}
-	limits := cgroup.Limits{Processes: hostProcesses, MilliCPU: b.spec.MilliCPU}
-	if b.spec.MemoryBytes > 0 {
-		limits.MemoryBytes = used + ownBytes + b.spec.MemoryBytes
-	}
-	return k.cg.Limit(limits)
+	return b.kernel.cg.Limit(limits)
 }
 
 // mounts is the outer process's request for the root; tmp goes along with it.

@@ -45,6 +45,11 @@ func Restrict(processes uint64, keep uint32) error {
 			return fmt.Errorf("drop capability %d: %w", c, err)
 		}
 	}
+	return Keep(keep)
+}
+
+// Keep gives up this thread's capabilities but those.
+func Keep(keep uint32) error {
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	data := [2]unix.CapUserData{{Effective: keep, Permitted: keep}}
 	if err := unix.Capset(&head, &data[0]); err != nil {

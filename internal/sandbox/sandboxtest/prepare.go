@@ -45,7 +45,7 @@ func testPrepare(t *testing.T, b *bench) {
 	waiting := s.script("/bin/bash", "-c", `ls -A $TASK $OPT; cat $CLIENT/file; echo; read <&3
 cd $TASK; cat file; echo; cat $OPT/file; echo; ls -A $TMP
 touch $TASK/new 2>/dev/null || touch $OPT/new 2>/dev/null || echo sealed
-echo x >$TMP/x && cat $TMP/x; df --output=size -BM $TMP`)
+echo x >$TMP/x && cat $TMP/x; df --output=size -BM $TMP; ls -A /mnt`)
 	waiting.Telemetry = r
 	c := s.start(waiting)
 	_ = r.Close()

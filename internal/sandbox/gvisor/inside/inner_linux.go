@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kiln/internal/sandbox/pid1"
+	"kiln/internal/sandbox/skeleton"
 )
 
 const (
@@ -65,6 +67,8 @@ func (in *inner) handle(id uint64, fields []string, fds []int) {
 	switch args := fields[1:]; fields[0] {
 	case "setup":
 		err = in.setup(args)
+	case "assign":
+		err = in.assign(args)
 	case "listen":
 		err = in.listen(args[0])
 	case "unlisten":
@@ -80,8 +84,12 @@ func (in *inner) handle(id uint64, fields []string, fds []int) {
 	in.Server.Reply(id, err)
 }
 
+// capabilities are what this process needs for those of functions: another user, signals to
+// them, listening below 1024.
+const capabilities = 1<<unix.CAP_SETUID | 1<<unix.CAP_SETGID | 1<<unix.CAP_KILL | 1<<unix.CAP_NET_BIND_SERVICE
+
 // setup makes what was mounted late the root of this process, for the user whose id
-// is the argument.
+// is the argument. A second one says that assign is to follow.
 func (in *inner) setup(args []string) (err error) {
 	if in.uid, err = strconv.Atoi(args[0]); err != nil {
 		return err
@@ -110,7 +118,25 @@ func (in *inner) setup(args []string) (err error) {
 	syscall.Umask(0o022)
 	// gVisor counts a user's processes and threads, but not the one that became the
 	// user's. It has no other user, so that nothing else need bound them.
-	return pid1.Restrict(pid1.MaxProcesses-1, 1<<unix.CAP_SETUID|1<<unix.CAP_SETGID|1<<unix.CAP_KILL|1<<unix.CAP_NET_BIND_SERVICE)
+	keep := uint32(capabilities)
+	if len(args) > 1 {
+		keep |= 1 << unix.CAP_SYS_ADMIN // to mount; lost by processes with their change of user
+	}
+	return pid1.Restrict(pid1.MaxProcesses-1, keep)
+}
+
+// assign shows folders of AssignedDir, which nobody has looked into, where the arguments say,
+// in their order.
+func (in *inner) assign(args []string) error {
+	for i, dst := range args {
+		if err := skeleton.Bind(filepath.Join(AssignedDir, strconv.Itoa(i)), dst); err != nil {
+			return err
+		}
+	}
+	if err := skeleton.Bind(skeleton.HomeDir, AssignedDir); err != nil { // empty, as it was
+		return err
+	}
+	return pid1.Keep(capabilities)
 }
 
 // listen accepts connections for the daemon: each gets a number, by which the daemon

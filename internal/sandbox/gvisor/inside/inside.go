@@ -20,3 +20,6 @@ const (
 	OwnNetwork  = "sandbox" // that stack with the interfaces of the namespace, which it takes over
 	HostNetwork = "host"    // the host's sockets
 )
+
+// AssignedDir is a folder in the root that nothing looks into before a function's code is there.
+const AssignedDir = "/mnt"

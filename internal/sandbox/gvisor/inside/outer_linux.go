@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -78,6 +79,8 @@ func (o *outer) handle(fields []string, fds []int) error {
 		return o.boot(fields[1:])
 	case "mount":
 		return o.mount(fields[1:], fds)
+	case "assign":
+		return o.assign(fields[1:])
 	}
 	return fmt.Errorf("unknown request %q", fields[0])
 }
@@ -263,6 +266,30 @@ func (o *outer) mount(args []string, fds []int) error {
 	defer unix.Close(tree)
 	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, o.path("bundle/rootfs"+lateDir), unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return fmt.Errorf("mount the root for gVisor: %w", err)
+	}
+	return nil
+}
+
+// assign mounts folders of the host for the inner process's assign.
+func (o *outer) assign(sources []string) error {
+	to := o.path("bundle/rootfs" + lateDir + AssignedDir)
+	if err := unix.Mount("kiln", to, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=64k,mode=755"); err != nil {
+		return fmt.Errorf("mount a file system for what is assigned: %w", err)
+	}
+	for i, src := range sources {
+		at := filepath.Join(to, strconv.Itoa(i))
+		if err := os.Mkdir(at, 0o755); err != nil {
+			return err
+		}
+		tree, err := skeleton.Clone(src, skeleton.ReadOnly)
+		if err != nil {
+			return err
+		}
+		err = unix.MoveMount(tree, "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH)
+		_ = unix.Close(tree)
+		if err != nil {
+			return fmt.Errorf("mount %s for gVisor: %w", src, err)
+		}
 	}
 	return nil
 }
