@@ -30,6 +30,7 @@ import (
 	"kiln/internal/front"
 	"kiln/internal/front/api"
 	"kiln/internal/front/eventsource"
+	"kiln/internal/front/functionurl"
 	"kiln/internal/front/gateway"
 	"kiln/internal/front/iam"
 	frontlogs "kiln/internal/front/logs"
@@ -301,7 +302,9 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		"lambda": door.Handler, "logs": cloudWatch.Handler,
 		"iam": iam.New(iam.Config{Access: access, Identities: identities, Audit: audit, Admit: requests, Log: d.log}).Handler,
 		"sts": sts.New(sts.Config{Access: access, Identities: identities, Audit: audit, Admit: requests, Log: d.log}).Handler,
-	}, operator.New(operators))
+	}, functionurl.New(functionurl.Config{
+		Access: access, URLs: functions, Invoke: invocations, Metrics: counts, Audit: audit, Admit: requests, Log: d.log,
+	}).Handler, operator.New(operators))
 	quiet := slog.NewLogLogger(d.log.Handler(), slog.LevelDebug)
 	serve := func(h http.Handler) *http.Server {
 		return &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: maxHeader, ErrorLog: quiet}

@@ -1,7 +1,7 @@
 // Package front holds what all doors share: who may come in. Its folders are the
 // doors themselves: gateway (the one port, and where a request goes), api (the
-// Lambda API), logs (CloudWatch Logs), iam and sts, and operator (health, metrics, and what
-// Kiln's own commands need).
+// Lambda API), logs (CloudWatch Logs), iam and sts, functionurl (plain HTTP to functions), and
+// operator (health, metrics, and what Kiln's own commands need).
 package front
 
 import (
@@ -108,10 +108,7 @@ func (a *Access) Operator() lambda.AccountID { return a.config.Account }
 // operation, even of a Kiln without keys. A page cannot set Host; a browser sets
 // Origin on every request that could do harm, and Sec-Fetch-Site on all.
 func (a *Access) CheckBrowser(r *http.Request) error {
-	host := r.Host
-	if h, _, err := net.SplitHostPort(r.Host); err == nil {
-		host = h
-	}
+	host := hostname(r.Host)
 	if !a.allowedHost(host) {
 		return lambda.AccessDenied("Kiln is called here as %q, which is neither a loopback name nor configured. Add it to hosts in kiln.toml (or KILN_HOSTS) if that is intended.", host)
 	}
@@ -129,8 +126,15 @@ func (a *Access) CheckBrowser(r *http.Request) error {
 	}
 }
 
+// hostname is the host of a request without its port, in lower case.
+func hostname(host string) string {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	return strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+}
+
 func (a *Access) allowedHost(host string) bool {
-	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
 	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
 		return true
 	}
@@ -153,7 +157,7 @@ func (a *Access) allowedHost(host string) bool {
 func (a *Access) Authenticate(r *http.Request, inside bool) (Caller, error) {
 	s, err := sigv4.Parse(r)
 	if err != nil {
-		return Caller{Principal: cameFrom(lambda.Principal{}, r)}, err
+		return Caller{Principal: Anybody(r)}, err
 	}
 	unproven := Caller{Principal: cameFrom(lambda.Principal{AccessKey: s.AccessKey}, r)}
 	if !validRegion(s.Region) {
@@ -209,6 +213,9 @@ func (a *Access) credential(accessKey string) (identity.Credential, bool) {
 func (a *Access) root(key string) lambda.Principal {
 	return lambda.Principal{Account: a.config.Account, AccessKey: key, ARN: lambda.RootARN(a.config.Account), UserID: string(a.config.Account)}
 }
+
+// Anybody is who made a request that is not signed, or whose signature is not asked for.
+func Anybody(r *http.Request) lambda.Principal { return cameFrom(lambda.Principal{}, r) }
 
 // cameFrom adds where a request came from.
 func cameFrom(who lambda.Principal, r *http.Request) lambda.Principal {

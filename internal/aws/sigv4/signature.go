@@ -67,6 +67,11 @@ func ExpiredToken() *Error {
 // BadRegion is what a request signed for something that is no region gets.
 func BadRegion() *Error { return invalid("Credential should be scoped to a valid region.") }
 
+// WrongService is what a request signed for another service gets.
+func WrongService(service string) *Error {
+	return invalid("Credential should be scoped to correct service: '" + service + "'.")
+}
+
 func incomplete(message string) *Error {
 	return &Error{"IncompleteSignatureException", http.StatusForbidden, message}
 }

@@ -2,13 +2,12 @@ package api
 
 import (
 	"context"
-	"net"
-	"net/netip"
 	"strings"
 	"time"
 
 	"kiln/internal/aws/lambdaapi"
 	"kiln/internal/aws/policy"
+	"kiln/internal/front"
 	"kiln/internal/lambda"
 	"kiln/internal/registry"
 )
@@ -160,7 +159,7 @@ func (c *call) showURL(o registry.Owner) *lambdaapi.FunctionUrlConfig {
 		o.ARN = o.ARN.Unqualified()
 	}
 	out := &lambdaapi.FunctionUrlConfig{
-		FunctionUrl:      new(functionURL(c.base, u.ID, o.ARN.Region)),
+		FunctionUrl:      new(front.FunctionURL(c.base, u.ID, o.ARN.Region)),
 		FunctionArn:      new(o.ARN.String()),
 		CreationTime:     urlTime(u.Created),
 		LastModifiedTime: urlTime(u.Modified),
@@ -178,20 +177,3 @@ func (c *call) showURL(o registry.Owner) *lambdaapi.FunctionUrlConfig {
 
 // urlTime is a time as only function URLs have it.
 func urlTime(t time.Time) *string { return new(t.Format("2006-01-02T15:04:05.000Z")) }
-
-// functionURL is the address of a function URL, below the name by which the request for
-// it came; every name below localhost leads to this machine.
-func functionURL(base, id string, region lambda.Region) string {
-	scheme, host, _ := strings.Cut(base, "://")
-	name, port, err := net.SplitHostPort(host)
-	if err != nil { // it has no port
-		name, port = strings.Trim(host, "[]"), ""
-	}
-	if _, err := netip.ParseAddr(name); err == nil || strings.HasSuffix(name, ".localhost") {
-		name = "localhost"
-	}
-	if port != "" {
-		name += ":" + port
-	}
-	return scheme + "://" + id + ".lambda-url." + string(region) + "." + name + "/"
-}

@@ -1,6 +1,6 @@
-// Package gateway is the one port of Kiln: it refuses what a browser could send,
-// finds out which AWS service a request is for, and passes it to the door that
-// serves it. A service without a door gets an error in its own format.
+// Package gateway is the one port of Kiln: it refuses what a browser could send, unless
+// it is for a function URL, finds out which AWS service a request is for, and passes it
+// to the door that serves it. A service without a door gets an error in its own format.
 package gateway
 
 import (
@@ -23,6 +23,7 @@ const OperatorPrefix = "/_kiln/"
 type Gateway struct {
 	access   *front.Access
 	doors    Doors
+	urls     func(inside bool) http.Handler
 	operator http.Handler
 }
 
@@ -30,10 +31,10 @@ type Gateway struct {
 // requests from within environments or from elsewhere. There is one of "lambda".
 type Doors map[string]func(inside bool) http.Handler
 
-// New returns a Gateway. operator serves what begins with OperatorPrefix, and
-// /metrics.
-func New(access *front.Access, doors Doors, operator http.Handler) *Gateway {
-	return &Gateway{access: access, doors: doors, operator: operator}
+// New returns a Gateway. urls makes the door of function URLs, operator serves what begins
+// with OperatorPrefix, and /metrics.
+func New(access *front.Access, doors Doors, urls func(inside bool) http.Handler, operator http.Handler) *Gateway {
+	return &Gateway{access: access, doors: doors, urls: urls, operator: operator}
 }
 
 // Outside serves the port.
@@ -48,7 +49,13 @@ func (g *Gateway) handler(inside bool) http.Handler {
 		doors[service] = door(inside)
 	}
 	doors[""] = doors["lambda"] // of a request that is not signed, or badly, it says what is wrong
+	urls := g.urls(inside)
 	return paced(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Pages may call functions, and a host of functions serves nothing else.
+		if _, ok := g.access.FunctionURL(r.Host, r.URL.EscapedPath()); ok {
+			urls.ServeHTTP(w, r)
+			return
+		}
 		if err := g.access.CheckBrowser(r); err != nil {
 			f := front.Refusal(err)
 			refuse(w, r, serviceOf(r), f.Status, f.Code, f.Message)

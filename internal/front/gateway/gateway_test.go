@@ -23,6 +23,8 @@ func TestRoutes(t *testing.T) {
 		"logs": func(inside bool) http.Handler {
 			return says(map[bool]string{false: "logs", true: "logs, inside"}[inside])
 		},
+	}, func(inside bool) http.Handler {
+		return says(map[bool]string{false: "function url", true: "function url, inside"}[inside])
 	}, says("operator"))
 	const form, jsonTarget = "application/x-www-form-urlencoded; charset=utf-8", "application/x-amz-json-1.0"
 	for _, c := range []struct {

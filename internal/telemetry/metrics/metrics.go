@@ -96,6 +96,7 @@ type Recorder struct {
 	spillovers   *prometheus.CounterVec
 	events       eventVecs
 	sources      *sourceVecs
+	urls         urlVecs
 	extensions   *prometheus.HistogramVec
 	memory       *prometheus.GaugeVec
 	environments *prometheus.GaugeVec
@@ -140,6 +141,7 @@ func New(cfg Config) *Recorder {
 	}
 	r.events = newEventVecs(function)
 	r.sources = newSourceVecs()
+	r.urls = newURLVecs(function, with("class"))
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "kiln_build_info", Help: "1; the labels describe the program.",
 		ConstLabels: prometheus.Labels{"version": cfg.Version, "revision": cfg.Revision, "goversion": runtime.Version()}})
@@ -147,6 +149,7 @@ func New(cfg Config) *Recorder {
 	r.registry.MustRegister(r.invocations, r.errors, r.throttles, r.durations, r.inits, r.extensions, r.provisioned, r.spillovers, r.memory, r.environments, build,
 		r.events.received, r.events.ages, r.events.dropped, r.events.letters, r.events.destinations, r.events.recursions,
 		r.sources.events, r.sources.iterators,
+		r.urls.requests, r.urls.latencies,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	r.handler = promhttp.HandlerFor(r.registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})
 	return r
@@ -219,6 +222,7 @@ func (r *Recorder) Forget(arn lambda.FunctionARN) {
 	r.spillovers.DeletePartialMatch(labels)
 	r.memory.DeletePartialMatch(labels)
 	r.events.forget(labels)
+	r.urls.forget(labels)
 	r.environments.DeletePartialMatch(labels)
 }
 
