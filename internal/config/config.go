@@ -6,6 +6,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -70,7 +71,7 @@ type Config struct {
 	LogsGroupBytes     Size `toml:"logs_group_bytes" help:"Bytes of compressed function logs kept per log group; the oldest go first."`
 	LogsTotalBytes     Size `toml:"logs_total_bytes" help:"Bytes of compressed function logs kept in all; the largest group gives first."`
 
-	PassCredentials bool `toml:"pass_credentials" help:"Give functions the AWS credentials that Kiln itself was started with (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN) in place of ones that only Kiln knows, and AWS in place of Kiln as their endpoint: what their SDKs do happens there. Services under endpoints stay where they are. Functions must be able to reach AWS, see network."`
+	PassCredentials bool `toml:"pass_credentials" help:"Give functions the AWS credentials that Kiln itself was started with (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN) in place of ones that only Kiln knows, and AWS in place of Kiln as their endpoint: what their SDKs do happens there. Services under endpoints stay where they are. Functions must be able to reach AWS, and endpoints, see network."`
 
 	LogLevel  string `toml:"log_level" help:"Least level of Kiln's own log: debug, info, warn or error."`
 	LogFormat string `toml:"log_format" help:"Format of Kiln's own log: text, or json."`
@@ -78,12 +79,21 @@ type Config struct {
 
 	Accounts map[string]Account `toml:"accounts" help:"What is different for single accounts, as a table each: [accounts.123456789012] with driver = \"gvisor\" runs that account's functions in a stronger driver than the others'. A driver weaker than the one above is refused. network and egress_allow are its own as well. As a variable: 123456789012.driver=gvisor."`
 
-	Endpoints map[string]string `toml:"endpoints" help:"Where functions find services that Kiln does not serve, as service = \"URL\", such as sqs = \"http://127.0.0.1:9324\": their SDKs get it as AWS_ENDPOINT_URL_SQS. The service is named as in signatures. Functions must be able to reach it, see network. From s3 Kiln itself also fetches the packages that are deployed with S3Bucket and S3Key, with the credentials that any AWS client would find where Kiln runs (AWS_ACCESS_KEY_ID, AWS_PROFILE and so on), or unsigned where there are none. With the same credentials it sends what became of asynchronous invocations to sqs, sns, events (EventBridge) and s3."`
+	Endpoints map[string]string `toml:"endpoints" help:"Where services are that Kiln does not serve, as service = \"URL\", such as sqs = \"http://127.0.0.1:9324\", and * = \"URL\" for all others. The service is named as in signatures; dynamodbstreams is that part of dynamodb. Kiln forwards requests for them there, of functions and of others, as they were signed. From s3 Kiln itself also fetches the packages that are deployed with S3Bucket and S3Key, with the credentials that any AWS client would find where Kiln runs (AWS_ACCESS_KEY_ID, AWS_PROFILE and so on), or unsigned where there are none. With the same credentials it sends what became of asynchronous invocations to sqs, sns, events (EventBridge) and s3. What is not set here is taken from AWS_ENDPOINT_URL_SQS and so on, where Kiln starts, and from AWS_ENDPOINT_URL, unless they lead to AWS or to Kiln itself."`
+	Resign    map[string]string `toml:"resign" help:"Services under endpoints whose requests are signed anew with the credentials that any AWS client would find where Kiln runs, as service = \"actions\": the only ones that are, for all functions and callers, such as sqs = \"SendMessage GetQueue*\". Empty: every request keeps the signature of its client."`
 
 	// Origins tells where each value came from, by key: "kiln.toml line 3",
 	// "KILN_LISTEN", "--listen". Keys that are not in it have their default.
 	Origins map[string]string `toml:"-"`
 }
+
+// Endpoint is where a service is, by the name that is signed for; "" for nowhere.
+func (c Config) Endpoint(service string) string {
+	return cmp.Or(c.Endpoints[service], c.Endpoints[OtherServices])
+}
+
+// OtherServices is the endpoint of all services that have none of their own.
+const OtherServices = "*"
 
 // Account is what an account may have of its own; zero values mean what holds for all.
 type Account struct {

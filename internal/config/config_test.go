@@ -215,6 +215,12 @@ func TestValidate(t *testing.T) {
 		{"endpoint name", map[string]string{"endpoints": "SQS queue=http://x"}, "not the name of a service"},
 		{"password", map[string]string{"endpoints": "sqs=http://me:hunter2@x"}, "holds a password"},
 		{"lambda", map[string]string{"endpoints": "lambda=http://x"}, "Kiln serves lambda itself"},
+		{"sts", map[string]string{"endpoints": "sts=http://x"}, "Kiln serves sts itself"},
+		{"all others", map[string]string{"endpoints": "*=http://x", "resign": "sqs=SendMessage Get*"}, ""},
+		{"signed anew and nowhere", map[string]string{"endpoints": "sns=http://x", "resign": "sqs=SendMessage"}, "sqs has no endpoint; set endpoints.sqs"},
+		{"signed anew and unnamed", map[string]string{"endpoints": "*=http://x", "resign": "s3=GetObject"}, "requests to s3 do not name their action"},
+		{"signed anew, any action", map[string]string{"endpoints": "*=http://x", "resign": "sqs=*"}, `"*" of sqs is neither`},
+		{"signed anew, no action", map[string]string{"endpoints": "*=http://x", "resign": "sqs="}, "sqs has no actions"},
 	} {
 		c := config.Default()
 		for key, value := range test.set {
@@ -281,8 +287,8 @@ func TestWriteLoadsBack(t *testing.T) {
 			Runsc: text.Draw(rt, "runsc"), Accounts: rapid.MapOfN(text, rapid.Custom(func(rt *rapid.T) config.Account {
 				return config.Account{Driver: text.Draw(rt, "driver"), Network: text.Draw(rt, "network"), EgressAllow: texts.Draw(rt, "allow")}
 			}), 0, 4).Draw(rt, "accounts"),
-			Endpoints: rapid.MapOfN(text, text, 0, 4).Draw(rt, "endpoints"),
-			Origins:   map[string]string{"listen": "kiln.toml line 1"},
+			Endpoints: rapid.MapOfN(text, text, 0, 4).Draw(rt, "endpoints"), Resign: rapid.MapOfN(text, text, 0, 4).Draw(rt, "resign"),
+			Origins: map[string]string{"listen": "kiln.toml line 1"},
 		}
 		var b bytes.Buffer
 		if err := c.Write(&b); err != nil {

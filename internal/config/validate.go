@@ -36,6 +36,7 @@ var (
 	accessKeyPattern = regexp.MustCompile(`^\w{3,128}$`)
 	hostPattern      = regexp.MustCompile(`^(\*\.)?[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?$`)
 	servicePattern   = regexp.MustCompile(`^[a-z0-9-]+$`)
+	actionPattern    = regexp.MustCompile(`^[A-Z][A-Za-z0-9]*\*?$`)
 )
 
 // Addresses returns what to listen on, as host:port. "localhost" gives both
@@ -274,7 +275,7 @@ func (c Config) Validate() error {
 		endpoint := c.Endpoints[service]
 		u, err := url.Parse(endpoint)
 		switch {
-		case !servicePattern.MatchString(service):
+		case service != OtherServices && !servicePattern.MatchString(service):
 			bad("endpoints", "%q is not the name of a service as it is in signatures, such as sqs", service)
 		case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
 			bad("endpoints", "the URL of %s is not one such as http://127.0.0.1:9324", service)
@@ -282,12 +283,34 @@ func (c Config) Validate() error {
 			bad("endpoints", "the URL of %s holds a password; requests carry their own signature, so remove it", service)
 		case u.RawQuery != "" || u.Fragment != "":
 			bad("endpoints", "the URL of %s ends with ? or #; use only the scheme, the host and a path", service)
-		case service == "lambda":
-			bad("endpoints", "Kiln serves lambda itself; remove it")
+		case slices.Contains(served, service):
+			bad("endpoints", "Kiln serves %s itself; remove it", service)
+		}
+	}
+	for _, service := range slices.Sorted(maps.Keys(c.Resign)) {
+		actions := strings.Fields(c.Resign[service])
+		switch {
+		case c.Endpoint(service) == "":
+			bad("resign", "%[1]s has no endpoint; set endpoints.%[1]s", service)
+		case service == "s3":
+			bad("resign", "requests to s3 do not name their action, so that they cannot be signed anew")
+		case len(actions) == 0:
+			bad("resign", "%s has no actions; name them, such as SendMessage, separated by spaces", service)
+		}
+		for _, a := range actions {
+			if !actionPattern.MatchString(a) {
+				bad("resign", "%q of %s is neither an action, such as SendMessage, nor the beginning of some and *", a, service)
+			}
 		}
 	}
 	return errors.Join(problems...)
 }
+
+// served are the services that Kiln has itself, and no endpoint can have.
+var served = []string{"lambda", "logs", "iam", "sts"}
+
+// Served tells whether Kiln serves the service itself, whatever is configured.
+func Served(service string) bool { return slices.Contains(served, service) }
 
 // drivers are those that can be named, the weakest first.
 var drivers = []string{"process", "linux", "gvisor"}

@@ -119,6 +119,9 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := d.adoptEndpoints(ctx, os.Getenv); err != nil {
+		return err
+	}
 	passed, err := d.passed(os.Getenv)
 	if err != nil {
 		return err
@@ -250,7 +253,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	}
 
 	invocations := invoke.New(functions, environments, access, throttles{counts}, invoke.Config{Concurrency: d.config.Concurrency})
-	sender := destination.New(destination.Config{Endpoint: func(service string) string { return d.config.Endpoints[service] }, Log: d.log})
+	sender := destination.New(destination.Config{Endpoint: d.config.Endpoint, Log: d.log})
 	open.add("the destinations", func() error { sender.Close(); return nil })
 	events := async.New(engine.Queue(), invocations, functions, access, sender, counts, d.log, async.Config{
 		RetryDelay: time.Duration(d.config.AsyncRetryDelay), Deliveries: d.config.AsyncDeliveries,
@@ -288,6 +291,14 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		return err
 	}
 	defer ports.close()
+	if err := d.checkEndpoints(ctx, ports); err != nil {
+		return err
+	}
+	elsewhere, err := d.forwarder(ctx, access, audit, requests)
+	if err != nil {
+		return err
+	}
+	open.add("the forwarded connections", func() error { elsewhere.Close(); return nil })
 	saver := &backups{dir: dir, engine: engine, logs: store, version: d.version}
 	if err := saver.sweep(); err != nil {
 		d.log.Warn("what a backup has left that was cut off could not be removed", "error", err)
@@ -299,12 +310,14 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		Watched: d.watched(ports),
 	}
 	gate := gateway.New(access, gateway.Doors{
-		"lambda": door.Handler, "logs": cloudWatch.Handler,
-		"iam": iam.New(iam.Config{Access: access, Identities: identities, Audit: audit, Admit: requests, Log: d.log}).Handler,
-		"sts": sts.New(sts.Config{Access: access, Identities: identities, Audit: audit, Admit: requests, Log: d.log}).Handler,
-	}, functionurl.New(functionurl.Config{
-		Access: access, URLs: functions, Invoke: invocations, Metrics: counts, Audit: audit, Admit: requests, Log: d.log,
-	}).Handler, operator.New(operators))
+		Services: map[string]func(inside bool) http.Handler{
+			"lambda": door.Handler, "logs": cloudWatch.Handler,
+			"iam": iam.New(iam.Config{Access: access, Identities: identities, Audit: audit, Admit: requests, Log: d.log}).Handler,
+			"sts": sts.New(sts.Config{Access: access, Identities: identities, Audit: audit, Admit: requests, Log: d.log}).Handler,
+		},
+		Elsewhere: elsewhere.Handler, Operator: operator.New(operators),
+		FunctionURLs: functionurl.New(functionurl.Config{Access: access, URLs: functions, Invoke: invocations, Metrics: counts, Audit: audit, Admit: requests, Log: d.log}).Handler,
+	})
 	quiet := slog.NewLogLogger(d.log.Handler(), slog.LevelDebug)
 	serve := func(h http.Handler) *http.Server {
 		return &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: maxHeader, ErrorLog: quiet}

@@ -51,7 +51,8 @@ type Factory struct {
 	// Endpoint serves Kiln's AWS endpoint on the listener inside an environment
 	// until the listener is closed.
 	Endpoint func(net.Listener) error
-	// Endpoints are the URLs of services that Kiln does not serve, by the name that requests are signed for.
+	// Endpoints are the URLs of services that Kiln does not serve, by the name that requests
+	// are signed for. Functions with Passed get them; others reach them by Kiln's.
 	Endpoints map[string]string
 	// Passed, if not nil, are the owner's own credentials for AWS: functions get
 	// them, and AWS itself as their endpoint.

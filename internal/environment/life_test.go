@@ -278,7 +278,7 @@ func TestVariables(t *testing.T) {
 		"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1", "_HANDLER": "a.handler", "AWS_LAMBDA_FUNCTION_NAME": "f",
 		"AWS_LAMBDA_FUNCTION_VERSION": "$LATEST", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128", "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
 		"AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/f", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token",
-		"AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": "http://logs.example",
+		"AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": "", // Kiln forwards
 	} {
 		if got[name] != want {
 			t.Errorf("%s=%s, want %s", name, got[name], want)

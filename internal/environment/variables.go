@@ -34,11 +34,11 @@ func (e *Environment) variables(launch bootstrap.Launch, paths sandbox.Paths, ap
 	env["AWS_EC2_METADATA_DISABLED"] = "true" // no handler gets the credentials of the machine …
 	if passed := e.factory.Passed; passed != nil {
 		c = *passed
+		for service, url := range e.factory.Endpoints { // Kiln could not verify who calls, and does not forward
+			env[sigv4.EndpointVariable(service)] = url
+		}
 	} else {
 		env["AWS_ENDPOINT_URL"] = e.endpoint // … or reaches AWS by accident
-	}
-	for service, url := range e.factory.Endpoints {
-		env[sigv4.EndpointVariable(service)] = url
 	}
 	maps.Copy(env, e.factory.Variables)
 	if e.root == "" {

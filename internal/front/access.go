@@ -1,7 +1,7 @@
 // Package front holds what all doors share: who may come in. Its folders are the
 // doors themselves: gateway (the one port, and where a request goes), api (the
-// Lambda API), logs (CloudWatch Logs), iam and sts, functionurl (plain HTTP to functions), and
-// operator (health, metrics, and what Kiln's own commands need).
+// Lambda API), logs (CloudWatch Logs), iam and sts, functionurl (plain HTTP to functions), forward (services
+// that others serve), and operator (health, metrics, and what Kiln's own commands need).
 package front
 
 import (
@@ -30,6 +30,9 @@ type Caller struct {
 	Service   string       // that was signed for
 	// Verify checks the signature over the whole body; nil where no key is required.
 	Verify func(body []byte) error
+	// VerifyHead is Verify for a body that passes by, and says in X-Amz-Content-Sha256
+	// what it is: that is checked by whoever reads it.
+	VerifyHead func() error
 }
 
 // Config of an Access.
@@ -190,6 +193,7 @@ func (a *Access) Authenticate(r *http.Request, inside bool) (Caller, error) {
 	caller.Verify = func(body []byte) error {
 		return sigv4.Verify(r, s, credential.Secret, sigv4.BodyHash(body), time.Now())
 	}
+	caller.VerifyHead = func() error { return sigv4.Verify(r, s, credential.Secret, "", time.Now()) }
 	return caller, nil
 }
 

@@ -1,7 +1,8 @@
 // Package sdk sets up AWS's own Go SDK for the services that Kiln itself calls and
 // others serve: at the endpoint that Kiln's configuration names and nowhere else, with
 // the credentials that any AWS client would find where Kiln runs. The clients are their
-// users': internal/state/bucket and internal/invoke/destination.
+// users': internal/state/bucket and internal/invoke/destination; internal/front/forward
+// signs with the credentials alone.
 package sdk
 
 import (

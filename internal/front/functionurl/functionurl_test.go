@@ -68,7 +68,10 @@ func newRig(t *testing.T, key string) *rig {
 	says := func(name string) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, name) })
 	}
-	gate := gateway.New(access, gateway.Doors{"lambda": func(bool) http.Handler { return says("the Lambda API") }}, door.Handler, says("the operator"))
+	gate := gateway.New(access, gateway.Doors{
+		Services:  map[string]func(bool) http.Handler{"lambda": func(bool) http.Handler { return says("the Lambda API") }},
+		Elsewhere: func(bool) http.Handler { return says("elsewhere") }, FunctionURLs: door.Handler, Operator: says("the operator"),
+	})
 	g.Server = httptest.NewServer(gate.Outside())
 	transport := &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, network, g.Listener.Addr().String())

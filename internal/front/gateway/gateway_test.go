@@ -16,16 +16,15 @@ func TestRoutes(t *testing.T) {
 	says := func(name string) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, name) })
 	}
+	door := func(name string) func(inside bool) http.Handler {
+		return func(inside bool) http.Handler {
+			return says(name + map[bool]string{false: "", true: ", inside"}[inside])
+		}
+	}
 	g := gateway.New(front.NewAccess(front.Config{Account: "123456789012", Region: "us-east-1"}), gateway.Doors{
-		"lambda": func(inside bool) http.Handler {
-			return says(map[bool]string{false: "lambda", true: "lambda, inside"}[inside])
-		},
-		"logs": func(inside bool) http.Handler {
-			return says(map[bool]string{false: "logs", true: "logs, inside"}[inside])
-		},
-	}, func(inside bool) http.Handler {
-		return says(map[bool]string{false: "function url", true: "function url, inside"}[inside])
-	}, says("operator"))
+		Services:  map[string]func(bool) http.Handler{"lambda": door("lambda"), "logs": door("logs")},
+		Elsewhere: door("elsewhere"), FunctionURLs: door("function url"), Operator: says("operator"),
+	})
 	const form, jsonTarget = "application/x-www-form-urlencoded; charset=utf-8", "application/x-amz-json-1.0"
 	for _, c := range []struct {
 		what, path, host, service, contentType string
@@ -43,11 +42,15 @@ func TestRoutes(t *testing.T) {
 		{"health, inside", "/_kiln/health", "localhost", "", "", true, 403, "application/json", `"Message":"Kiln's own paths`},
 		{"metrics, inside", "/metrics", "localhost", "", "", true, 403, "application/json", "Kiln's own paths"},
 		{"another host", "/metrics", "evil.com", "", "", false, 403, "application/json", "evil.com"},
-		{"S3", "/bucket/key", "localhost", "s3", "", false, 501, "application/xml", "<Error><Code>NotImplementedException</Code><Message>Kiln does not serve s3."},
 		{"S3 on another host", "/bucket/key", "evil.com", "s3", "", false, 403, "application/xml", "<Code>AccessDeniedException</Code>"},
-		{"SQS, query", "/", "localhost", "sqs", form, false, 501, "text/xml", "<ErrorResponse><Error><Type>Sender</Type><Code>NotImplementedException</Code>"},
-		{"SQS, JSON", "/", "localhost", "sqs", jsonTarget, false, 501, "application/x-amz-json-1.0", `"__type":"NotImplementedException"`},
-		{"a name with a dash", "/", "localhost", "execute-api", jsonTarget, false, 501, "application/x-amz-json-1.0", "AWS_ENDPOINT_URL_EXECUTE_API"},
+		{"another service", "/", "localhost", "sqs", form, false, 200, "", "elsewhere"},
+		{"another service, inside", "/", "localhost", "sqs", jsonTarget, true, 200, "", "elsewhere, inside"},
+		{"another service on another host", "/", "evil.com", "sqs", jsonTarget, false, 403, jsonTarget, "AccessDeniedException"},
+		{"a function URL", "/", "x.lambda-url.us-east-1.localhost", "", "", false, 200, "", "function url"},
+		{"a function URL, signed", "/metrics", "x.lambda-url.us-east-1.localhost:1", "logs", jsonTarget, true, 200, "", "function url, inside"},
+		{"a function URL by its path", "/_kiln/url/x/", "localhost", "", "", false, 200, "", "function url"},
+		{"a function URL on another host", "/", "x.lambda-url.us-east-1.evil.com", "", "", false, 403, "application/json", "evil.com"},
+		{"by its path on another host", "/_kiln/url/x/", "evil.com", "", "", false, 403, "application/json", "evil.com"},
 	} {
 		r := httptest.NewRequest("POST", c.path, nil)
 		r.Host = c.host
