@@ -7,7 +7,7 @@ run: ; @scripts/run.sh $(ARGS)
 
 test: ; @scripts/test.sh
 
-build: ; go generate ./internal/sandbox/program && CGO_ENABLED=0 go build -trimpath -o bin/kiln ./cmd/kiln
+build: ; go generate ./internal/sandbox/program ./internal/state/objects/program && CGO_ENABLED=0 go build -trimpath -o bin/kiln ./cmd/kiln
 
 generate: ; go generate ./...
 

@@ -21,16 +21,18 @@ import (
 	"kiln/internal/state/bucket"
 	"kiln/internal/state/datadir"
 	"kiln/internal/state/image"
+	"kiln/internal/state/objects"
 	"kiln/internal/telemetry/logs"
 	"kiln/internal/telemetry/metrics"
 )
 
 // packages are the stores of packages and images by the code's name in the API.
 type packages struct {
-	bucket *bucket.Fetcher
-	store  *artifact.Store
-	images *image.Store
-	bases  *baseImages
+	objects *objects.Store // nil where another S3 is configured
+	bucket  *bucket.Fetcher
+	store   *artifact.Store
+	images  *image.Store
+	bases   *baseImages
 }
 
 func (p packages) Fetch(ctx context.Context, o lambda.S3Object) (*io.SectionReader, func(), error) {

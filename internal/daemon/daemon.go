@@ -35,6 +35,7 @@ import (
 	"kiln/internal/front/iam"
 	frontlogs "kiln/internal/front/logs"
 	"kiln/internal/front/operator"
+	"kiln/internal/front/s3"
 	"kiln/internal/front/sts"
 	"kiln/internal/identity"
 	"kiln/internal/invoke"
@@ -54,6 +55,7 @@ import (
 	"kiln/internal/state/image"
 	"kiln/internal/state/jetstream"
 	"kiln/internal/state/lease"
+	"kiln/internal/state/objects"
 	"kiln/internal/telemetry/logs"
 	"kiln/internal/telemetry/metrics"
 )
@@ -161,6 +163,9 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	additions, err := bootstrap.OpenAdditions(datadir.Runtimes(dir.Path()))
 	if err != nil {
 		return err
+	}
+	if code.objects != nil {
+		open.add("the objects", code.objects.Close)
 	}
 	code.bases = newBaseImages(code.images, driver, additions)
 	catalog := Catalog(d.config, driver, additions, code.bases, filepath.Join(dir.Run(), "clients"), d.log)
@@ -309,13 +314,16 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		Health:  func() any { return d.health(dir, driver, functions) },
 		Watched: d.watched(ports),
 	}
+	services := map[string]func(inside bool) http.Handler{
+		"lambda": door.Handler, "logs": cloudWatch.Handler,
+		"iam": iam.New(iam.Config{Access: access, Identities: identities, Audit: audit, Admit: requests, Log: d.log}).Handler,
+		"sts": sts.New(sts.Config{Access: access, Identities: identities, Audit: audit, Admit: requests, Log: d.log}).Handler,
+	}
+	if code.objects != nil {
+		services["s3"] = s3.New(s3.Config{Access: access, Objects: code.objects, Audit: audit, Free: dir.Free, Log: d.log}).Handler
+	}
 	gate := gateway.New(access, gateway.Doors{
-		Services: map[string]func(inside bool) http.Handler{
-			"lambda": door.Handler, "logs": cloudWatch.Handler,
-			"iam": iam.New(iam.Config{Access: access, Identities: identities, Audit: audit, Admit: requests, Log: d.log}).Handler,
-			"sts": sts.New(sts.Config{Access: access, Identities: identities, Audit: audit, Admit: requests, Log: d.log}).Handler,
-		},
-		Elsewhere: elsewhere.Handler, Operator: operator.New(operators),
+		Services: services, Elsewhere: elsewhere.Handler, Operator: operator.New(operators),
 		FunctionURLs: functionurl.New(functionurl.Config{Access: access, URLs: functions, Invoke: invocations, Metrics: counts, Audit: audit, Admit: requests, Log: d.log}).Handler,
 	})
 	quiet := slog.NewLogLogger(d.log.Handler(), slog.LevelDebug)
@@ -331,6 +339,9 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	ports.serve(work, ports.admin, serve(gate.Admin(operator.Admin(operators))))
 	work.Go(func() error { environments.Run(background); return nil })
 	work.Go(func() error { pool.Run(background); return nil })
+	if code.objects != nil {
+		work.Go(func() error { code.objects.Run(background); return nil })
+	}
 	taking, stopTaking := context.WithCancel(background)
 	defer stopTaking()
 	work.Go(func() error { events.Run(taking); return nil })
@@ -420,7 +431,12 @@ func (d *Daemon) packages(ctx context.Context, dir *datadir.Dir, engine *jetstre
 	if err := p.store.Open(ctx); err != nil {
 		return p, fmt.Errorf("open the packages: %w", err)
 	}
-	p.bucket = bucket.New(bucket.Config{Endpoint: d.config.Endpoints["s3"], Dir: dir.Run(), Free: dir.Free, Log: d.log})
+	fetch := bucket.Config{Endpoint: d.config.Endpoints["s3"], Dir: dir.Run(), Free: dir.Free, Log: d.log}
+	if fetch.Endpoint == "" {
+		p.objects = objects.New(objects.Config{Dir: datadir.Objects(dir.Path()), Run: dir.Run(), Log: d.log})
+		fetch.Local = p.objects.Do
+	}
+	p.bucket = bucket.New(fetch)
 	images := image.Config{Dir: dir.Images(), Trees: p.store, Folders: d.config.ImageFolders, Free: dir.Free, Log: d.log}
 	if r, ok := driver.(sandbox.Rooter); ok {
 		images.MountPoints = r.MountPoints()

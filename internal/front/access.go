@@ -28,11 +28,19 @@ type Caller struct {
 	Principal lambda.Principal
 	Scope     lambda.Scope // the caller's account, and the region that was signed for
 	Service   string       // that was signed for
+	// Unregioned says that no region was signed for, as in old presigned URLs of S3: it
+	// is the configured one.
+	Unregioned bool
 	// Verify checks the signature over the whole body; nil where no key is required.
 	Verify func(body []byte) error
 	// VerifyHead is Verify for a body that passes by, and says in X-Amz-Content-Sha256
 	// what it is: that is checked by whoever reads it.
 	VerifyHead func() error
+	// Chunks is in place of Verify for bodies that nobody holds whole: it checks the
+	// signature over all else, and returns what verifies chunks as they pass by, nil
+	// where the body does not come in any. That a body has the hash that was signed is
+	// the door's to check.
+	Chunks func() (*sigv4.Reader, error)
 }
 
 // Config of an Access.
@@ -163,7 +171,11 @@ func (a *Access) Authenticate(r *http.Request, inside bool) (Caller, error) {
 		return Caller{Principal: Anybody(r)}, err
 	}
 	unproven := Caller{Principal: cameFrom(lambda.Principal{AccessKey: s.AccessKey}, r)}
-	if !validRegion(s.Region) {
+	region := lambda.Region(s.Region)
+	unregioned := s.Region == ""
+	if unregioned {
+		region = a.config.Region
+	} else if !validRegion(s.Region) {
 		return unproven, sigv4.BadRegion()
 	}
 	credential, known := a.credential(s.AccessKey)
@@ -181,8 +193,21 @@ func (a *Access) Authenticate(r *http.Request, inside bool) (Caller, error) {
 		credential.Principal = a.root(s.AccessKey)
 	}
 	caller := Caller{
-		Principal: cameFrom(credential.Principal, r), Service: s.Service,
-		Scope: lambda.Scope{Account: credential.Principal.Account, Region: lambda.Region(s.Region)},
+		Principal: cameFrom(credential.Principal, r), Service: s.Service, Unregioned: unregioned,
+		Scope: lambda.Scope{Account: credential.Principal.Account, Region: region},
+		Chunks: func() (*sigv4.Reader, error) {
+			var signature *sigv4.Signature // none is verified of a key that is not known
+			if known {
+				if err := sigv4.Verify(r, s, credential.Secret, "", time.Now()); err != nil {
+					return nil, err
+				}
+				signature = s
+			}
+			if !sigv4.Chunked(r) {
+				return nil, nil
+			}
+			return sigv4.NewReader(r, signature, credential.Secret)
+		},
 	}
 	if !known {
 		return caller, nil

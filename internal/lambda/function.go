@@ -60,7 +60,8 @@ func (c Code) IsImage() bool { return c.ResolvedImageURI != "" }
 
 // S3Object names a deployment package in S3.
 type S3Object struct {
-	Region  Region // of what is made of it; on AWS the bucket must be there
+	Account AccountID // of what is made of it
+	Region  Region    // of that; on AWS the bucket must be there
 	Bucket  string
 	Key     string
 	Version string // "" for the newest

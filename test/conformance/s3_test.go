@@ -95,11 +95,24 @@ func TestCodeFromS3(t *testing.T) {
 	}
 }
 
-// Without an S3 the answer says what to set; a package inline needs none.
-func TestNoS3(t *testing.T) {
+// Without another S3, code comes from Kiln's own: of the account, in the region.
+func TestCodeFromOwnS3(t *testing.T) {
 	t.Parallel()
 	d := kiln.Start(t, "--any-runtime")
 	s := session{goSDK{}, t, anyKey(d)}
-	s.refused("CreateFunction", create("f", values{"Code": values{"S3Bucket": "code", "S3Key": "f.zip"}}), 400, "InvalidParameterValueException",
-		`Kiln is not told which S3 to fetch s3://code/f.zip from. Name it in kiln.toml, endpoints = { s3 = "http://127.0.0.1:9000" }, or in KILN_ENDPOINTS, s3=http://127.0.0.1:9000, and restart kiln; or give the package itself as ZipFile.`)
+	absent := create("f", values{"Code": values{"S3Bucket": "code", "S3Key": "f.zip"}})
+	s.refused("CreateFunction", absent, 400, "InvalidParameterValueException", "Error occurred while GetObject. S3 Error Code: NoSuchBucket. S3 Error Message: The specified bucket does not exist.")
+	store := s3.New(s3.Options{BaseEndpoint: &d.URL, UsePathStyle: true, Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("test", "test", "")})
+	if _, err := store.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("code")}); err != nil {
+		t.Fatal(err)
+	}
+	s.refused("CreateFunction", absent, 400, "InvalidParameterValueException", "Error occurred while GetObject. S3 Error Code: NoSuchKey. S3 Error Message: The specified key does not exist.")
+	program := kiln.Zip(map[string]string{"index.js": `exports.handler = async () => "from Kiln"`})
+	if _, err := store.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("code"), Key: aws.String("f.zip"), Body: bytes.NewReader(program)}); err != nil {
+		t.Fatal(err)
+	}
+	s.create("f", values{"Runtime": "nodejs22.x", "Handler": "index.handler", "Code": absent["Code"]})
+	if _, payload := s.invoke(values{"FunctionName": "f"}); payload != `"from Kiln"` {
+		t.Error(payload)
+	}
 }

@@ -27,9 +27,12 @@ const (
 )
 
 const (
-	// maxChunk bounds a chunk, in bytes: it is passed on once its signature is
+	// maxChunk bounds a signed chunk, in bytes: it is passed on once its signature is
 	// verified, so it is held whole. The SDKs send 64 KiB to 1 MiB.
-	maxChunk = 16 << 20
+	maxChunk = 2 << 20
+	// maxUnsignedChunk bounds one that is passed on as it comes, in bytes: what S3 takes
+	// at once. Some SDKs send all they have in one.
+	maxUnsignedChunk = 5 << 30
 	// maxChunkLine bounds the line before a chunk, and each trailer, in bytes.
 	maxChunkLine = 4 << 10
 	// maxTrailers is how many a body may have; the SDKs send one.
@@ -46,29 +49,35 @@ func Chunked(r *http.Request) bool {
 // anything of it on. It is not safe for concurrent use.
 type Reader struct {
 	body    *bufio.Reader
-	signed  bool
+	signed  bool // each chunk
+	verify  bool // that it is
 	wants   bool // a trailer
 	key     []byte
 	date    string
 	scope   string
 	last    string // signature, of what came before
 	chunk   []byte // verified and not yet passed on
+	left    uint64 // of a chunk that is not to be verified
 	trailer http.Header
 	err     error // that ends it
 }
 
 // NewReader returns the reader of the body of r, whose signature Verify has found
-// right. Its errors are *Error where the body is to blame.
+// right. Without a signature nothing is verified. Its errors are *Error where the body
+// is to blame.
 func NewReader(r *http.Request, s *Signature, secret string) (*Reader, error) {
 	kind := r.Header.Get("X-Amz-Content-Sha256")
 	if kind != streaming && kind != streamingTrailer && kind != streamingUnsigned {
 		return nil, &Error{"InvalidRequest", http.StatusBadRequest, "The value of x-amz-content-sha256 header is invalid."}
 	}
-	scope := strings.Join([]string{s.Date.Format("20060102"), s.Region, s.Service, "aws4_request"}, "/")
-	return &Reader{
-		body: bufio.NewReaderSize(r.Body, maxChunkLine), signed: kind != streamingUnsigned, wants: kind != streaming,
-		key: signingKey(secret, s), date: s.Date.Format(dateFormat), scope: scope, last: s.Signature, trailer: http.Header{},
-	}, nil
+	reader := &Reader{body: bufio.NewReaderSize(r.Body, maxChunkLine), signed: kind != streamingUnsigned, wants: kind != streaming, trailer: http.Header{}}
+	if s == nil || !reader.signed {
+		return reader, nil
+	}
+	reader.verify = true
+	reader.scope = strings.Join([]string{s.Date.Format("20060102"), s.Region, s.Service, "aws4_request"}, "/")
+	reader.key, reader.date, reader.last = signingKey(secret, s), s.Date.Format(dateFormat), s.Signature
+	return reader, nil
 }
 
 // signingKey is derived from the secret for a day, a region and a service.
@@ -91,8 +100,19 @@ func (r *Reader) Trailer() http.Header { return r.trailer }
 
 // Read implements io.Reader.
 func (r *Reader) Read(p []byte) (int, error) {
-	for len(r.chunk) == 0 && r.err == nil {
+	for len(r.chunk) == 0 && r.left == 0 && r.err == nil {
 		r.err = r.next()
+	}
+	if r.left > 0 {
+		n, err := r.body.Read(p[:min(uint64(len(p)), r.left)])
+		r.left -= uint64(n)
+		if err == nil && r.left == 0 {
+			err = r.endChunk()
+		}
+		if r.err = cutShort(err); r.err != nil {
+			r.left = 0
+		}
+		return n, r.err
 	}
 	if len(r.chunk) == 0 {
 		return 0, r.err
@@ -110,31 +130,40 @@ func (r *Reader) next() error {
 		return err
 	}
 	text, extension, _ := strings.Cut(line, ";")
-	size, err := strconv.ParseUint(text, 16, 32)
+	size, err := strconv.ParseUint(text, 16, 63)
 	if err != nil {
 		return badBody("a chunk begins with its size in hexadecimal, not " + strconv.Quote(line))
 	}
-	if size > maxChunk {
-		return badBody(fmt.Sprintf("a chunk has %d bytes; %d are allowed", size, maxChunk))
+	most := uint64(maxUnsignedChunk)
+	if r.verify {
+		most = maxChunk
 	}
-	chunk := make([]byte, size)
-	if _, err := io.ReadFull(r.body, chunk); err != nil {
-		return cutShort(err)
+	if size > most {
+		return badBody(fmt.Sprintf("a chunk has %d bytes; %d are allowed", size, most))
 	}
-	if r.signed {
-		signature, ok := strings.CutPrefix(extension, "chunk-signature=")
-		if !ok {
-			return badBody("a chunk has no chunk-signature")
+	signature, ok := strings.CutPrefix(extension, "chunk-signature=")
+	switch {
+	case r.signed && !ok:
+		return badBody("a chunk has no chunk-signature")
+	case !r.signed && extension != "":
+		return badBody("a chunk that is not signed has a signature")
+	case !r.verify && size > 0:
+		r.left = size
+		return nil
+	}
+	var chunk []byte
+	if r.verify {
+		chunk = make([]byte, size)
+		if _, err := io.ReadFull(r.body, chunk); err != nil {
+			return cutShort(err)
 		}
-		if err := r.verify("AWS4-HMAC-SHA256-PAYLOAD", signature, BodyHash(nil), BodyHash(chunk)); err != nil {
+		if err := r.check("AWS4-HMAC-SHA256-PAYLOAD", signature, BodyHash(nil), BodyHash(chunk)); err != nil {
 			return err
 		}
-	} else if extension != "" {
-		return badBody("a chunk that is not signed has a signature")
 	}
 	if size > 0 {
-		if end, err := r.line(); err != nil || end != "" {
-			return or(err, badBody("a chunk is longer than it says"))
+		if err := r.endChunk(); err != nil {
+			return err
 		}
 		r.chunk = chunk
 		return nil
@@ -150,6 +179,14 @@ func (r *Reader) next() error {
 		return or(err, badBody("something follows the last chunk"))
 	}
 	return io.EOF
+}
+
+// endChunk reads the line break after a chunk.
+func (r *Reader) endChunk() error {
+	if end, err := r.line(); err != nil || end != "" {
+		return or(err, badBody("a chunk is longer than it says"))
+	}
+	return nil
 }
 
 // trailers reads what follows the last chunk up to an empty line.
@@ -180,14 +217,14 @@ func (r *Reader) trailers() error {
 		r.trailer.Add(name, value)
 		signedText.WriteString(strings.ToLower(name) + ":" + value + "\n")
 	}
-	if !r.signed {
+	if !r.verify {
 		return nil
 	}
-	return r.verify("AWS4-HMAC-SHA256-TRAILER", signature, BodyHash(signedText.Bytes()))
+	return r.check("AWS4-HMAC-SHA256-TRAILER", signature, BodyHash(signedText.Bytes()))
 }
 
-// verify compares the signature of a part, which covers the one before.
-func (r *Reader) verify(algorithm, signature string, hashes ...string) error {
+// check compares the signature of a part, which covers the one before.
+func (r *Reader) check(algorithm, signature string, hashes ...string) error {
 	text := strings.Join(slices.Concat([]string{algorithm, r.date, r.scope, r.last}, hashes), "\n")
 	want := hex.EncodeToString(sum(hmac.New(sha256.New, r.key), text))
 	if subtle.ConstantTimeCompare([]byte(want), []byte(signature)) != 1 {

@@ -137,7 +137,7 @@ func TestChunkedBySDK(t *testing.T) {
 	}
 }
 
-// Nothing of a chunk is passed on before it is verified.
+// Nothing of a signed chunk is passed on before it is verified.
 func TestChunkedRefusals(t *testing.T) {
 	t.Parallel()
 	const signed, trailer, unsigned = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
@@ -155,9 +155,10 @@ func TestChunkedRefusals(t *testing.T) {
 		{"more", signed, seed, documented() + "x", "InvalidRequest", 66560},
 		{"size", signed, seed, "x\r\n", "InvalidRequest", 0},
 		{"negative size", unsigned, seed, "-1\r\n", "InvalidRequest", 0},
-		{"huge size", unsigned, seed, "1000001\r\n", "InvalidRequest", 0},
+		{"huge size", signed, seed, "200001;chunk-signature=00\r\n", "InvalidRequest", 0},
+		{"huge size, not signed", unsigned, seed, "140000001\r\n", "InvalidRequest", 0},
 		{"beyond sizes", unsigned, seed, "fffffffff\r\n", "InvalidRequest", 0},
-		{"longer than it says", unsigned, seed, "1\r\nab\r\n", "InvalidRequest", 0},
+		{"longer than it says", unsigned, seed, "1\r\nab\r\n", "InvalidRequest", 1},
 		{"a line feed alone", unsigned, seed, "1\na\n0\n\n", "InvalidRequest", 0},
 		{"a long line", unsigned, seed, "1;" + strings.Repeat("x", 5000) + "\r\n", "InvalidRequest", 0},
 		{"a signature where none is", unsigned, seed, "1;chunk-signature=00\r\na\r\n", "InvalidRequest", 0},

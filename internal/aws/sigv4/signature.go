@@ -1,5 +1,5 @@
-// Package sigv4 reads and verifies AWS Signature Version 4, in the Authorization
-// header, in presigned queries and in the chunks of a body, and makes presigned URLs.
+// Package sigv4 reads and verifies AWS Signature Version 4, and what is still in use of
+// the version before: in the Authorization header, in presigned queries and in the chunks of a body, and makes presigned URLs.
 //
 // It knows no keys and no services: the gateway asks Parse who signed, looks the
 // secret up, and asks Verify. The arithmetic is the SDK's own signer, run again
@@ -38,6 +38,9 @@ type Signature struct {
 	SessionToken  string
 	Presigned     bool
 	Expires       time.Duration // of a presigned request; 0 if it does not say
+
+	version2 bool      // and there is no Date and no Region
+	ends     time.Time // of such a one
 }
 
 // Error is a refusal in AWS's words.
@@ -85,14 +88,19 @@ func Present(r *http.Request) bool {
 	return r.Header.Get("Authorization") != "" || presigned(r.URL.Query())
 }
 
-func presigned(q url.Values) bool { return q.Has("X-Amz-Algorithm") || q.Has("X-Amz-Signature") }
+func presigned(q url.Values) bool {
+	return q.Has("X-Amz-Algorithm") || q.Has("X-Amz-Signature") || isVersion2(q)
+}
 
 // Parse reads the signature of r without any key. Its errors are *Error.
 func Parse(r *http.Request) (*Signature, error) {
 	if h := r.Header.Get("Authorization"); h != "" {
 		return parseHeader(r, h)
 	}
-	if q := r.URL.Query(); presigned(q) {
+	switch q := r.URL.Query(); {
+	case isVersion2(q):
+		return parseVersion2(q)
+	case presigned(q):
 		return parseQuery(q)
 	}
 	return nil, MissingToken()
@@ -181,13 +189,19 @@ func (s *Signature) fill(credential, date, headers string) error {
 // before the body is read spares reading a body in vain.
 func (s *Signature) CheckTime(now time.Time) error {
 	now = now.UTC()
+	if s.version2 {
+		if now.After(s.ends) {
+			return expired(s.ends, now)
+		}
+		return nil
+	}
 	if earliest := s.Date.Add(-MaxSkew); now.Before(earliest) {
 		return invalid("Signature not yet current: " + s.Date.Format(dateFormat) + " is still later than " +
 			now.Add(MaxSkew).Format(dateFormat) + " (" + now.Format(dateFormat) + " + 5 min.)")
 	}
 	if s.Expires > 0 {
 		if end := s.Date.Add(s.Expires); now.After(end) {
-			return invalid("Signature expired: " + end.Format(dateFormat) + " is now earlier than " + now.Format(dateFormat))
+			return expired(end, now)
 		}
 		return nil
 	}
@@ -196,4 +210,8 @@ func (s *Signature) CheckTime(now time.Time) error {
 			now.Add(-MaxSkew).Format(dateFormat) + " (" + now.Format(dateFormat) + " - 5 min.)")
 	}
 	return nil
+}
+
+func expired(end, now time.Time) error {
+	return invalid("Signature expired: " + end.Format(dateFormat) + " is now earlier than " + now.Format(dateFormat))
 }

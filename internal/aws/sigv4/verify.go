@@ -38,6 +38,9 @@ func Verify(r *http.Request, s *Signature, secret, bodyHash string, now time.Tim
 	if err := s.CheckTime(now); err != nil {
 		return err
 	}
+	if s.version2 {
+		return s.verifyVersion2(r, secret)
+	}
 	hashes, err := s.payloadHashes(r, bodyHash)
 	if err != nil {
 		return err
@@ -51,6 +54,10 @@ func Verify(r *http.Request, s *Signature, secret, bodyHash string, now time.Tim
 			return nil
 		}
 	}
+	return mismatch()
+}
+
+func mismatch() error {
 	return invalid("The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.")
 }
 

@@ -52,7 +52,7 @@ func (c *call) zip(what, of string, zip []byte, bucket, key, version *string) (s
 	case bucket == nil || key == nil:
 		return source{}, lambda.InvalidParameter("Please provide both S3Bucket and S3Key as a source for %s.", what)
 	}
-	o := &lambda.S3Object{Region: c.caller.Scope.Region, Bucket: *bucket, Key: *key, Version: lambdaapi.Value(version)}
+	o := &lambda.S3Object{Account: c.caller.Scope.Account, Region: c.caller.Scope.Region, Bucket: *bucket, Key: *key, Version: lambdaapi.Value(version)}
 	return source{object: o}, c.mayRead(o)
 }
 

@@ -1,6 +1,6 @@
 // Package bucket fetches deployment packages from the S3 that Kiln's configuration
-// names, whatever serves it: AWS, MinIO, a gateway, an emulator. It keeps nothing;
-// the registry has what it fetches stored as any other package.
+// names, whatever serves it: AWS, MinIO, a gateway, an emulator; or else from Kiln's
+// own. It keeps nothing; the registry has what it fetches stored as any other package.
 package bucket
 
 import (
@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -41,8 +42,11 @@ const (
 
 // Config of a Fetcher. Dir is required.
 type Config struct {
-	// Endpoint is the URL of S3. "" is none: nothing can be fetched.
+	// Endpoint is the URL of S3. "" is Kiln's own.
 	Endpoint string
+	// Local makes a request of Kiln's own S3, which is signed there. It is asked where
+	// there is no Endpoint.
+	Local func(lambda.Scope, *http.Request) (*http.Response, error)
 	// Credentials sign the requests. Nil: what any AWS client would find where
 	// Kiln runs, or no signature where that is nothing.
 	Credentials aws.CredentialsProvider
@@ -80,9 +84,6 @@ func New(cfg Config) *Fetcher {
 // closes it. It fails with a *lambda.Error where the caller can do something about
 // it: what S3 answers, and that it does not.
 func (f *Fetcher) Fetch(ctx context.Context, o lambda.S3Object) (zip *io.SectionReader, close func(), err error) {
-	if f.cfg.Endpoint == "" {
-		return nil, nil, lambda.InvalidParameter("Kiln is not told which S3 to fetch s3://%s/%s from. Name it in kiln.toml, endpoints = { s3 = \"http://127.0.0.1:9000\" }, or in KILN_ENDPOINTS, s3=http://127.0.0.1:9000, and restart kiln; or give the package itself as ZipFile.", o.Bucket, o.Key)
-	}
 	// A server that follows such a path would serve another object than the one
 	// that the caller may read.
 	if parts := strings.Split(o.Key, "/"); slices.Contains(parts, ".") || slices.Contains(parts, "..") {
@@ -112,7 +113,7 @@ var errSlow = errors.New("the package was not here within")
 
 // fetch asks S3 for the object, and copies it.
 func (f *Fetcher) fetch(ctx context.Context, o lambda.S3Object) (_ *os.File, size int64, err error) {
-	client, done, err := f.client(ctx, o.Region)
+	client, done, err := f.client(ctx, lambda.Scope{Account: o.Account, Region: o.Region})
 	if err != nil {
 		return nil, 0, err
 	}
@@ -181,9 +182,15 @@ func (e diskError) Unwrap() error { return e.error }
 
 // client makes the client of one fetch, so that credentials may change while Kiln
 // runs. It signs for the function's region, which on AWS the bucket must be in.
-func (f *Fetcher) client(ctx context.Context, region lambda.Region) (_ *s3.Client, done func(), err error) {
+func (f *Fetcher) client(ctx context.Context, scope lambda.Scope) (_ *s3.Client, done func(), err error) {
+	if f.cfg.Endpoint == "" {
+		return s3.New(s3.Options{
+			BaseEndpoint: aws.String("http://localhost"), UsePathStyle: true, Region: string(scope.Region), Credentials: aws.AnonymousCredentials{},
+			HTTPClient: local(func(r *http.Request) (*http.Response, error) { return f.cfg.Local(scope, r) }), DisableLogOutputChecksumValidationSkipped: true,
+		}), func() {}, nil
+	}
 	connection, err := sdk.Connect(ctx, sdk.Config{
-		Endpoint: f.cfg.Endpoint, Region: string(region), Credentials: f.cfg.Credentials,
+		Endpoint: f.cfg.Endpoint, Region: string(scope.Region), Credentials: f.cfg.Credentials,
 		HeaderTimeout: headerTimeout, Attempts: attempts, MaxBackoff: maxBackoff,
 	})
 	if err != nil {
@@ -199,6 +206,11 @@ func (f *Fetcher) client(ctx context.Context, region lambda.Region) (_ *s3.Clien
 	}), connection.Close, nil
 }
 
+// local is an HTTP client that asks Kiln's own S3.
+type local func(*http.Request) (*http.Response, error)
+
+func (l local) Do(r *http.Request) (*http.Response, error) { return l(r) }
+
 // explain says what came of a fetch, in AWS's words where S3 has answered.
 func (f *Fetcher) explain(o lambda.S3Object, err error) error {
 	var local diskError
@@ -210,6 +222,9 @@ func (f *Fetcher) explain(o lambda.S3Object, err error) error {
 		return lambda.S3AccessDenied(o, answer.ErrorMessage())
 	case answer != nil:
 		return lambda.InvalidParameter("Error occurred while GetObject. S3 Error Code: %s. S3 Error Message: %s", answer.ErrorCode(), answer.ErrorMessage())
+	}
+	if f.cfg.Endpoint == "" {
+		return fmt.Errorf("fetch s3://%s/%s: %w", o.Bucket, o.Key, err)
 	}
 	return fmt.Errorf("%w (%w)", lambda.InvalidParameter("Error occurred while GetObject of s3://%s/%s. The S3 that Kiln is configured with (endpoints), %s, fails: %v.", o.Bucket, o.Key, f.cfg.Endpoint, sdk.Cause(err, "S3")), err)
 }

@@ -37,6 +37,7 @@ const (
 	codeDir     = "code"
 	telemetry   = "telemetry"
 	runDir      = "run"
+	objectsDir  = "objects"
 	imagesDir   = "images"
 	runtimesDir = "runtimes"
 	snapshotDir = "snapshots"
@@ -137,6 +138,10 @@ func (d *Dir) Images() string { return filepath.Join(d.path, imagesDir) }
 
 // Run is for sockets and other files that have no meaning after a restart.
 func (d *Dir) Run() string { return filepath.Join(d.path, runDir) }
+
+// Objects is where in a data directory the buckets of its own S3 are kept. It is made
+// when the first is.
+func Objects(dir string) string { return filepath.Join(dir, objectsDir) }
 
 // Runtimes is where in a data directory is kept what was added to runtimes. It is
 // made when something is; looking at it needs no lock.

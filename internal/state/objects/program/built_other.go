@@ -1,0 +1,7 @@
+//go:build !(linux && (amd64 || arm64)) && !(darwin && arm64)
+
+package program
+
+import "embed"
+
+var built embed.FS
