@@ -41,6 +41,7 @@ import (
 	"kiln/internal/invoke"
 	"kiln/internal/invoke/async"
 	"kiln/internal/invoke/destination"
+	"kiln/internal/invoke/notification"
 	"kiln/internal/lambda"
 	"kiln/internal/registry"
 	"kiln/internal/registry/capacity"
@@ -277,6 +278,10 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		},
 		Counter: func(m *lambda.EventSourceMapping) eventsource.Counter { return counts.Source(m.ARN, m.Function) },
 	})
+	notifications := notification.New(engine.State(), engine.Queue(), events, functions, access, sender, code, d.log)
+	if err := notifications.Open(ctx); err != nil {
+		return err
+	}
 	deployed := make(chan struct{}, 1)
 	requests := d.room(func() {
 		select {
@@ -320,7 +325,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		"sts": sts.New(sts.Config{Access: access, Identities: identities, Audit: audit, Admit: requests, Log: d.log}).Handler,
 	}
 	if code.objects != nil {
-		services["s3"] = s3.New(s3.Config{Access: access, Objects: code.objects, Audit: audit, Free: dir.Free, Log: d.log}).Handler
+		services["s3"] = s3.New(s3.Config{Access: access, Objects: code.objects, Notifications: notifications, Audit: audit, Free: dir.Free, Log: d.log}).Handler
 	}
 	gate := gateway.New(access, gateway.Doors{
 		Services: services, Elsewhere: elsewhere.Handler, Operator: operator.New(operators),
@@ -345,6 +350,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	taking, stopTaking := context.WithCancel(background)
 	defer stopTaking()
 	work.Go(func() error { events.Run(taking); return nil })
+	work.Go(func() error { notifications.Run(taking); return nil })
 	work.Go(func() error { leases.Run(background); return nil })
 	polling := make(chan struct{})
 	work.Go(func() error { defer close(polling); return pollers.Run(taking) })

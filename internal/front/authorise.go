@@ -96,11 +96,8 @@ func (a *Access) RoleFor(service string, behalf lambda.ARN, arn string) (known, 
 	if role == nil {
 		return false, false
 	}
-	who := lambda.Principal{Service: service}
-	keys := policy.Keys{}
-	keys.Set("aws:SourceArn", behalf.String())
-	keys.Set("aws:SourceAccount", string(behalf.Owner()))
-	r := &policy.Request{Action: "sts:AssumeRole", Resource: arn, Principal: principal(who), Keys: a.keys(who, role.ARN(), keys)}
+	who := lambda.Principal{Service: service, SourceARN: behalf.String(), SourceAccount: behalf.Owner()}
+	r := &policy.Request{Action: "sts:AssumeRole", Resource: arn, Principal: principal(who), Keys: a.keys(who, role.ARN(), nil)}
 	return true, a.config.Identities.RoleTrusts(role, r) == policy.Allowed
 }
 
@@ -185,6 +182,8 @@ func (a *Access) keys(who lambda.Principal, resource lambda.ARN, more policy.Key
 	set("aws:ResourceAccount", string(resource.Owner()))
 	set("aws:PrincipalIsAWSService", strconv.FormatBool(who.Service != ""))
 	set("aws:PrincipalServiceName", who.Service)
+	set("aws:SourceArn", who.SourceARN)
+	set("aws:SourceAccount", string(who.SourceAccount))
 	set("aws:PrincipalAccount", string(who.Account))
 	set("aws:userid", who.UserID)
 	if who.From.IsValid() {

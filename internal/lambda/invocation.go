@@ -18,6 +18,10 @@ type Principal struct {
 	// Service is the AWS service in whose name Kiln itself calls, such as
 	// s3.amazonaws.com, or "". Only a policy of the resource can allow it anything.
 	Service string
+	// SourceARN is on whose behalf a service calls, such as a bucket's, and SourceAccount
+	// the account of that.
+	SourceARN     string
+	SourceAccount AccountID
 	// From is where the call came from; the zero Addr for calls of Kiln itself.
 	From   netip.Addr
 	Secure bool // it came over TLS

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 
+	"kiln/internal/invoke/notification"
 	"kiln/internal/lambda"
 )
 
@@ -67,18 +68,27 @@ func (c *call) deleteObjects() error {
 			return err
 		}
 	}
-	out := c.request(c.r.Context(), bytes.NewReader(text), int64(len(text)))
-	if c.chunks != nil {
-		for name, values := range c.chunks.Trailer() {
-			if isPassed(name) {
-				out.Header[name] = values
+	objects := make([]notification.Object, len(in.Objects))
+	for i, o := range in.Objects {
+		objects[i] = notification.Object{Event: removed, Key: o.Key, Version: o.VersionID}
+	}
+	answer, err := c.carry(objects, func() (*http.Response, error) {
+		out := c.request(c.r.Context(), bytes.NewReader(text), int64(len(text)))
+		if c.chunks != nil {
+			for name, values := range c.chunks.Trailer() {
+				if isPassed(name) {
+					out.Header[name] = values
+				}
 			}
 		}
-	}
-	answer, err := c.door.Objects.Do(c.scope(), out)
+		return c.door.Objects.Do(c.scope(), out)
+	})
 	if err != nil {
 		return err
 	}
 	defer answer.Body.Close()
 	return c.relay(answer)
 }
+
+// removed is what becomes of objects that are deleted, unless they have versions.
+const removed = "ObjectRemoved:Delete"

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"kiln/internal/invoke/notification"
 )
 
 // metadata begins the headers with what a user says of an object.
@@ -115,10 +117,19 @@ func (c *call) pass() error {
 
 // do has the request carried out, with what change does to it.
 func (c *call) do(change func(*http.Request)) (*http.Response, error) {
+	if c.operation.event == "" {
+		return c.ask(change)
+	}
+	o := notification.Object{Event: c.operation.event, Key: c.key, Version: c.r.URL.Query().Get("versionId")}
+	return c.carry([]notification.Object{o}, func() (*http.Response, error) { return c.ask(change) })
+}
+
+func (c *call) ask(change func(*http.Request)) (*http.Response, error) {
 	body, length, header, err := c.body()
 	if err != nil {
 		return nil, err
 	}
+	c.length = body.want
 	out := c.request(c.r.Context(), body, length)
 	for name, values := range header {
 		out.Header[name] = values
@@ -131,6 +142,7 @@ func (c *call) do(change func(*http.Request)) (*http.Response, error) {
 		if err == nil {
 			answer.Body.Close()
 		}
+		c.cut = true
 		return nil, body.err
 	}
 	return answer, err
@@ -158,7 +170,7 @@ func (c *call) body() (_ *checked, length int64, header http.Header, err error) 
 		}
 		return body, length, nil, err
 	}
-	return &checked{from: &rechunked{from: body, trailer: c.chunks.Trailer}, want: -1, free: c.door.Free}, -1, http.Header{
+	return &checked{from: &rechunked{from: body, trailer: c.chunks.Trailer}, want: length, free: c.door.Free, framed: true}, -1, http.Header{
 		"X-Amz-Content-Sha256": {"STREAMING-UNSIGNED-PAYLOAD-TRAILER"}, "X-Amz-Trailer": {c.r.Header.Get("X-Amz-Trailer")},
 		"X-Amz-Decoded-Content-Length": {strconv.FormatInt(length, 10)},
 	}, nil
@@ -198,6 +210,8 @@ type checked struct {
 	from io.Reader
 	want int64 // bytes; -1 where it is not known
 	free func() error
+	// framed says that from is want bytes within chunks, so that its own length is another.
+	framed bool
 
 	read, asked int64
 	next        []byte // that may be passed on
@@ -236,7 +250,7 @@ func (b *checked) fill() {
 	case err != nil && !errors.Is(err, io.EOF):
 		b.err = err
 		return
-	case err != nil && b.want >= 0 && b.read != b.want, b.want >= 0 && b.read > b.want:
+	case !b.framed && b.want >= 0 && (b.read > b.want || err != nil && b.read != b.want):
 		b.err = errLength
 		return
 	}

@@ -14,6 +14,7 @@ type operation struct {
 	copies       bool              // it has X-Amz-Copy-Source
 	action       string            // that a policy must allow; "" is asked for by the operation itself
 	versioned    string            // that it must with a versionId; "" where it is the same
+	event        string            // of the object, which notifications tell of
 	changes      bool              // it is in the audit log. What is done with objects is not, as data
 	serve        func(*call) error // nil: it is passed on as it is
 }
@@ -39,6 +40,8 @@ var operations = []operation{
 	{name: "ListObjectVersions", method: "GET", on: bucket, parameter: "versions", action: "s3:ListBucketVersions"},
 	{name: "ListMultipartUploads", method: "GET", on: bucket, parameter: "uploads", action: "s3:ListBucketMultipartUploads"},
 	{name: "DeleteObjects", method: "POST", on: bucket, parameter: "delete", serve: (*call).deleteObjects},
+	{name: "GetBucketNotificationConfiguration", method: "GET", on: bucket, parameter: "notification", action: "s3:GetBucketNotification", serve: (*call).getNotification},
+	{name: "PutBucketNotificationConfiguration", method: "PUT", on: bucket, parameter: "notification", action: "s3:PutBucketNotification", changes: true, serve: (*call).putNotification},
 	{name: "GetBucketLocation", method: "GET", on: bucket, parameter: "location", action: "s3:GetBucketLocation"},
 	{name: "GetBucketVersioning", method: "GET", on: bucket, parameter: "versioning", action: "s3:GetBucketVersioning"},
 	{name: "PutBucketVersioning", method: "PUT", on: bucket, parameter: "versioning", action: "s3:PutBucketVersioning", changes: true},
@@ -57,12 +60,12 @@ var operations = []operation{
 	{name: "GetObject", method: "GET", on: object, action: "s3:GetObject", versioned: "s3:GetObjectVersion"},
 	{name: "HeadObject", method: "HEAD", on: object, action: "s3:GetObject", versioned: "s3:GetObjectVersion"},
 	{name: "GetObjectAttributes", method: "GET", on: object, parameter: "attributes", action: "s3:GetObjectAttributes", versioned: "s3:GetObjectVersionAttributes"},
-	{name: "CopyObject", method: "PUT", on: object, copies: true, action: "s3:PutObject", serve: (*call).copyObject},
-	{name: "PutObject", method: "PUT", on: object, action: "s3:PutObject"},
-	{name: "DeleteObject", method: "DELETE", on: object, action: "s3:DeleteObject", versioned: "s3:DeleteObjectVersion"},
+	{name: "CopyObject", method: "PUT", on: object, copies: true, action: "s3:PutObject", event: "ObjectCreated:Copy", serve: (*call).copyObject},
+	{name: "PutObject", method: "PUT", on: object, action: "s3:PutObject", event: "ObjectCreated:Put"},
+	{name: "DeleteObject", method: "DELETE", on: object, action: "s3:DeleteObject", versioned: "s3:DeleteObjectVersion", event: "ObjectRemoved:Delete"},
 	{name: "GetObjectTagging", method: "GET", on: object, parameter: "tagging", action: "s3:GetObjectTagging", versioned: "s3:GetObjectVersionTagging"},
-	{name: "PutObjectTagging", method: "PUT", on: object, parameter: "tagging", action: "s3:PutObjectTagging", versioned: "s3:PutObjectVersionTagging"},
-	{name: "DeleteObjectTagging", method: "DELETE", on: object, parameter: "tagging", action: "s3:DeleteObjectTagging", versioned: "s3:DeleteObjectVersionTagging"},
+	{name: "PutObjectTagging", method: "PUT", on: object, parameter: "tagging", action: "s3:PutObjectTagging", versioned: "s3:PutObjectVersionTagging", event: "ObjectTagging:Put"},
+	{name: "DeleteObjectTagging", method: "DELETE", on: object, parameter: "tagging", action: "s3:DeleteObjectTagging", versioned: "s3:DeleteObjectVersionTagging", event: "ObjectTagging:Delete"},
 	{name: "GetObjectAcl", method: "GET", on: object, parameter: "acl", action: "s3:GetObjectAcl", versioned: "s3:GetObjectVersionAcl"},
 	{name: "GetObjectRetention", method: "GET", on: object, parameter: "retention", action: "s3:GetObjectRetention"},
 	{name: "PutObjectRetention", method: "PUT", on: object, parameter: "retention", action: "s3:PutObjectRetention"},
@@ -72,7 +75,7 @@ var operations = []operation{
 	{name: "CreateMultipartUpload", method: "POST", on: object, parameter: "uploads", action: "s3:PutObject"},
 	{name: "UploadPartCopy", method: "PUT", on: object, parameter: "uploadId", copies: true, action: "s3:PutObject", serve: (*call).copyObject},
 	{name: "UploadPart", method: "PUT", on: object, parameter: "uploadId", action: "s3:PutObject"},
-	{name: "CompleteMultipartUpload", method: "POST", on: object, parameter: "uploadId", action: "s3:PutObject"},
+	{name: "CompleteMultipartUpload", method: "POST", on: object, parameter: "uploadId", action: "s3:PutObject", event: "ObjectCreated:CompleteMultipartUpload"},
 	{name: "AbortMultipartUpload", method: "DELETE", on: object, parameter: "uploadId", action: "s3:AbortMultipartUpload"},
 	{name: "ListParts", method: "GET", on: object, parameter: "uploadId", action: "s3:ListMultipartUploadParts"},
 }

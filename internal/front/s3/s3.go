@@ -21,6 +21,7 @@ import (
 	"kiln/internal/aws/sigv4"
 	"kiln/internal/aws/wire"
 	"kiln/internal/front"
+	"kiln/internal/invoke/notification"
 	"kiln/internal/lambda"
 	"kiln/internal/state"
 )
@@ -43,7 +44,9 @@ type Objects interface {
 type Config struct {
 	Access  *front.Access
 	Objects Objects
-	Audit   *front.Audit
+	// Notifications has who is to be told of the objects of buckets.
+	Notifications *notification.Service
+	Audit         *front.Audit
 	// Free fails with state.ErrFull when nothing more may be written.
 	Free func() error
 	Log  *slog.Logger
@@ -70,7 +73,7 @@ func (d *Door) Handler(inside bool) http.Handler {
 		var f *wire.Fault
 		if err != nil {
 			f = c.fault(err)
-			c.refuse(f)
+			c.refuse(f, err)
 		}
 		d.Audit.Record(front.Act{
 			Who: c.caller.Principal, Operation: c.operation.name, Action: c.action(), Resource: c.resource(), RequestID: c.id,
@@ -89,6 +92,8 @@ type call struct {
 	bucket, key string // "" where the request has none
 	operation   operation
 	chunks      *sigv4.Reader // of the body, if it comes in chunks
+	length      int64         // of the body, without chunks
+	cut         bool          // the body was wrong, and nothing of it is kept
 	answered    bool          // the answer has begun
 }
 
@@ -240,8 +245,15 @@ var codes = map[string]struct {
 // whole and told without its inside.
 func (c *call) fault(err error) *wire.Fault {
 	var f *wire.Fault
+	var bad *notification.Invalid
 	if errors.As(err, &f) {
 		return f
+	}
+	switch {
+	case errors.As(err, &bad):
+		return fault(http.StatusBadRequest, "InvalidArgument", bad.Message)
+	case errors.Is(err, notification.ErrBusy):
+		return fault(http.StatusServiceUnavailable, "SlowDown", "Please reduce your request rate.")
 	}
 	if f := front.Refusal(err); f != nil {
 		if as, ok := codes[f.Code]; ok {
@@ -269,7 +281,7 @@ func (c *call) fault(err error) *wire.Fault {
 }
 
 // refuse writes a fault as S3 does.
-func (c *call) refuse(f *wire.Fault) {
+func (c *call) refuse(f *wire.Fault, err error) {
 	if c.answered { // half of an answer must not look like a whole one
 		panic(http.ErrAbortHandler)
 	}
@@ -279,11 +291,17 @@ func (c *call) refuse(f *wire.Fault) {
 		Message   string
 		Resource  string
 		RequestID string `xml:"RequestId"`
+		Argument  string `xml:"ArgumentName1,omitempty"`
+		Value     string `xml:"ArgumentValue1,omitempty"`
+	}
+	out := body{Code: f.Code, Message: f.Message, Resource: c.r.URL.Path, RequestID: c.id}
+	if bad := (*notification.Invalid)(nil); errors.As(err, &bad) {
+		out.Argument, out.Value = bad.Argument, bad.Value
 	}
 	if f.Status >= http.StatusInternalServerError || c.r.ContentLength != 0 {
 		c.w.Header().Set("Connection", "close") // what comes of the body is not waited for
 	}
-	c.answer(f.Status, body{Code: f.Code, Message: f.Message, Resource: c.r.URL.Path, RequestID: c.id})
+	c.answer(f.Status, out)
 }
 
 // answer writes XML.

@@ -136,9 +136,22 @@ func (s *Sender) Batch(ctx context.Context, to lambda.Destination, b Batch) erro
 	}
 }
 
+// Notify sends what a bucket has to say to a queue or topic.
+func (s *Sender) Notify(ctx context.Context, to lambda.Destination, text string) error {
+	t, err := s.target(to, "sqs", "sns")
+	if err != nil {
+		return err
+	}
+	if t.Service == "sqs" {
+		return s.queues.send(ctx, s.cfg, t, message{body: text})
+	}
+	return s.topics.send(ctx, s.cfg, t, message{body: text, subject: "Amazon S3 Notification"})
+}
+
 // message is what a queue or topic gets.
 type message struct {
 	body       string
+	subject    string // of a topic's; "" for none
 	attributes []attribute
 	trace      string
 }

@@ -20,6 +20,9 @@ func (s topics) send(ctx context.Context, cfg Config, t target, m message) error
 		return refuse(t.destination, "it is %d bytes large, and SNS takes %d", m.size(), maxTopicMessage)
 	}
 	in := &sns.PublishInput{TopicArn: aws.String(string(t.destination)), Message: &m.body}
+	if m.subject != "" {
+		in.Subject = &m.subject
+	}
 	for _, a := range m.attributes {
 		if in.MessageAttributes == nil {
 			in.MessageAttributes = map[string]types.MessageAttributeValue{}
