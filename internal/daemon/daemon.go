@@ -316,7 +316,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	operators := operator.Config{
 		Access: access, Functions: functions, Packages: code, Runtimes: catalog, Keys: identities, Backups: saver, Queue: events, Audit: audit, Metrics: counts.Handler(), Stopping: stopping, Log: d.log,
 		Top:     func() operator.Top { return currently(counts, environments, pool, budget) },
-		Health:  func() any { return d.health(dir, driver, functions) },
+		Health:  func() any { return d.health(dir, driver, engine) },
 		Watched: d.watched(ports),
 	}
 	services := map[string]func(inside bool) http.Handler{
@@ -366,14 +366,6 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	})
 	work.Go(func() error { returnMemory(background, deployed); return nil })
 	work.Go(func() error { reopen(background); return nil })
-	work.Go(func() error {
-		select {
-		case <-background.Done():
-		case <-engine.Broken():
-			d.log.Error("the state takes no more changes: functions run on, but none can be created, changed or deleted; make room on the disk and restart kiln")
-		}
-		return nil
-	})
 	work.Go(func() error {
 		if err := catalog.Run(background); err != nil && background.Err() == nil {
 			d.log.Error("interpreters could not be discovered", "error", err)
@@ -523,10 +515,15 @@ func Catalog(c config.Config, driver sandbox.Driver, additions *bootstrap.Additi
 }
 
 // health is the body of /_kiln/health.
-func (d *Daemon) health(dir *datadir.Dir, driver sandbox.Driver, functions *registry.Registry) any {
+func (d *Daemon) health(dir *datadir.Dir, driver sandbox.Driver, engine *jetstream.Engine) any {
+	status, problem := "ok", ""
+	if err := cmp.Or(engine.Err(), dir.Free()); err != nil {
+		status, problem = "degraded", err.Error()
+	}
 	description := driver.Describe()
 	return struct {
-		Status   string            `json:"status"`
+		Status   string            `json:"status"` // ok, or degraded: functions run, and nothing can be stored
+		Problem  string            `json:"problem,omitempty"`
 		Version  string            `json:"version"`
 		Node     string            `json:"node"`
 		Driver   string            `json:"driver"`
@@ -535,7 +532,7 @@ func (d *Daemon) health(dir *datadir.Dir, driver sandbox.Driver, functions *regi
 		Missing  []string          `json:"missing,omitempty"`
 		Accounts map[string]string `json:"account_drivers,omitempty"` // of those that have another driver
 		Uptime   float64           `json:"uptime_seconds"`
-	}{"ok", d.version, dir.Node(), driver.Name(), description.Isolates, description.Summary, description.Missing, accountDrivers(driver), time.Since(d.began).Seconds()}
+	}{status, problem, d.version, dir.Node(), driver.Name(), description.Isolates, description.Summary, description.Missing, accountDrivers(driver), time.Since(d.began).Seconds()}
 }
 
 // accountDrivers are the names of the drivers of accounts that have one of their own.

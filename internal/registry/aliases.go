@@ -208,14 +208,16 @@ func (r *Registry) writeAlias(ctx context.Context, next *alias) error {
 	if err != nil {
 		return err
 	}
-	revisions, err := r.state.Commit(ctx, state.Change{Key: aliasKey(next.shown.ARN), Value: value, Expect: next.revision})
+	made := func(revisions []state.Revision) {
+		next.revision = revisions[0]
+		had := r.provisions(next.shown.ARN)
+		r.putAlias(next)
+		r.tellProvisioned(next.shown.ARN, had)
+	}
+	err = state.Commit(ctx, r.state, made, state.Change{Key: aliasKey(next.shown.ARN), Value: value, Expect: next.revision})
 	if err != nil {
 		return fmt.Errorf("write %s: %w", next.shown.ARN, err)
 	}
-	next.revision = revisions[0]
-	had := r.provisions(next.shown.ARN)
-	r.putAlias(next)
-	r.tellProvisioned(next.shown.ARN, had)
 	return nil
 }
 
@@ -225,16 +227,14 @@ func (r *Registry) removeAliases(ctx context.Context, list ...*alias) error {
 	for i, a := range list {
 		changes[i] = state.Change{Key: aliasKey(a.shown.ARN), Expect: a.revision}
 	}
-	if _, err := r.state.Commit(ctx, changes...); err != nil {
-		return err
-	}
-	had := r.provisions(list[0].shown.ARN)
-	r.mu.Lock()
-	for _, a := range list {
-		delete(r.function(a.shown.ARN).aliases, a.shown.ARN.Qualifier)
-		r.index(a.shown.ARN, &a.attached, nil)
-	}
-	r.mu.Unlock()
-	r.tellProvisioned(list[0].shown.ARN, had)
-	return nil
+	return state.Commit(ctx, r.state, func([]state.Revision) {
+		had := r.provisions(list[0].shown.ARN)
+		r.mu.Lock()
+		for _, a := range list {
+			delete(r.function(a.shown.ARN).aliases, a.shown.ARN.Qualifier)
+			r.index(a.shown.ARN, &a.attached, nil)
+		}
+		r.mu.Unlock()
+		r.tellProvisioned(list[0].shown.ARN, had)
+	}, changes...)
 }

@@ -128,18 +128,20 @@ func (r *Registry) PublishLayer(ctx context.Context, p PublishLayer) (*lambda.La
 	if err != nil {
 		return nil, err
 	}
-	revisions, err := r.state.Commit(ctx,
+	made := func(revisions []state.Revision) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.reference(code)
+		l := r.layerOf(p.ARN, true)
+		l.last, l.revision = last+1, revisions[0]
+		l.versions = append(slices.Clip(l.versions), &layerVersion{v, revisions[1]})
+	}
+	err = state.Commit(ctx, r.state, made,
 		state.Change{Key: layerKey(p.ARN), Value: counter, Expect: revision},
 		state.Change{Key: layerVersionKey(v.ARN), Value: value})
 	if err != nil {
 		return nil, fmt.Errorf("write %s: %w", v.ARN, err)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.reference(code)
-	l := r.layerOf(p.ARN, true)
-	l.last, l.revision = last+1, revisions[0]
-	l.versions = append(slices.Clip(l.versions), &layerVersion{v, revisions[1]})
 	return v, nil
 }
 
@@ -238,15 +240,17 @@ func (r *Registry) DeleteLayerVersion(ctx context.Context, arn lambda.LayerVersi
 	if v == nil {
 		return nil
 	}
-	if _, err := r.state.Commit(ctx, state.Change{Key: layerVersionKey(arn), Expect: v.revision}); err != nil {
+	made := func([]state.Revision) {
+		r.mu.Lock()
+		l := r.layerOf(arn.LayerARN, false)
+		l.versions = slices.DeleteFunc(slices.Clone(l.versions), func(other *layerVersion) bool { return other == v })
+		unused := r.unreference(v.Code)
+		r.mu.Unlock()
+		r.discard(unused...)
+	}
+	if err := state.Commit(ctx, r.state, made, state.Change{Key: layerVersionKey(arn), Expect: v.revision}); err != nil {
 		return fmt.Errorf("delete %s: %w", arn, err)
 	}
-	r.mu.Lock()
-	l := r.layerOf(arn.LayerARN, false)
-	l.versions = slices.DeleteFunc(slices.Clone(l.versions), func(other *layerVersion) bool { return other == v })
-	unused := r.unreference(v.Code)
-	r.mu.Unlock()
-	r.discard(unused...)
 	return nil
 }
 
@@ -295,15 +299,16 @@ func (r *Registry) changeLayerPolicy(ctx context.Context, arn lambda.LayerVersio
 	if err != nil {
 		return nil, err
 	}
-	revisions, err := r.state.Commit(ctx, state.Change{Key: layerVersionKey(arn), Value: value, Expect: from.revision})
-	if err != nil {
+	made := func(revisions []state.Revision) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		l := r.layerOf(arn.LayerARN, false)
+		l.versions = slices.Clone(l.versions)
+		l.versions[slices.Index(l.versions, from)] = &layerVersion{&v, revisions[0]}
+	}
+	if err := state.Commit(ctx, r.state, made, state.Change{Key: layerVersionKey(arn), Value: value, Expect: from.revision}); err != nil {
 		return nil, fmt.Errorf("write %s: %w", arn, err)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	l := r.layerOf(arn.LayerARN, false)
-	l.versions = slices.Clone(l.versions)
-	l.versions[slices.Index(l.versions, from)] = &layerVersion{&v, revisions[0]}
 	return &v, nil
 }
 

@@ -275,24 +275,25 @@ func (r *Registry) commit(ctx context.Context, next ...*entry) error {
 		}
 		changes[i] = state.Change{Key: key(e.shown), Value: value, Expect: e.revision}
 	}
-	revisions, err := r.state.Commit(ctx, changes...)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", next[0].shown.ARN, err)
-	}
-	for i, e := range next {
-		e.revision = revisions[i]
-	}
-	had := r.provisions(next[0].shown.ARN)
-	unused, changed := r.put(next...)
-	for _, f := range changed {
-		r.changed(f.VersionARN(), f)
-	}
-	r.tellProvisioned(next[0].shown.ARN, had)
-	r.discard(unused...)
-	for _, e := range next {
-		if unsettled(e.shown) {
-			r.settleLater(e.shown)
+	made := func(revisions []state.Revision) {
+		for i, e := range next {
+			e.revision = revisions[i]
 		}
+		had := r.provisions(next[0].shown.ARN)
+		unused, changed := r.put(next...)
+		for _, f := range changed {
+			r.changed(f.VersionARN(), f)
+		}
+		r.tellProvisioned(next[0].shown.ARN, had)
+		r.discard(unused...)
+		for _, e := range next {
+			if unsettled(e.shown) {
+				r.settleLater(e.shown)
+			}
+		}
+	}
+	if err := state.Commit(ctx, r.state, made, changes...); err != nil {
+		return fmt.Errorf("write %s: %w", next[0].shown.ARN, err)
 	}
 	return nil
 }
@@ -308,6 +309,9 @@ func (r *Registry) put(entries ...*entry) (unused []lambda.Code, changed []*lamb
 		old := r.scope(e.shown.ARN.Scope).put(e)
 		var was *lambda.Attached
 		if old != nil {
+			if unsettled(old.shown) && !unsettled(e.shown) {
+				close(e.settled)
+			}
 			unused = append(unused, r.unreference(old.packages()...)...)
 			was = &old.attached
 		}
@@ -326,25 +330,23 @@ func (r *Registry) remove(ctx context.Context, entries ...*entry) error {
 	for i, e := range entries {
 		changes[i] = state.Change{Key: key(e.shown), Expect: e.revision}
 	}
-	if _, err := r.state.Commit(ctx, changes...); err != nil {
-		return err
-	}
-	var unused []lambda.Code
-	had := r.provisions(entries[0].shown.ARN)
-	r.mu.Lock()
-	for _, e := range entries {
-		r.scope(e.shown.ARN.Scope).remove(e)
-		r.index(e.shown.VersionARN(), &e.attached, nil)
-		if unsettled(e.shown) {
-			close(e.settled) // settle will not: whoever waits for it learns that it is gone
+	return state.Commit(ctx, r.state, func([]state.Revision) {
+		var unused []lambda.Code
+		had := r.provisions(entries[0].shown.ARN)
+		r.mu.Lock()
+		for _, e := range entries {
+			r.scope(e.shown.ARN.Scope).remove(e)
+			r.index(e.shown.VersionARN(), &e.attached, nil)
+			if unsettled(e.shown) {
+				close(e.settled) // settle will not: whoever waits for it learns that it is gone
+			}
+			unused = append(unused, r.unreference(e.packages()...)...)
 		}
-		unused = append(unused, r.unreference(e.packages()...)...)
-	}
-	r.mu.Unlock()
-	for _, e := range entries {
-		r.changed(e.shown.VersionARN(), nil)
-	}
-	r.tellProvisioned(entries[0].shown.ARN, had)
-	r.discard(unused...)
-	return nil
+		r.mu.Unlock()
+		for _, e := range entries {
+			r.changed(e.shown.VersionARN(), nil)
+		}
+		r.tellProvisioned(entries[0].shown.ARN, had)
+		r.discard(unused...)
+	}, changes...)
 }

@@ -168,20 +168,99 @@ func (sealer) Unseal(sealed, context []byte) ([]byte, error) {
 // asked about each.
 type disk struct {
 	state.State
-	mu   sync.Mutex
-	rule func(value []byte) error // guarded by mu
+	mu       sync.Mutex
+	rule     func(value []byte) error // guarded by mu
+	doubts   []func()                 // guarded by mu; clear them
+	doubtful bool                     // guarded by mu; the next commit is in doubt, and was made
 }
 
 func (d *disk) Commit(ctx context.Context, changes ...state.Change) ([]state.Revision, error) {
 	d.mu.Lock()
-	rule := d.rule
+	rule, doubtful := d.rule, d.doubtful
+	d.doubtful = false
 	d.mu.Unlock()
 	if rule != nil {
 		if err := rule(changes[0].Value); err != nil {
 			return nil, err
 		}
 	}
-	return d.State.Commit(ctx, changes...)
+	revisions, err := d.State.Commit(ctx, changes...)
+	if err == nil && doubtful {
+		doubt := &state.Doubt{Cause: state.ErrUnknown}
+		d.mu.Lock()
+		d.doubts = append(d.doubts, func() { doubt.Made(revisions) })
+		d.mu.Unlock()
+		err = doubt
+	}
+	return revisions, err
+}
+
+// inDoubt has the one commit that do makes look as if it were not known whether it was made,
+// until it is, as it was.
+func (r *rig) inDoubt(do func() error) {
+	r.t.Helper()
+	r.disk.mu.Lock()
+	r.disk.doubtful = true
+	r.disk.mu.Unlock()
+	if err := do(); !errors.Is(err, state.ErrUnknown) {
+		r.t.Errorf("a commit in doubt: %v", err)
+	}
+	r.disk.mu.Lock()
+	clear := r.disk.doubts
+	r.disk.doubts = nil
+	r.disk.mu.Unlock()
+	for _, c := range clear {
+		c()
+	}
+}
+
+// What was in doubt and turns out to be made is shown, settled and can be changed, as after
+// any commit.
+func TestDoubt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	ctx := t.Context()
+	r.inDoubt(func() error { _, err := r.Create(ctx, creation("f", "one")); return err })
+	r.settled("f")
+	r.inDoubt(func() error {
+		_, err := r.UpdateCode(ctx, registry.UpdateCode{ARN: named("f"), Zip: []byte("two")})
+		return err
+	})
+	if f := r.settled("f"); f.Code.SHA256 != digest("two") {
+		t.Errorf("it has %+v", f.Code)
+	}
+	r.inDoubt(func() error { _, err := r.Publish(ctx, registry.Publish{ARN: named("f")}); return err })
+	alias := named("f").Qualified("live")
+	r.inDoubt(func() error {
+		_, err := r.CreateAlias(ctx, registry.CreateAlias{ARN: alias, Version: "1"})
+		return err
+	})
+	if runs, err := r.Resolve(ctx, alias); err != nil || runs.Version != "1" {
+		t.Errorf("the alias leads to %+v, %v", runs, err)
+	}
+	r.inDoubt(func() error { return r.DeleteAlias(ctx, alias) })
+	if _, err := r.Alias(alias); err == nil {
+		t.Error("the alias is there")
+	}
+	for number := int64(1); number < 3; number++ {
+		r.inDoubt(func() error {
+			_, err := r.PublishLayer(ctx, registry.PublishLayer{ARN: layerNamed("l"), Zip: []byte("layer")})
+			return err
+		})
+		arn := version("l", number)
+		r.inDoubt(func() error {
+			_, err := r.AddLayerPermission(ctx, arn, lambda.Statement{ID: "s", Action: "lambda:GetLayerVersion", Principal: "*"}, "")
+			return err
+		})
+		r.inDoubt(func() error { return r.DeleteLayerVersion(ctx, arn) })
+	}
+	r.inDoubt(func() error { return r.Delete(ctx, named("f").Qualified("1")) })
+	r.inDoubt(func() error { return r.Delete(ctx, named("f")) })
+	_, err := r.Get(named("f"))
+	code(t, err, "ResourceNotFoundException")
+	r.reopen()
+	_, err = r.Get(named("f"))
+	code(t, err, "ResourceNotFoundException")
 }
 
 // fullForSettling lets no record through that settles a change.

@@ -111,9 +111,5 @@ func (r *Registry) settle(f *lambda.Function, failure *lambda.Failure) error {
 		next.serving = nil
 	}
 	settled.Revision = lambda.NewRevisionID()
-	if err := r.commit(ctx, &next); err != nil {
-		return err
-	}
-	close(e.settled)
-	return nil
+	return r.commit(ctx, &next)
 }

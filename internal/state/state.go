@@ -17,8 +17,12 @@ var (
 	ErrConflict = errors.New("the record was changed by another writer")
 	// ErrNotFound: there is no such blob.
 	ErrNotFound = errors.New("not found")
-	// ErrFull: the disk is below its floor of free space.
+	// ErrFull: the disk is full, or below its floor of free space.
 	ErrFull = errors.New("not enough free disk space")
+	// ErrBroken: the disk takes no writes, for now.
+	ErrBroken = errors.New("the disk takes no writes")
+	// ErrUnknown: the disk failed in the middle of it, so that it is stored or not.
+	ErrUnknown = errors.New("it is not known whether it is stored")
 )
 
 // Revision orders the changes of one record. 0: the record does not exist.

@@ -129,6 +129,9 @@ func (d *Door) fault(r *http.Request, op *lambdaapi.Operation, err error) *lambd
 	case errors.Is(err, state.ErrFull):
 		d.Log.Error("operation refused", "operation", op.Name, "error", err)
 		return &lambdaapi.Fault{Code: "ServiceException", Status: http.StatusInsufficientStorage, Message: "Kiln's disk is full, or below the floor of free space that it leaves (free_space_floor). Free some and try again."}
+	case errors.Is(err, state.ErrBroken):
+		d.Log.Error("operation refused", "operation", op.Name, "error", err)
+		return &lambdaapi.Fault{Code: "ServiceException", Status: http.StatusServiceUnavailable, Message: "Kiln's disk takes no writes: it is read-only, or fails, as Kiln's log says. Kiln goes on by itself once the disk works."}
 	}
 	if r.Context().Err() == nil {
 		d.Log.Error("operation failed", "operation", op.Name, "path", r.URL.Path, "error", err)

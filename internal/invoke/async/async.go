@@ -207,7 +207,7 @@ func (s *Service) publish(ctx context.Context, e *event, arn lambda.FunctionARN)
 		l.due++
 		l.misses, l.pause = 0, time.Time{}
 		s.line(l)
-	case errors.Is(err, state.ErrFull):
+	case !errors.Is(err, state.ErrUnknown) && (errors.Is(err, state.ErrFull) || errors.Is(err, state.ErrBroken)):
 		s.count(l, -1, -size)
 		s.tidy(l)
 	default:

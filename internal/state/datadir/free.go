@@ -15,8 +15,8 @@ import (
 const freeAge = 100 * time.Millisecond
 
 // floor is the free space below which nothing more is accepted. Kiln stops
-// earlier than the disk, because the engine closes its doors for good on the
-// first write that fails.
+// earlier than the disk, because the engine stores nothing after a write that
+// fails until it was opened again.
 type floor struct {
 	path string
 	min  int64

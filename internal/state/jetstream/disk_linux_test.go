@@ -62,7 +62,9 @@ func TestFullDisk(t *testing.T) {
 	if !errors.Is(failed, state.ErrFull) {
 		t.Errorf("a full disk: %v", failed)
 	}
-	<-e.Broken()
+	if err := e.Err(); !errors.Is(err, state.ErrFull) {
+		t.Errorf("the engine says %v", err)
+	}
 	if err := e.Blob().Put(ctx, "b", bytes.NewReader(make([]byte, 1<<20))); err == nil {
 		t.Error("a blob was stored on a full disk")
 	}

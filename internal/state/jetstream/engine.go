@@ -68,21 +68,17 @@ func (c Config) Validate() error {
 // starts it, Close ends it; the services may be used between the two.
 type Engine struct {
 	cfg Config
-	log *bridge
 
-	broken  context.Context // ends with its cause when the server stops writing
-	cripple context.CancelCauseFunc
-
-	// writing is held for reading while something is written, so that a snapshot
-	// can be of one moment. It is taken after State.background.
+	// writing is held for reading while something is written or taken, so that a snapshot
+	// can be of one moment, and the server exchanged. It is taken after State.sweeping.
 	writing sync.RWMutex
 
 	background sync.WaitGroup     // what runs there
 	end        context.CancelFunc // of background
 
-	server *server.Server
-	conn   *nats.Conn
-	js     jetstream.JetStream
+	turning sync.RWMutex // held while the server is exchanged, and taken after writing
+	run     *run         // guarded by turning
+	ill     error        // guarded by turning; why nothing can be stored until the disk is well
 
 	state *State
 	blob  *Blob
@@ -99,11 +95,9 @@ func New(cfg Config) *Engine {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	e := &Engine{cfg: cfg, end: func() {}}
-	e.broken, e.cripple = context.WithCancelCause(context.Background())
-	e.log = &bridge{log: cfg.Log, cripple: e.cripple}
 	e.state = &State{engine: e, batches: make(chan struct{}, maxOpenBatches)}
 	e.blob = &Blob{engine: e}
-	e.queue = &Queue{engine: e, takers: map[string]*taker{}, held: map[*delivery]bool{},
+	e.queue = &Queue{engine: e, takers: map[string]*taker{}, held: map[*delivery]bool{}, survivors: map[uint64]*delivery{},
 		grown: make(chan struct{}, 1)}
 	e.route = &Route{engine: e}
 	return e
@@ -117,10 +111,6 @@ func (e *Engine) Blob() *Blob { return e.blob }
 
 // Queue keeps events.
 func (e *Engine) Queue() *Queue { return e.queue }
-
-// Broken is closed when the server has stopped writing, as it does for good at its
-// first write that fails. Reads may still work; only a restart brings writes back.
-func (e *Engine) Broken() <-chan struct{} { return e.broken.Done() }
 
 // Route carries calls between nodes.
 func (e *Engine) Route() *Route { return e.route }
@@ -139,38 +129,22 @@ func (e *Engine) Open(ctx context.Context) (err error) {
 	if err := e.cfg.Validate(); err != nil {
 		return err
 	}
-	before, err := e.examine()
-	if err != nil {
+	if err := e.open(ctx); err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			e.stop()
+			e.stop(err)
 		}
 	}()
-	if err := e.start(); err != nil {
-		return err
-	}
-	if err := e.checkLoaded(ctx, before); err != nil {
-		return err
-	}
-	if err := e.createStreams(ctx); err != nil {
-		return err
-	}
-	if err := e.queue.resume(ctx); err != nil {
-		return err
-	}
 	if err := e.state.sweep(ctx); err != nil {
-		return err
-	}
-	if err := e.renewWitness(ctx, before); err != nil {
 		return err
 	}
 	running, end := context.WithCancel(context.Background())
 	e.end = end
 	e.background.Go(func() { e.queue.keepAlive(running) })
+	e.background.Go(func() { e.mend(running) })
 	if e.salvaged() {
-		e.blob.pin() // what a lost record referred to
 		return nil
 	}
 	orphaned := time.Now().Add(-orphanAge)
@@ -187,19 +161,68 @@ func (e *Engine) Open(ctx context.Context) (err error) {
 	return nil
 }
 
+// open starts the server, of whose files something may have changed since.
+func (e *Engine) open(ctx context.Context) (err error) {
+	before, err := e.load()
+	defer func() {
+		if err != nil {
+			e.stop(err)
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	if err := e.checkLoaded(ctx, before); err != nil {
+		return err
+	}
+	if err := e.createStreams(ctx); err != nil {
+		return err
+	}
+	if err := e.queue.resume(ctx); err != nil {
+		return err
+	}
+	if e.salvaged() {
+		e.blob.pin() // what a lost record referred to
+	}
+	return e.renewWitness(ctx, before)
+}
+
+// load examines the files and starts a server on them, in place of the one that is there.
+func (e *Engine) load() (*witness, error) {
+	e.turning.Lock()
+	defer e.turning.Unlock()
+	if e.run != nil {
+		e.run.stop(errClosed)
+	}
+	before, err := e.examine()
+	if err != nil {
+		return nil, err
+	}
+	return before, e.start()
+}
+
+// stop ends the server, if there is one.
+func (e *Engine) stop(cause error) {
+	e.turning.Lock()
+	defer e.turning.Unlock()
+	if e.run != nil {
+		e.run.stop(cause)
+	}
+}
+
 // Close ends the services and the server. Callers of the services must have
 // ended: what they still do fails.
 func (e *Engine) Close() error {
-	if e.server == nil {
-		return nil
-	}
 	e.end()
 	e.background.Wait()
 	e.queue.flushing.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 	defer cancel()
 	last, err := e.lastSequences(ctx)
-	e.stop()
+	if errors.Is(err, errClosed) {
+		return nil
+	}
+	e.stop(errClosed)
 	if err != nil {
 		return fmt.Errorf("close the engine: %w", err)
 	}
@@ -207,6 +230,7 @@ func (e *Engine) Close() error {
 	return e.writeWitness(witness{Clean: true, Streams: last})
 }
 
+// start begins a run. e.turning is held.
 func (e *Engine) start() error {
 	opts := &server.Options{
 		ServerName:         e.cfg.Node,
@@ -221,20 +245,22 @@ func (e *Engine) start() error {
 		MaxPayload:         maxPayload,
 	}
 	opts.JetStreamLimits.DefaultMaxConsumers = -1
+	r := newRun(e.cfg.Log)
 	srv, err := server.NewServer(opts)
 	if err != nil {
 		return fmt.Errorf("start the engine: %w", err)
 	}
-	srv.SetLoggerV2(e.log, true, false, false)
-	e.server = srv
+	srv.SetLoggerV2(r.log, true, false, false)
+	r.server = srv
+	e.run = r
 	srv.Start()
-	if err := e.log.fatal(); err != nil {
+	if err := r.log.fatal(); err != nil {
 		return fmt.Errorf("start the engine in %s: %w", e.dir(), err)
 	}
 	if !srv.ReadyForConnections(startTimeout) || !srv.JetStreamEnabled() {
 		return fmt.Errorf("start the engine in %s: it did not become ready within %v", e.dir(), startTimeout)
 	}
-	e.conn, err = nats.Connect("", nats.InProcessServer(srv), nats.MaxReconnects(-1),
+	r.conn, err = nats.Connect("", nats.InProcessServer(srv), nats.MaxReconnects(-1),
 		nats.ReconnectWait(10*time.Millisecond), nats.Timeout(startTimeout),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			e.cfg.Log.Warn("the engine's client reports an error", "error", err)
@@ -242,23 +268,11 @@ func (e *Engine) start() error {
 	if err != nil {
 		return fmt.Errorf("connect to the engine: %w", err)
 	}
-	e.js, err = jetstream.New(e.conn, jetstream.WithDefaultTimeout(requestTimeout))
+	r.js, err = jetstream.New(r.conn, jetstream.WithDefaultTimeout(requestTimeout))
 	if err != nil {
 		return fmt.Errorf("connect to the engine: %w", err)
 	}
 	return nil
-}
-
-func (e *Engine) stop() {
-	// The client first: a server that goes away under it would be dialled again.
-	if e.conn != nil {
-		e.conn.Close()
-	}
-	if e.server != nil {
-		e.server.Shutdown()
-		e.server.WaitForShutdown()
-	}
-	e.conn, e.server = nil, nil
 }
 
 // names of the streams; renaming one loses its content.
@@ -269,6 +283,10 @@ const (
 )
 
 func (e *Engine) createStreams(ctx context.Context) error {
+	r, err := e.current()
+	if err != nil {
+		return err
+	}
 	for _, cfg := range []jetstream.StreamConfig{
 		{
 			Name:               stateStream,
@@ -299,9 +317,9 @@ func (e *Engine) createStreams(ctx context.Context) error {
 		// A second message with the same id is no concern of Kiln's, and remembering
 		// two minutes of ids would cost memory.
 		cfg.Duplicates = 100 * time.Millisecond
-		_, err := e.js.CreateStream(ctx, cfg)
+		_, err := r.js.CreateStream(ctx, cfg)
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // with the settings of an earlier release
-			_, err = e.js.UpdateStream(ctx, cfg)
+			_, err = r.js.UpdateStream(ctx, cfg)
 		}
 		if err != nil {
 			return fmt.Errorf("open the stream %s: %w", cfg.Name, explain(err))
@@ -317,7 +335,7 @@ func explain(err error) error {
 	switch {
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrNoStreamResponse),
 		errors.Is(err, jetstream.ErrJetStreamNotEnabled):
-		return fmt.Errorf("the engine has stopped serving (a full or failing disk does that; its log says more; free some space and restart): %w", err)
+		return fmt.Errorf("the engine has stopped serving (a full or failing disk does that; its log says more; it is started again once the disk takes writes): %w", err)
 	case errors.Is(err, nats.ErrMaxPayload):
 		return fmt.Errorf("larger than the engine's limit of %d bytes: %w", maxPayload, err)
 	}
@@ -352,7 +370,7 @@ func (b *bridge) Errorf(format string, v ...any) {
 	says := sprint(format, v)
 	b.log.Warn(fromEngine, "says", says)
 	if strings.Contains(says, "ritical write error") || strings.Contains(says, "will be DISABLED") {
-		err := fmt.Errorf("the engine writes nothing more until a restart, because a write has failed (%s)", says)
+		err := fmt.Errorf("%w, and nothing can be stored until it does: one has failed (%s)", state.ErrBroken, says)
 		if strings.Contains(says, syscall.ENOSPC.Error()) || strings.Contains(says, syscall.EDQUOT.Error()) {
 			err = fmt.Errorf("%w: %w", state.ErrFull, err)
 		}

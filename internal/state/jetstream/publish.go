@@ -147,7 +147,7 @@ func (q *Queue) write(batch []*publication) {
 		}
 		_, err := q.engine.storeBatch(ctx, messages)
 		var refused *jetstream.APIError
-		if !errors.As(err, &refused) {
+		if !errors.As(err, &refused) || errors.Is(err, state.ErrUnknown) {
 			for _, p := range batch {
 				p.done <- err
 			}

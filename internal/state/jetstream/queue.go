@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"kiln/internal/state"
 )
 
 const (
@@ -45,9 +48,10 @@ const (
 type Queue struct {
 	engine *Engine
 
-	mu     sync.Mutex         // held while consumers are made and deleted
-	takers map[string]*taker  // guarded by mu; by lane
-	held   map[*delivery]bool // guarded by mu; taken, and not settled
+	mu        sync.Mutex           // held while consumers are made and deleted
+	takers    map[string]*taker    // guarded by mu; by lane
+	held      map[*delivery]bool   // guarded by mu; taken, and not settled
+	survivors map[uint64]*delivery // guarded by mu; of those, by sequence, what an earlier run of the server has handed out
 
 	publishing sync.Mutex     // held while events are queued for a flush
 	queued     []*publication // guarded by publishing; wait for the flush under way
@@ -65,7 +69,10 @@ type delivery struct {
 	event    []byte
 	accepted time.Time
 	attempt  int
+	sequence uint64 // of its message
+	stored   time.Time
 	settled  atomic.Bool
+	survived atomic.Bool // the run of the server that handed it out
 }
 
 func newDelivery(q *Queue, t *taker, lane string, m *nats.Msg) (*delivery, error) {
@@ -74,7 +81,7 @@ func newDelivery(q *Queue, t *taker, lane string, m *nats.Msg) (*delivery, error
 		return nil, err
 	}
 	return &delivery{queue: q, taker: t, lane: lane, reply: m.Reply, event: m.Data, accepted: acceptedAt(m.Header, meta.Timestamp),
-		attempt: attemptsOf(m.Header) + int(meta.NumDelivered)}, nil
+		attempt: attemptsOf(m.Header) + int(meta.NumDelivered), sequence: meta.Sequence.Stream, stored: meta.Timestamp}, nil
 }
 
 // attemptsOf counts the deliveries before this message.
@@ -97,7 +104,7 @@ func (d *delivery) Ack(ctx context.Context) error {
 		return err
 	}
 	defer d.queue.letGo(d)
-	return d.answer(ctx, "acknowledge an", []byte("+ACK"))
+	return d.drop(ctx, "acknowledge an")
 }
 
 // Retry stores the event anew and then drops it; a crash between the two has it
@@ -122,7 +129,27 @@ func (d *delivery) Retry(ctx context.Context, after time.Duration, event []byte)
 	if err := d.queue.put(ctx, messageOf(Event{Subject: d.lane, Event: event, Accepted: d.accepted, Attempts: d.attempt, Due: due})); err != nil {
 		return fmt.Errorf("retry an event of %s: %w", d.lane, err)
 	}
-	return d.answer(ctx, "drop a retried", []byte("+ACK"))
+	return d.drop(ctx, "drop a retried")
+}
+
+// drop has the engine forget the event.
+func (d *delivery) drop(ctx context.Context, what string) error {
+	if !d.survived.Load() {
+		return d.answer(ctx, what, []byte("+ACK"))
+	}
+	// The server that hands out now may not know that this is: it is told without that.
+	e := d.queue.engine
+	m, err := e.get(ctx, queueStream, page{Sequence: d.sequence})
+	if err == nil && m.time.Equal(d.stored) {
+		err = e.api(ctx, "STREAM.MSG.DELETE."+queueStream, struct {
+			Sequence uint64 `json:"seq"`
+			NoErase  bool   `json:"no_erase"`
+		}{d.sequence, true}, nil)
+	}
+	if err != nil && !errors.Is(err, state.ErrNotFound) {
+		return fmt.Errorf("%s event of %s: %w", what, d.lane, err)
+	}
+	return nil
 }
 
 func (d *delivery) settle(what string) error {
@@ -133,9 +160,14 @@ func (d *delivery) settle(what string) error {
 }
 
 func (d *delivery) answer(ctx context.Context, what string, how []byte) error {
-	ctx, cancel := d.queue.engine.bound(ctx)
-	defer cancel()
-	if _, err := d.queue.engine.conn.RequestWithContext(ctx, d.reply, how); err != nil {
+	r, err := d.queue.engine.current()
+	if err == nil {
+		var cancel func()
+		ctx, cancel = r.bound(ctx, r.broken)
+		defer cancel()
+		_, err = r.conn.RequestWithContext(ctx, d.reply, how)
+	}
+	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}

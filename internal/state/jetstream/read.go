@@ -73,19 +73,23 @@ func (e *Engine) readFrom(ctx context.Context, stream, filter string, from uint6
 // readPage reads one page of up to most messages from a sequence on, and returns where the next one
 // begins and how many messages wait there.
 func (e *Engine) readPage(ctx context.Context, stream, filter string, from uint64, most int, each func(message) error) (next uint64, pending int, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, errNoAnswer)
+	r, err := e.current()
+	if err != nil {
+		return 0, 0, err
+	}
+	ctx, cancel := r.bound(ctx, r.over)
 	defer cancel()
 	request, err := json.Marshal(page{Sequence: from, Next: filter, Batch: most, MaxBytes: pageBytes})
 	if err != nil {
 		return 0, 0, err
 	}
-	inbox := e.conn.NewInbox()
-	sub, err := e.conn.SubscribeSync(inbox)
+	inbox := r.conn.NewInbox()
+	sub, err := r.conn.SubscribeSync(inbox)
 	if err != nil {
 		return 0, 0, explain(err)
 	}
 	defer sub.Unsubscribe()
-	if err := e.conn.PublishRequest(directGet(stream), inbox, request); err != nil {
+	if err := r.conn.PublishRequest(directGet(stream), inbox, request); err != nil {
 		return 0, 0, explain(err)
 	}
 	for next = from; ; {
@@ -123,13 +127,22 @@ func (e *Engine) readPage(ctx context.Context, stream, filter string, from uint6
 
 // last returns the newest message of a subject, or state.ErrNotFound.
 func (e *Engine) last(ctx context.Context, stream, subject string) (message, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, errNoAnswer)
-	defer cancel()
-	request, err := json.Marshal(page{Last: subject})
+	return e.get(ctx, stream, page{Last: subject})
+}
+
+// get returns one message, or state.ErrNotFound.
+func (e *Engine) get(ctx context.Context, stream string, which page) (message, error) {
+	r, err := e.current()
 	if err != nil {
 		return message{}, err
 	}
-	answer, err := e.conn.RequestWithContext(ctx, directGet(stream), request)
+	ctx, cancel := r.bound(ctx, r.over)
+	defer cancel()
+	request, err := json.Marshal(which)
+	if err != nil {
+		return message{}, err
+	}
+	answer, err := r.conn.RequestWithContext(ctx, directGet(stream), request)
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
@@ -166,13 +179,17 @@ func (e *Engine) purge(ctx context.Context, stream, subject string, upTo uint64)
 // api calls the server's management interface.
 // https://docs.nats.io/reference/reference-protocols/nats_api_reference
 func (e *Engine) api(ctx context.Context, name string, request, answer any) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, errNoAnswer)
+	r, err := e.current()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := r.bound(ctx, r.over)
 	defer cancel()
 	b, err := json.Marshal(request)
 	if err != nil {
 		return err
 	}
-	got, err := e.conn.RequestWithContext(ctx, "$JS.API."+name, b)
+	got, err := r.conn.RequestWithContext(ctx, "$JS.API."+name, b)
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -11,7 +12,11 @@ import (
 // once. The engine remembers whom it gave each event to, and would wait for ackWait;
 // what it is told here, that they are given back, keeps their attempts.
 func (q *Queue) resume(ctx context.Context) error {
-	stream, err := q.engine.js.Stream(ctx, queueStream)
+	r, err := q.engine.current()
+	if err != nil {
+		return err
+	}
+	stream, err := r.js.Stream(ctx, queueStream)
 	if err != nil {
 		return fmt.Errorf("resume the events of an earlier process: %w", explain(err))
 	}
@@ -20,7 +25,7 @@ func (q *Queue) resume(ctx context.Context) error {
 		if info.NumAckPending == 0 || info.Config.FilterSubject == "" {
 			continue
 		}
-		if err := q.giveUp(ctx, info); err != nil {
+		if err := q.giveUp(ctx, r.conn, info); err != nil {
 			return fmt.Errorf("resume the events of %s: %w", info.Config.Description, err)
 		}
 	}
@@ -32,16 +37,16 @@ func (q *Queue) resume(ctx context.Context) error {
 
 // giveUp gives back what a consumer has handed out: those of its messages up to the last
 // one that it did which still exist.
-func (q *Queue) giveUp(ctx context.Context, info *jetstream.ConsumerInfo) error {
+func (q *Queue) giveUp(ctx context.Context, conn *nats.Conn, info *jetstream.ConsumerInfo) error {
 	for from, left := info.AckFloor.Stream+1, 1; left > 0 && from <= info.Delivered.Stream; {
 		begin := from
 		var err error
 		from, left, err = q.engine.readPage(ctx, queueStream, info.Config.FilterSubject, from, pageMessages, func(m message) error {
-			if m.sequence > info.Delivered.Stream {
+			if m.sequence > info.Delivered.Stream || q.survives(m.sequence, m.time) {
 				return nil
 			}
 			// The subject that the engine takes answers to deliveries at.
-			return q.engine.conn.Publish(fmt.Sprintf("$JS.ACK.%s.%s.1.%d.%d.0.0", queueStream, info.Name, m.sequence, info.Delivered.Consumer), []byte("-NAK"))
+			return conn.Publish(fmt.Sprintf("$JS.ACK.%s.%s.1.%d.%d.0.0", queueStream, info.Name, m.sequence, info.Delivered.Consumer), []byte("-NAK"))
 		})
 		if err != nil {
 			return err

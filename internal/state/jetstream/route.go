@@ -22,7 +22,7 @@ const (
 // Route carries calls as requests on a subject of the node.
 type Route struct{ engine *Engine }
 
-// Serve answers calls until ctx ends, and returns when the handlers that run have
+// Serve answers calls until ctx ends, or fails once the server is exchanged, and returns when the handlers that run have
 // ended; their own context ends with ctx.
 func (r *Route) Serve(ctx context.Context, name string, handle func(ctx context.Context, request []byte) ([]byte, error)) error {
 	subject, err := routeSubject(r.engine.cfg.Node, name)
@@ -30,7 +30,11 @@ func (r *Route) Serve(ctx context.Context, name string, handle func(ctx context.
 		return err
 	}
 	calls := make(chan *nats.Msg, maxCalls)
-	sub, err := r.engine.conn.ChanSubscribe(subject, calls)
+	on, err := r.engine.current()
+	if err != nil {
+		return fmt.Errorf("serve %s: %w", name, err)
+	}
+	sub, err := on.conn.ChanSubscribe(subject, calls)
 	if err != nil {
 		return fmt.Errorf("serve %s: %w", name, explain(err))
 	}
@@ -45,10 +49,12 @@ func (r *Route) Serve(ctx context.Context, name string, handle func(ctx context.
 			return nil
 		}
 		select {
+		case <-on.over.Done():
+			return fmt.Errorf("serve %s: %w", name, context.Cause(on.over))
 		case call := <-calls:
 			running.Go(func() {
 				defer func() { <-slots }()
-				r.answer(ctx, call, handle)
+				r.answer(ctx, on.conn, call, handle)
 			})
 		case <-ctx.Done():
 			return nil
@@ -56,18 +62,18 @@ func (r *Route) Serve(ctx context.Context, name string, handle func(ctx context.
 	}
 }
 
-func (r *Route) answer(ctx context.Context, call *nats.Msg, handle func(context.Context, []byte) ([]byte, error)) {
+func (r *Route) answer(ctx context.Context, conn *nats.Conn, call *nats.Msg, handle func(context.Context, []byte) ([]byte, error)) {
 	data, err := handle(ctx, call.Data)
 	if err == nil {
 		// An answer that cannot be sent, because it is too large, becomes an error:
 		// the caller must not wait for its timeout.
-		err = r.engine.conn.PublishMsg(&nats.Msg{Subject: call.Reply, Data: data})
+		err = conn.PublishMsg(&nats.Msg{Subject: call.Reply, Data: data})
 	}
 	if err == nil {
 		return
 	}
 	failed := &nats.Msg{Subject: call.Reply, Header: nats.Header{errorHeader: {"1"}}, Data: []byte(explain(err).Error())}
-	if err := r.engine.conn.PublishMsg(failed); err != nil {
+	if err := conn.PublishMsg(failed); err != nil {
 		r.engine.cfg.Log.Warn("a call could not be answered", "subject", call.Subject, "error", err)
 	}
 }
@@ -79,7 +85,11 @@ func (r *Route) Call(ctx context.Context, node, name string, request []byte) ([]
 	if err != nil {
 		return nil, err
 	}
-	answer, err := r.engine.conn.RequestWithContext(ctx, subject, request)
+	on, err := r.engine.current()
+	if err != nil {
+		return nil, fmt.Errorf("call %s on node %s: %w", name, node, err)
+	}
+	answer, err := on.conn.RequestWithContext(ctx, subject, request)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return nil, fmt.Errorf("call %s on node %s: %w", name, node, state.ErrNotFound)

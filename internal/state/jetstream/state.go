@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -62,9 +63,19 @@ type State struct {
 	batches chan struct{} // holds a token for each batch under way
 	markers atomic.Int64  // made since the last sweep
 
+	mu     sync.Mutex
+	doubts []*doubt // guarded by mu; commits of which it is not known whether they were made
+
 	// sweeping is held against All: a reader of several pages that saw a record
 	// must not miss that it was deleted meanwhile.
 	sweeping sync.RWMutex
+}
+
+// doubt is a commit that the disk failed in.
+type doubt struct {
+	state.Doubt
+	changes []state.Change
+	expect  []uint64
 }
 
 // All returns every record whose key begins with prefix, in the order of their
@@ -108,8 +119,9 @@ func (s *State) All(ctx context.Context, prefix string) ([]state.Record, error) 
 	return kept, nil
 }
 
-// Commit makes all changes or none. A deleted record's new revision is 0. When
-// ctx ends first, the commit may have been made or not.
+// Commit makes all changes or none. A deleted record's new revision is 0. What is being
+// written is not cut short by the end of ctx. Where the disk fails meanwhile, the error is
+// a state.Doubt.
 func (s *State) Commit(ctx context.Context, changes ...state.Change) ([]state.Revision, error) {
 	if err := checkChanges(changes); err != nil {
 		return nil, err
@@ -140,8 +152,60 @@ func (s *State) Commit(ctx context.Context, changes ...state.Change) ([]state.Re
 				continue
 			}
 		}
+		if errors.Is(err, state.ErrUnknown) {
+			d := &doubt{state.Doubt{Cause: err}, changes, expect}
+			s.mu.Lock()
+			s.doubts = append(s.doubts, d)
+			s.mu.Unlock()
+			err = &d.Doubt
+		}
 		return nil, fmt.Errorf("commit %s: %w", subjectsOf(changes), err)
 	}
+}
+
+// clear finds out what became of the commits in doubt, on a server that has the files now.
+func (s *State) clear(ctx context.Context) error {
+	for {
+		s.mu.Lock()
+		if len(s.doubts) == 0 {
+			s.mu.Unlock()
+			return nil
+		}
+		d := s.doubts[0]
+		s.mu.Unlock()
+		revisions, err := s.made(ctx, d)
+		if err != nil {
+			return fmt.Errorf("look whether the commit of %s was made: %w", subjectsOf(d.changes), err)
+		}
+		if revisions != nil {
+			d.Made(revisions)
+		}
+		s.mu.Lock()
+		s.doubts = s.doubts[1:]
+		s.mu.Unlock()
+	}
+}
+
+// made returns the revisions of a commit, nil if it was not made.
+func (s *State) made(ctx context.Context, d *doubt) ([]state.Revision, error) {
+	revisions := make([]state.Revision, len(d.changes))
+	for i, c := range d.changes {
+		m, err := s.engine.last(ctx, stateStream, statePrefix+c.Key)
+		if errors.Is(err, state.ErrNotFound) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		// Nobody else has changed the record since: nothing was written.
+		if m.sequence <= d.expect[i] || (c.Value == nil) != (m.header.Get(deletedHeader) != "") || !bytes.Equal(m.data, c.Value) {
+			return nil, nil
+		}
+		if c.Value != nil {
+			revisions[i] = state.Revision(m.sequence)
+		}
+	}
+	return revisions, nil
 }
 
 // revisions lists what a commit made.
@@ -190,7 +254,7 @@ func (s *State) publish(ctx context.Context, changes []state.Change, expect []ui
 	}
 	s.engine.writing.RLock()
 	defer s.engine.writing.RUnlock()
-	sequence, err := s.engine.storeBatch(ctx, messages)
+	sequence, err := s.engine.storeBatch(context.WithoutCancel(ctx), messages)
 	if err != nil {
 		return 0, err
 	}
@@ -251,13 +315,17 @@ type acknowledgement struct {
 
 // store sends a message and returns its sequence once it is on disk.
 func (e *Engine) store(ctx context.Context, m *nats.Msg) (uint64, error) {
+	return e.storeBatch(ctx, []*nats.Msg{m})
+}
+
+func (r *run) store(ctx context.Context, m *nats.Msg) (uint64, error) {
 	if m.Header == nil {
 		m.Header = nats.Header{}
 	}
 	m.Header.Set(formatHeader, "1")
-	ctx, cancel := e.bound(ctx)
+	ctx, cancel := r.bound(ctx, r.broken)
 	defer cancel()
-	answer, err := e.conn.RequestMsgWithContext(ctx, m)
+	answer, err := r.conn.RequestMsgWithContext(ctx, m)
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
@@ -279,23 +347,29 @@ func (e *Engine) store(ctx context.Context, m *nats.Msg) (uint64, error) {
 	return 0, explain(ack.Error)
 }
 
-// bound is for what the server answers once it has written: it ends when it stops to.
-func (e *Engine) bound(ctx context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, errNoAnswer)
-	ctx, fail := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(e.broken, func() { fail(context.Cause(e.broken)) })
-	return ctx, func() {
-		stop()
-		fail(nil)
-		cancel()
-	}
-}
-
 // storeBatch stores all messages or none, and returns the sequence of the last.
 func (e *Engine) storeBatch(ctx context.Context, messages []*nats.Msg) (uint64, error) {
+	r, err := e.current()
+	if err != nil {
+		return 0, err
+	}
+	if r.broken.Err() != nil {
+		return 0, context.Cause(r.broken)
+	}
+	sequence, err := r.storeBatch(ctx, messages)
+	if errors.Is(err, errNoAnswer) {
+		r.cripple(fmt.Errorf("%w: %w", state.ErrBroken, errNoAnswer))
+	}
+	if err != nil && r.broken.Err() != nil && !errors.Is(err, state.ErrConflict) {
+		err = fmt.Errorf("%w: %w", state.ErrUnknown, context.Cause(r.broken))
+	}
+	return sequence, err
+}
+
+func (r *run) storeBatch(ctx context.Context, messages []*nats.Msg) (uint64, error) {
 	last := len(messages) - 1
 	if last == 0 {
-		return e.store(ctx, messages[0])
+		return r.store(ctx, messages[0])
 	}
 	batch := uuid.NewString()
 	for i, m := range messages {
@@ -306,11 +380,11 @@ func (e *Engine) storeBatch(ctx context.Context, messages []*nats.Msg) (uint64, 
 			m.Header.Set(batchCommitHeader, "1")
 			break
 		}
-		if err := e.conn.PublishMsg(m); err != nil {
+		if err := r.conn.PublishMsg(m); err != nil {
 			return 0, explain(err)
 		}
 	}
-	return e.store(ctx, messages[last])
+	return r.store(ctx, messages[last])
 }
 
 // unbatch makes of a message of a batch one of its own.

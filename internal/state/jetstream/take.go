@@ -35,6 +35,8 @@ func (q *Queue) Take(ctx context.Context, lane string, n int) ([]state.Delivery,
 		return nil, fmt.Errorf("take %d events of %s: at least one has to be asked for", n, lane)
 	}
 	n = min(n, maxPull)
+	q.engine.writing.RLock()
+	defer q.engine.writing.RUnlock()
 	t, err := q.taker(ctx, lane)
 	if err != nil {
 		return nil, fmt.Errorf("take events of %s: %w", lane, err)
@@ -55,9 +57,13 @@ func (q *Queue) Take(ctx context.Context, lane string, n int) ([]state.Delivery,
 // take asks the engine for what is due now. It is not cut short: what the engine has
 // handed out to somebody who is gone comes again only after ackWait.
 func (q *Queue) take(t *taker, lane string, n int) (taken []state.Delivery, err error) {
+	r, err := q.engine.current()
+	if err != nil {
+		return nil, err
+	}
 	arrived := make(chan *nats.Msg, n+1)
-	inbox := q.engine.conn.NewInbox()
-	sub, err := q.engine.conn.ChanSubscribe(inbox, arrived)
+	inbox := r.conn.NewInbox()
+	sub, err := r.conn.ChanSubscribe(inbox, arrived)
 	if err != nil {
 		return nil, err
 	}
@@ -69,12 +75,12 @@ func (q *Queue) take(t *taker, lane string, n int) (taken []state.Delivery, err 
 	if err != nil {
 		return nil, err
 	}
-	if err := q.engine.conn.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+queueStream+"."+t.name, inbox, request); err != nil {
+	if err := r.conn.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+queueStream+"."+t.name, inbox, request); err != nil {
 		return nil, err
 	}
 	lost := time.NewTimer(requestTimeout)
 	defer lost.Stop()
-	for len(taken) < n {
+	for got := 0; got < n; got++ {
 		select {
 		case m := <-arrived:
 			switch m.Header.Get("Status") {
@@ -83,6 +89,9 @@ func (q *Queue) take(t *taker, lane string, n int) (taken []state.Delivery, err 
 				if err != nil {
 					return taken, err
 				}
+				if q.survives(d.sequence, d.stored) {
+					continue // somebody has it, though the engine has forgotten
+				}
 				q.hold(d)
 				taken = append(taken, d)
 			case "503":
@@ -90,6 +99,8 @@ func (q *Queue) take(t *taker, lane string, n int) (taken []state.Delivery, err 
 			default: // there are no more
 				return taken, nil
 			}
+		case <-r.over.Done():
+			return taken, context.Cause(r.over)
 		case <-lost.C:
 			if len(taken) == 0 {
 				return nil, errNoAnswer
@@ -137,7 +148,11 @@ func (q *Queue) dropTaker(ctx context.Context) {
 	if lane == "" {
 		return // all are: there are a few more than there should be
 	}
-	if err := q.engine.js.DeleteConsumer(ctx, queueStream, q.takers[lane].name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+	r, err := q.engine.current()
+	if err == nil {
+		err = r.js.DeleteConsumer(ctx, queueStream, q.takers[lane].name)
+	}
+	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		q.engine.cfg.Log.Warn("a consumer that is not needed stays", "lane", lane, "error", err)
 	}
 	delete(q.takers, lane)
@@ -150,7 +165,13 @@ func consumerName(lane string) string {
 }
 
 func (q *Queue) createConsumer(ctx context.Context, name, lane string) error {
-	_, err := q.engine.js.CreateOrUpdateConsumer(ctx, queueStream, jetstream.ConsumerConfig{
+	r, err := q.engine.current()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := r.bound(ctx, r.over)
+	defer cancel()
+	_, err = r.js.CreateOrUpdateConsumer(ctx, queueStream, jetstream.ConsumerConfig{
 		Durable:           name,
 		Description:       lane,
 		FilterSubject:     queuePrefix + lane,
@@ -177,8 +198,30 @@ func (q *Queue) letGo(d *delivery) {
 	defer q.mu.Unlock()
 	if q.held[d] {
 		delete(q.held, d)
+		delete(q.survivors, d.sequence)
 		d.taker.out--
 	}
+}
+
+// survive keeps what is handed out with those who have it, over an exchange of the server:
+// that knows from its files of none or of some of it, and may hand it out again.
+func (q *Queue) survive() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for d := range q.held {
+		if !d.settled.Load() {
+			q.survivors[d.sequence] = d
+			d.survived.Store(true)
+		}
+	}
+}
+
+// survives tells whether a message is handed out since before such an exchange.
+func (q *Queue) survives(sequence uint64, stored time.Time) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	d := q.survivors[sequence]
+	return d != nil && !d.settled.Load() && d.stored.Equal(stored)
 }
 
 // keepAlive tells the engine of the handlers at work.
@@ -191,12 +234,16 @@ func (q *Queue) keepAlive(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+		r, err := q.engine.current()
+		if err != nil {
+			continue
+		}
 		q.mu.Lock()
 		for d := range q.held {
 			if d.settled.Load() {
 				continue // what became of it is on its way
 			}
-			if err := q.engine.conn.Publish(d.reply, []byte("+WPI")); err != nil {
+			if err := r.conn.Publish(d.reply, []byte("+WPI")); err != nil {
 				q.engine.cfg.Log.Warn("an event may be delivered twice", "lane", d.lane, "error", err)
 			}
 		}

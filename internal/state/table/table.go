@@ -144,11 +144,10 @@ func (t *Table[V]) Change(ctx context.Context, scope lambda.Scope, id string, ch
 			return nil, err
 		}
 	}
-	revisions, err := t.state.Commit(ctx, next)
-	if err != nil {
+	made := func(revisions []state.Revision) { t.put(scope, id, row[V]{now, revisions[0]}) }
+	if err := state.Commit(ctx, t.state, made, next); err != nil {
 		return nil, fmt.Errorf("write %s: %w", next.Key, err)
 	}
-	t.put(scope, id, row[V]{now, revisions[0]})
 	return now, nil
 }
 
