@@ -11,4 +11,5 @@ need_moto
 make -s build
 export KILN_BINARY=$root/bin/kiln KILN_SOAK=${1:-300} KILN_SOAK_ENVIRONMENTS=${KILN_SOAK_ENVIRONMENTS:-10000}
 go test ./test/crash -run '^TestKill' -v -timeout 12h | grep -E '^ *(---|===|ok|FAIL|PASS|.*_test.go)'
+go test ./internal/state/jetstream -run '^Test(Kill|PowerLoss)$' -v -timeout 12h | grep -E '^ *(---|ok|FAIL|PASS|.*_test.go)'
 go test ./internal/sandbox/linux -run '^TestSoak$' -v -timeout 12h | grep -E '^ *(---|ok|FAIL|PASS|.*_test.go)'

@@ -159,10 +159,7 @@ func TestKill(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	var acked counts
-	rounds := 40
-	if testing.Short() {
-		rounds = 5
-	}
+	rounds := rounds(t, 10)
 	for round := range rounds {
 		cmd, lines := again(t, "KILN_TEST_WRITE="+dir)
 		started, written, enough := false, 0, 1+rand.N(20)
@@ -209,6 +206,19 @@ func TestKill(t *testing.T) {
 		t.Errorf("the writer was killed too early to test anything: %+v", acked)
 	}
 	t.Logf("%d kills, %+v", rounds, acked)
+}
+
+// rounds is how often a test does the same, unless KILN_SOAK says otherwise.
+func rounds(t *testing.T, usual int) int {
+	soak := os.Getenv("KILN_SOAK")
+	if soak == "" {
+		return usual
+	}
+	n, err := strconv.Atoi(soak)
+	if err != nil {
+		t.Fatalf("KILN_SOAK: %v", err)
+	}
+	return n
 }
 
 func between(acked, found int) bool { return found == acked || found == acked+1 }

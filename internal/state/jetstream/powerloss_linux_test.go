@@ -123,10 +123,7 @@ func (l *ledger) check(t *testing.T, e *jetstream.Engine) (duplicates int) {
 // there afterwards.
 func TestPowerLoss(t *testing.T) {
 	t.Parallel()
-	rounds := 30
-	if testing.Short() {
-		rounds = 6
-	}
+	rounds := rounds(t, 9)
 	seed := rand.Uint64()
 	disk := powerloss.New(seed)
 	l := &ledger{accepted: map[string]bool{}, settled: map[string]bool{}, acked: map[string]bool{}}

@@ -200,7 +200,7 @@ func TestConcurrentCommits(t *testing.T) {
 	t.Parallel()
 	s := open(t, t.TempDir()).State()
 	ctx := context.Background()
-	const writers, rounds = 8, 25
+	const writers, rounds = 6, 10
 	commit(t, s, state.Change{Key: "n.a", Value: []byte("0")}, state.Change{Key: "n.b", Value: []byte("0")})
 	var running sync.WaitGroup
 	var done atomic.Bool

@@ -35,7 +35,7 @@ func TestMarkersAreSwept(t *testing.T) {
 	ctx := context.Background()
 	e := opened(t, t.TempDir())
 	value := bytes.Repeat([]byte("v"), 1000)
-	const keys = 6_000
+	const keys = 4_000
 	for from := 0; from < keys; from += MaxChanges {
 		var changes []state.Change
 		for i := range MaxChanges {

@@ -59,7 +59,7 @@ func TestManyLanes(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	q := open(t, t.TempDir()).Queue()
-	const lanes, takers = 600, 8
+	const lanes, takers = 280, 8 // more than there are consumers
 	lane := func(i int) string { return fmt.Sprint("many.1.eu.f", i) }
 	var publishers sync.WaitGroup
 	for i := range lanes {
