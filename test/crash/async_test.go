@@ -31,8 +31,10 @@ const (
 	asyncRounds = 6
 	// asyncLife is the longest of a daemon that is killed, with a start of Python in it.
 	asyncLife = 1500 * time.Millisecond
-	// asyncPatience bounds the wait for all that was accepted, once nobody kills any more.
+	// asyncPatience bounds the wait for all that was accepted, once nobody kills any more, and
+	// asyncBacklog is what each round adds to it.
 	asyncPatience = 3 * time.Minute
+	asyncBacklog  = 5 * time.Second
 )
 
 // told notes each event at the ledger, which no daemon has to do with, before it does
@@ -167,7 +169,7 @@ func killAsynchronous(t *testing.T, data string, n int, kill func(*kiln.Daemon),
 			t.Fatalf("round %d; log of kiln:\n%s", round, d.Log)
 		}
 	}
-	kiln.Eventually(t, asyncPatience, func() error {
+	kiln.Eventually(t, asyncPatience+time.Duration(n)*asyncBacklog, func() error {
 		l.collect(t, queues, failedURL, func(body string) {
 			var record struct{ RequestPayload json.RawMessage }
 			if err := json.Unmarshal([]byte(body), &record); err != nil {

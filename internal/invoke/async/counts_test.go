@@ -44,7 +44,10 @@ func (b *broken) Publish(ctx context.Context, lane string, event []byte) error {
 	if err := b.memory.Publish(ctx, lane, event); err != nil {
 		return err
 	}
-	return b.fails("published")
+	if err := b.fails("published"); err != nil { // the disk got full in the middle of it
+		return fmt.Errorf("%w: %w: %w: %w", err, state.ErrUnknown, state.ErrFull, state.ErrBroken)
+	}
+	return nil
 }
 
 func (b *broken) Take(ctx context.Context, lane string, n int) ([]state.Delivery, error) {

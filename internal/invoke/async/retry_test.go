@@ -10,6 +10,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"kiln/internal/invoke/async"
 	"kiln/internal/invoke/destination"
 	"kiln/internal/lambda"
 )
@@ -56,6 +57,28 @@ func model(steps []step, retries int, maxAge, delay time.Duration) (attempts []t
 		now += wait
 	}
 	return attempts, "", failures, now
+}
+
+// An event that got too old while nobody could run it, such as over a long stop of Kiln, is
+// not run any more.
+func TestTooOld(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{events: lambda.EventInvokeConfig{OnFailure: "arn:aws:sqs:us-east-1:123456789012:failure"}, run: func(*lambda.Invocation) (lambda.Result, error) {
+			t.Error("it runs")
+			return lambda.Result{}, nil
+		}}
+		s, stop := r.start(t)
+		stop()
+		accept(t, s, function, "1") // by the last of the requests
+		time.Sleep(async.DefaultAge + time.Second)
+		_, stop = r.start(t)
+		time.Sleep(time.Minute)
+		stop()
+		if len(r.sent) != 1 || r.sent[0].outcome.Condition != destination.EventAgeExceeded || r.sent[0].outcome.Invokes != 0 || left(t, r.queue) != 0 {
+			t.Errorf("sent: %+v", r.sent)
+		}
+	})
 }
 
 // Whatever comes of its attempts, an event is tried when AWS says, and ends as AWS says,
