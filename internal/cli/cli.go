@@ -31,6 +31,7 @@ type commands struct {
 	Up        up        `cmd:"" help:"Start Kiln and serve until interrupted."`
 	Functions functions `cmd:"" help:"List the functions."`
 	Invoke    invoke    `cmd:"" help:"Invoke a function and print its answer."`
+	Event     event     `cmd:"" help:"Print a sample event of a source, for kiln invoke to read."`
 	Logs      logs      `cmd:"" help:"Show what a function logged."`
 	Top       top       `cmd:"" help:"Show what runs: a live table of functions and their environments."`
 	Queue     queue     `cmd:"" help:"Show, drop and redrive events that wait for functions."`

@@ -113,7 +113,7 @@ func (f functions) Run(ctx context.Context, s *streams) error {
 type invoke struct {
 	remote
 	Name      string `arg:"" help:"Name or ARN of the function."`
-	Payload   string `short:"p" placeholder:"JSON" help:"The event; @FILE reads a file, - standard input. Default {}."`
+	Payload   string `short:"p" placeholder:"JSON" help:"The event; @FILE reads a file, - standard input. Default: standard input where it is a pipe or a file, else {}."`
 	Qualifier string `placeholder:"VERSION" help:"Version or alias."`
 	Tail      bool   `short:"t" help:"Show the end of the function's log, on standard error."`
 }
@@ -177,13 +177,29 @@ func (i invoke) Run(ctx context.Context, s *streams) error {
 	return nil
 }
 
+// piped tells whether somebody feeds the command: a terminal and /dev/null do not.
+func piped(in io.Reader) bool {
+	f, ok := in.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && (info.Mode().IsRegular() || info.Mode()&os.ModeNamedPipe != 0)
+}
+
 func (i invoke) payload(in io.Reader) ([]byte, error) {
 	file, isFile := strings.CutPrefix(i.Payload, "@")
 	switch {
-	case i.Payload == "":
-		return []byte("{}"), nil
 	case i.Payload == "-":
 		return io.ReadAll(in)
+	case i.Payload == "" && piped(in):
+		payload, err := io.ReadAll(in)
+		if len(payload) == 0 {
+			payload = []byte("{}")
+		}
+		return payload, err
+	case i.Payload == "":
+		return []byte("{}"), nil
 	case isFile:
 		return os.ReadFile(file)
 	default:

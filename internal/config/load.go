@@ -286,11 +286,22 @@ func wrap(text string, width int) (lines []string) {
 
 // unknown is the error for a key that is not there; it names the nearest one.
 func unknown(key string) error {
-	best := slices.MinFunc(Keys(), func(a, b string) int { return distance(key, a) - distance(key, b) })
-	if distance(key, best) <= max(2, len(key)/3) {
+	if best := Nearest(key, Keys()); best != "" {
 		return fmt.Errorf("%s: %w; did you mean %s?", key, errUnknownKey, best)
 	}
 	return fmt.Errorf("%s: %w; the settings are %s", key, errUnknownKey, strings.Join(Keys(), ", "))
+}
+
+// Nearest is the name that somebody means who wrote another; "" where none is near.
+func Nearest(name string, names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	best := slices.MinFunc(names, func(a, b string) int { return distance(name, a) - distance(name, b) })
+	if distance(name, best) <= max(2, len(name)/3) {
+		return best
+	}
+	return ""
 }
 
 // distance is Levenshtein's.
