@@ -274,7 +274,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		Sources: sources(), Mappings: mappings, Roles: access, Sender: sender, State: engine.State(), Leases: leases, Log: d.log,
 		Invoker: polled{invocations, functions, d.room(func() {})},
 		Endpoint: func(service, source string) string {
-			return cmp.Or(d.config.Endpoints[source], d.config.Endpoints[service])
+			return cmp.Or(d.config.Endpoints[source], d.config.Endpoint(service))
 		},
 		Counter: func(m *lambda.EventSourceMapping) eventsource.Counter { return counts.Source(m.ARN, m.Function) },
 	})

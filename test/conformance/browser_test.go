@@ -56,27 +56,46 @@ const submit = (action) => new Promise((done) => {
 })();
 </script>`))
 
+// findBrowser skips the test where no browser is.
+func findBrowser(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	t.Skip("no Chromium or Chrome is installed; scripts/test.sh installs one")
+	return ""
+}
+
+// browse opens a page, waits until it is loaded, and returns what is then in it.
+func browse(t *testing.T, browser, url string) (dom []byte, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--user-data-dir="+t.TempDir(), "--dump-dom", url)
+	cmd.WaitDelay = 10 * time.Second
+	return cmd.Output()
+}
+
+// creation is a request that creates a function, signed in a way that pages can.
+func creation() (path, body string) {
+	code := base64.StdEncoding.EncodeToString(kiln.Zip(map[string]string{"f.py": echo}))
+	body = fmt.Sprintf(`{"FunctionName":"attacked","Runtime":"python3.12","Handler":"f.handler","Role":%q,"Code":{"ZipFile":%q},"Description":"="}`, kiln.Role, code)
+	path = "/2015-03-31/functions?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=test%2F20260101%2Fus-east-1%2Flambda%2Faws4_request" +
+		"&X-Amz-Date=20260101T000000Z&X-Amz-Expires=604800&X-Amz-SignedHeaders=host&X-Amz-Signature=00"
+	return path, body
+}
+
 // TestBrowser opens the page of a stranger in a real browser while Kiln, without
 // keys, runs on the same machine.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
-	browser := ""
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if path, err := exec.LookPath(name); err == nil {
-			browser = path
-			break
-		}
-	}
-	if browser == "" {
-		t.Skip("no Chromium or Chrome is installed; scripts/test.sh installs one")
-	}
+	browser := findBrowser(t)
 	d := kiln.Start(t, "--any-runtime")
 	port := d.URL[strings.LastIndex(d.URL, ":"):]
-	code := base64.StdEncoding.EncodeToString(kiln.Zip(map[string]string{"f.py": echo}))
-	body := fmt.Sprintf(`{"FunctionName":"attacked","Runtime":"python3.12","Handler":"f.handler","Role":%q,"Code":{"ZipFile":%q},"Description":"="}`, kiln.Role, code)
+	path, body := creation()
 	begin, end, _ := strings.Cut(body, `="}`)
-	path := "/2015-03-31/functions?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=test%2F20260101%2Fus-east-1%2Flambda%2Faws4_request" +
-		"&X-Amz-Date=20260101T000000Z&X-Amz-Expires=604800&X-Amz-SignedHeaders=host&X-Amz-Signature=00"
 
 	done := make(chan struct{})
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -97,12 +116,7 @@ func TestBrowser(t *testing.T) {
 	}))
 	defer site.Close()
 
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--user-data-dir="+t.TempDir(), "--dump-dom", site.URL)
-	cmd.WaitDelay = 10 * time.Second
-	dom, err := cmd.Output()
+	dom, err := browse(t, browser, site.URL)
 	select {
 	case <-done:
 	default:

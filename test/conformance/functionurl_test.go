@@ -14,10 +14,13 @@ import (
 )
 
 const webHandler = `
-import json
+import json, os, urllib.request
 def handler(event, context):
     if event["rawPath"] == "/fail":
         raise ValueError("no")
+    if event["rawPath"] == "/other":  # by Kiln's endpoint, as it is seen from within
+        with urllib.request.urlopen(os.environ["AWS_ENDPOINT_URL"] + "/_kiln/url/" + event["rawQueryString"] + "/within") as answer:
+            return json.load(answer)
     return {
         "statusCode": 201, "cookies": ["a=1; Path=/", "b=2"], "headers": {"x-id": context.aws_request_id, "x-arn": context.invoked_function_arn},
         "body": json.dumps({"path": event["rawPath"], "query": event.get("queryStringParameters"), "cookies": event.get("cookies"), "body": event.get("body"),
@@ -183,6 +186,22 @@ console.log(JSON.stringify({ status: r.status, cookies: r.headers.getSetCookie()
 	})
 	if n := d.Metric("kiln_url_requests_total{", `function="web"`, `class="5xx"`); n != 1 {
 		t.Errorf("%v requests failed", n)
+	}
+
+	// From within an environment, and to a function that may not run.
+	s.must("UpdateFunctionUrlConfig", values{"FunctionName": "stream", "InvokeMode": "BUFFERED"})
+	s.create("caller", values{"Code": values{"ZipFile": kiln.Zip(map[string]string{"f.py": webHandler})}})
+	caller := byPath(d, s.publicURL("caller", nil))
+	webID, _, _ := strings.Cut(strings.TrimPrefix(web, "http://"), ".")
+	if status, answer := send(t, "GET", caller+"other?"+webID, "", nil); status != 200 || answer["path"] != "/within" {
+		t.Errorf("from within: %d %v", status, answer)
+	}
+	if r, err := http.Get(byPath(d, stream)); err != nil || r.StatusCode != 202 || r.ContentLength != 18 { // what it streams, whole
+		t.Errorf("buffered: %v %v", r, err)
+	}
+	s.must("PutFunctionConcurrency", values{"FunctionName": "stream", "ReservedConcurrentExecutions": 0})
+	if status, answer := send(t, "GET", byPath(d, stream), "", nil); status != 429 || answer["Reason"] != "ReservedFunctionConcurrentInvocationLimitExceeded" {
+		t.Errorf("throttled: %d %v", status, answer)
 	}
 
 	// What is taken away is gone, and an alias has a URL of its own.

@@ -193,7 +193,7 @@ func TestFunctionURLRefusals(t *testing.T) {
 // stays what it was over a restart.
 func TestFunctionURLName(t *testing.T) {
 	t.Parallel()
-	d := kiln.Start(t, "--any-runtime", "--hosts", "kiln.test")
+	d := kiln.Start(t, "--any-runtime", "--hosts", "kiln.test,192.0.2.7")
 	s := session{goSDK{}, t, anyKey(d)}
 	s.create("f", nil)
 	made := s.must("CreateFunctionUrlConfig", values{"FunctionName": "f", "AuthType": "NONE"})
@@ -217,6 +217,12 @@ func TestFunctionURLName(t *testing.T) {
 		header["Host"] = host
 		_, answer := send(t, "GET", d.URL+"/2021-10-31/functions/f/url", "", header)
 		want(t, "FunctionUrl for "+host, answer["FunctionUrl"], "http://"+id+".lambda-url.us-east-1."+shown+"/")
+	}
+	for _, host := range []string{"192.0.2.7:" + port, "192.0.2.7"} { // no names are below another machine's address
+		header := date()
+		header["Host"] = host
+		_, answer := send(t, "GET", d.URL+"/2021-10-31/functions/f/url", "", header)
+		want(t, "FunctionUrl for "+host, answer["FunctionUrl"], "http://"+host+"/_kiln/url/"+id+"/")
 	}
 	d.Stop()
 	d.Start()

@@ -634,3 +634,36 @@ func same(t *testing.T, got any, want string) {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
+
+// TestHostile are requests that are no good, on connections of their own.
+func TestHostile(t *testing.T) {
+	t.Parallel()
+	g := newRig(t, "")
+	host := g.create(lambda.FunctionURL{AuthType: "NONE"})
+	g.returns(payload(`"ok"`), nil)
+	for _, c := range []struct{ what, request, want string }{
+		{"as AWS's clients send it", "GET /x HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\n\r\n", "HTTP/1.1 200"},
+		{"HTTP/1.0", "GET / HTTP/1.0\r\nHost: " + host + "\r\n\r\n", "HTTP/1.0 200"},
+		{"a whole URL", "GET http://" + host + "/y HTTP/1.1\r\nHost: evil.com\r\nConnection: close\r\n\r\n", "HTTP/1.1 200"},
+		{"two hosts", "GET / HTTP/1.1\r\nHost: " + host + "\r\nHost: localhost\r\n\r\n", "HTTP/1.1 400"},
+		{"no host", "GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 400"},
+		{"a broken escape", "GET /%zz HTTP/1.1\r\nHost: " + host + "\r\n\r\n", "HTTP/1.1 400"},
+		{"a header without an end", "GET / HTTP/1.1\r\nHost: " + host + "\r\nX: " + strings.Repeat("x", 2<<20), "HTTP/1.1 431"},
+		{"a length and chunks", "POST / HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "HTTP/1.1 200"}, // chunks count, and the connection ends
+		{"broken chunks", "POST / HTTP/1.1\r\nHost: " + host + "\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\nzz\r\n", "HTTP/1.1 400"},
+		{"less than it said", "POST / HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 9\r\nConnection: close\r\n\r\nless", "HTTP/1.1 400"},
+		{"a length that is too large", "POST / HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 99999999999\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n", "HTTP/1.1 413"},
+	} {
+		connection, err := net.Dial("tcp", g.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(connection, c.request) // it may be refused on the way
+		_ = connection.(*net.TCPConn).CloseWrite()
+		answer, _ := io.ReadAll(connection) // a reset behind the answer is no matter
+		_ = connection.Close()
+		if !strings.HasPrefix(string(answer), c.want) {
+			t.Errorf("%s: got %.200q, want %s", c.what, answer, c.want)
+		}
+	}
+}
