@@ -87,8 +87,12 @@ type Config struct {
 	Origins map[string]string `toml:"-"`
 }
 
-// Endpoint is where a service is, by the name that is signed for; "" for nowhere.
+// Endpoint is where a service is, by the name that is signed for; "" for nowhere else.
+// Without one of its own, s3 is Kiln's.
 func (c Config) Endpoint(service string) string {
+	if service == "s3" {
+		return c.Endpoints[service]
+	}
 	return cmp.Or(c.Endpoints[service], c.Endpoints[OtherServices])
 }
 

@@ -218,7 +218,7 @@ func TestValidate(t *testing.T) {
 		{"sts", map[string]string{"endpoints": "sts=http://x"}, "Kiln serves sts itself"},
 		{"all others", map[string]string{"endpoints": "*=http://x", "resign": "sqs=SendMessage Get*"}, ""},
 		{"signed anew and nowhere", map[string]string{"endpoints": "sns=http://x", "resign": "sqs=SendMessage"}, "sqs has no endpoint; set endpoints.sqs"},
-		{"signed anew and unnamed", map[string]string{"endpoints": "*=http://x", "resign": "s3=GetObject"}, "requests to s3 do not name their action"},
+		{"signed anew and unnamed", map[string]string{"endpoints": "s3=http://x", "resign": "s3=GetObject"}, "requests to s3 do not name their action"},
 		{"signed anew, any action", map[string]string{"endpoints": "*=http://x", "resign": "sqs=*"}, `"*" of sqs is neither`},
 		{"signed anew, no action", map[string]string{"endpoints": "*=http://x", "resign": "sqs="}, "sqs has no actions"},
 	} {
@@ -378,4 +378,14 @@ func FuzzParseSize(f *testing.F) {
 			t.Fatalf("%q is %d, written %s and read as %d, %v", s, size, size, again, err)
 		}
 	})
+}
+
+func TestEndpoint(t *testing.T) {
+	t.Parallel()
+	c := config.Config{Endpoints: map[string]string{"*": "others", "sqs": "queues"}}
+	for service, want := range map[string]string{"sqs": "queues", "sns": "others", "s3": ""} {
+		if got := c.Endpoint(service); got != want {
+			t.Errorf("%s: %q, want %q", service, got, want)
+		}
+	}
 }

@@ -33,9 +33,6 @@ type Caller struct {
 	Unregioned bool
 	// Verify checks the signature over the whole body; nil where no key is required.
 	Verify func(body []byte) error
-	// VerifyHead is Verify for a body that passes by, and says in X-Amz-Content-Sha256
-	// what it is: that is checked by whoever reads it.
-	VerifyHead func() error
 	// Chunks is in place of Verify for bodies that nobody holds whole: it checks the
 	// signature over all else, and returns what verifies chunks as they pass by, nil
 	// where the body does not come in any. That a body has the hash that was signed is
@@ -218,7 +215,6 @@ func (a *Access) Authenticate(r *http.Request, inside bool) (Caller, error) {
 	caller.Verify = func(body []byte) error {
 		return sigv4.Verify(r, s, credential.Secret, sigv4.BodyHash(body), time.Now())
 	}
-	caller.VerifyHead = func() error { return sigv4.Verify(r, s, credential.Secret, "", time.Now()) }
 	return caller, nil
 }
 

@@ -154,8 +154,8 @@ func (c *call) serve(w http.ResponseWriter, inside bool) (err error) {
 		if len(body) == 0 {
 			r.Body = http.NoBody
 		}
-	} else if c.caller.VerifyHead != nil { // what it says of the body, the service checks
-		err = c.caller.VerifyHead()
+	} else if c.caller.Verify != nil { // what it says of the body, the service checks
+		_, err = c.caller.Chunks()
 	}
 	if err != nil {
 		return err
