@@ -39,7 +39,7 @@ func TestBuckets(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := kiln.Start(t, c.args...)
+			d := kiln.Start(t, append(c.args, "--account", kiln.Account())...)
 			if out := boto3Program(t, d, c.env, "s3.py", append([]string{"a-bucket"}, c.args...)...); out != "ok\n" {
 				t.Error(out)
 			}

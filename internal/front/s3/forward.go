@@ -53,6 +53,7 @@ func (c *call) request(ctx context.Context, body io.Reader, length int64) *http.
 	if length == 0 {
 		out.Body = nil
 	}
+	out.Close = length < 0 // what ends such a body is left on the connection, and taken for a request
 	for name, values := range c.r.Header {
 		if isPassed(name) {
 			out.Header[name] = slices.Clone(values)
@@ -148,32 +149,36 @@ func (c *call) ask(change func(*http.Request)) (*http.Response, error) {
 	return answer, err
 }
 
-// body is the request's, as it is passed on: without chunks, or in such that are not
-// signed where a checksum follows them, which is compared there. header goes with it.
+// body is the request's, as it is passed on. The process of the buckets takes the end of
+// what is cut off for the end of the object, unless it has a hash to compare. So other bodies
+// of objects come in chunks that are not signed: with an end, and before it the checksum
+// that has followed the body, which is compared there. header goes with it.
 func (c *call) body() (_ *checked, length int64, header http.Header, err error) {
 	writes := c.operation.name == "PutObject" || c.operation.name == "UploadPart"
-	length = c.r.ContentLength
-	if c.chunks == nil {
-		if length < 0 && writes {
-			return nil, 0, nil, fault(http.StatusLengthRequired, "MissingContentLength", "You must provide the Content-Length HTTP header.")
+	body := &checked{from: c.r.Body, want: c.r.ContentLength, free: c.door.Free}
+	if c.chunks != nil {
+		body.from = c.chunks
+		body.want, err = strconv.ParseInt(c.r.Header.Get("X-Amz-Decoded-Content-Length"), 10, 64)
+		if err != nil || body.want < 0 {
+			return nil, 0, nil, fault(http.StatusLengthRequired, "MissingContentLength", "You must provide the X-Amz-Decoded-Content-Length HTTP header.")
 		}
-		return &checked{from: c.r.Body, want: length, free: c.door.Free}, length, nil, nil
 	}
-	length, err = strconv.ParseInt(c.r.Header.Get("X-Amz-Decoded-Content-Length"), 10, 64)
-	if err != nil || length < 0 {
-		return nil, 0, nil, fault(http.StatusLengthRequired, "MissingContentLength", "You must provide the X-Amz-Decoded-Content-Length HTTP header.")
-	}
-	body := &checked{from: c.chunks, want: length, free: c.door.Free}
-	if c.r.Header.Get("X-Amz-Trailer") == "" || !writes {
-		if length == 0 { // nobody would read it
-			_, err = io.Copy(io.Discard, body)
+	switch {
+	case !writes || c.chunks == nil && isHash(c.r.Header.Get("X-Amz-Content-Sha256")):
+		if body.want < 0 && writes {
+			break
 		}
-		return body, length, nil, err
+		return body, body.want, nil, nil
+	case body.want >= 0:
+		header = http.Header{"X-Amz-Content-Sha256": {"STREAMING-UNSIGNED-PAYLOAD-TRAILER"}, "X-Amz-Decoded-Content-Length": {strconv.FormatInt(body.want, 10)}}
+		trailer := func() http.Header { return nil }
+		if name := c.r.Header.Get("X-Amz-Trailer"); name != "" && c.chunks != nil {
+			header.Set("X-Amz-Trailer", name)
+			trailer = c.chunks.Trailer
+		}
+		return &checked{from: &rechunked{from: body, trailer: trailer}, want: body.want, free: c.door.Free, framed: true}, -1, header, nil
 	}
-	return &checked{from: &rechunked{from: body, trailer: c.chunks.Trailer}, want: length, free: c.door.Free, framed: true}, -1, http.Header{
-		"X-Amz-Content-Sha256": {"STREAMING-UNSIGNED-PAYLOAD-TRAILER"}, "X-Amz-Trailer": {c.r.Header.Get("X-Amz-Trailer")},
-		"X-Amz-Decoded-Content-Length": {strconv.FormatInt(length, 10)},
-	}, nil
+	return nil, 0, nil, fault(http.StatusLengthRequired, "MissingContentLength", "You must provide the Content-Length HTTP header.")
 }
 
 // relay writes the answer of the process of the buckets.
