@@ -108,6 +108,9 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	if err := os.Setenv("KILN_RUNTIME_PATHS", node+","+python); err != nil { // or another of the same version
+		return err
+	}
 	languages := []*language{
 		{name: "Node.js", runtime: "nodejs" + nodeVersion + ".x", handler: "index.handler",
 			files:  map[string]string{"index.js": "exports.handler = async (event) => event;\n"},

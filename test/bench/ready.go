@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
@@ -275,22 +276,23 @@ func rollup(pid int) map[string]int64 {
 	return sizes
 }
 
-// cpu is the processor time that processes have used.
+// cpu is the processor time that the threads of processes have used: the figures of processes
+// are in ticks of 10 ms, which is what many take.
 func cpu(pids ...int) (sum time.Duration) {
 	for _, pid := range pids {
-		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		_, rest, _ := strings.Cut(string(stat), ") ")
-		if fields := strings.Fields(rest); len(fields) > 12 {
-			user, _ := strconv.Atoi(fields[11])
-			system, _ := strconv.Atoi(fields[12])
-			sum += time.Duration(user+system) * 10 * time.Millisecond // the kernel's tick, to programs
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid)) // the pattern is well formed
+		for _, thread := range threads {
+			text, _ := os.ReadFile(thread)
+			first, _, _ := strings.Cut(string(text), " ")
+			ns, _ := strconv.ParseInt(first, 10, 64)
+			sum += time.Duration(ns)
 		}
 	}
 	return sum
 }
 
-// scale has one function run in so many environments at once, and compares the time that
-// takes with as many bare starts of its interpreter, one on each processor at a time.
+// scale has one function run in so many environments at once, and compares the time, and the
+// processors' time, that takes with as many bare starts of its interpreter, one on each processor at a time.
 func (b *bench) scale(python *language, n int) error {
 	h, err := b.holder("scale", "0")
 	if err != nil {
@@ -298,9 +300,15 @@ func (b *bench) scale(python *language, n int) error {
 	}
 	began := time.Now()
 	var bare errgroup.Group
+	var bareCPU atomic.Int64
 	bare.SetLimit(runtime.NumCPU())
 	for range n {
-		bare.Go(exec.Command(python.start[0], python.start[1:]...).Run)
+		bare.Go(func() error {
+			c := exec.Command(python.start[0], python.start[1:]...)
+			err := c.Run()
+			bareCPU.Add(int64(c.ProcessState.UserTime() + c.ProcessState.SystemTime()))
+			return err
+		})
 	}
 	if err := bare.Wait(); err != nil {
 		return err
@@ -312,6 +320,7 @@ func (b *bench) scale(python *language, n int) error {
 	if err := h.deploy(h.endpoint, "bench-scale", &l); err != nil {
 		return err
 	}
+	daemon := cpu(h.pid)
 	began = time.Now()
 	for range n {
 		go func() { // ends with the daemon, at the latest
@@ -322,6 +331,8 @@ func (b *bench) scale(python *language, n int) error {
 		return err
 	}
 	took := time.Since(began)
-	fmt.Printf("\n## %d environments of one function\n\n%d of Python, from none: %.1f s, %.2f × as many bare starts of the interpreter.\n", n, n, took.Seconds(), took.Seconds()/starts.Seconds())
+	used := cpu(append(processes("bench-scale"), h.pid)...) - daemon
+	fmt.Printf("\n## %d environments of one function\n\n%d of Python, from none: %.1f s, %.2f × as many bare starts of the interpreter; %.1f ms of a processor each, %.2f × a bare start.\n",
+		n, n, took.Seconds(), took.Seconds()/starts.Seconds(), milliseconds(used)/float64(n), float64(used)/float64(bareCPU.Load()))
 	return nil
 }

@@ -3,7 +3,6 @@ package first
 import (
 	"os"
 	"runtime"
-	"strconv"
 	"syscall"
 )
 
@@ -66,22 +65,6 @@ func (t *Thread) Do(job func()) {
 		close(done)
 	}
 	<-done
-}
-
-// Start starts a process, whose parent the thread is: the program, which gets itself as the
-// descriptor behind attr's, or this program itself where that is nil.
-//
-// A descriptor that is not passed on cannot be executed by its number. When os.StartProcess
-// tells of a failure, it does so through a pipe, which it moves to the number above the highest that it
-// passes on, whatever is there.
-func (t *Thread) Start(program *os.File, argv []string, attr *os.ProcAttr) (p *os.Process, err error) {
-	path := "/proc/self/exe" // not os.Executable: this also works when the file was replaced by an upgrade
-	if program != nil {
-		path = "/proc/self/fd/" + strconv.Itoa(len(attr.Files))
-		attr.Files = append(attr.Files, program)
-	}
-	t.Do(func() { p, err = os.StartProcess(path, argv, attr) })
-	return p, err
 }
 
 // Close ends the thread, and with it the processes that die with their parent.

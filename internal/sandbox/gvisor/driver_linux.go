@@ -43,7 +43,7 @@ type Driver struct {
 	mu      sync.Mutex
 	closed  bool                // guarded by mu
 	live    map[string]*box     // guarded by mu; by id
-	starter *first.Thread       // guarded by mu; made by the first Create
+	starter *first.Starter      // guarded by mu; made by the first Create
 	spares  *first.Pool[kernel] // guarded by mu; likewise
 	making  sync.WaitGroup      // Creates under way; added to under mu
 }
@@ -210,7 +210,7 @@ func (d *Driver) register(b *box) error {
 		return fmt.Errorf("gvisor driver: sandbox %s exists", b.spec.ID)
 	}
 	if d.starter == nil {
-		st, err := first.NewThread(nil)
+		st, err := first.NewStarter(nil)
 		if err != nil {
 			return fmt.Errorf("gvisor driver: %w", err)
 		}

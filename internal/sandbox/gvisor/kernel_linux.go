@@ -62,7 +62,7 @@ var networks = map[string]string{
 }
 
 // boot starts a kernel with that network. On error nothing is left behind.
-func (d *Driver) boot(ctx context.Context, st *first.Thread, network string) (_ *kernel, err error) {
+func (d *Driver) boot(ctx context.Context, st *first.Starter, network string) (_ *kernel, err error) {
 	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
 	defer cancel()
 	k := &kernel{d: d, id: fmt.Sprintf("%d-%d", os.Getpid(), number.Add(1)), ready: make(chan struct{})}
@@ -136,7 +136,7 @@ func (k *kernel) makeTree() error {
 }
 
 // start starts the outer process, to die with the starter.
-func (k *kernel) start(st *first.Thread, network string) error {
+func (k *kernel) start(st *first.Starter, network string) error {
 	flags := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
 	if network != sandbox.NetworkHost {
 		flags |= unix.CLONE_NEWNET

@@ -40,7 +40,7 @@ type box struct {
 	d    *Driver
 	spec sandbox.Spec
 
-	starter *first.Thread
+	starter *first.Starter
 	spares  *first.Pool[kernel]
 	kernel  *kernel
 	used    int64 // what the kernel had taken before

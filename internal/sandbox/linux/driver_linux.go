@@ -45,7 +45,7 @@ type Driver struct {
 	closed  bool                      // guarded by mu
 	live    map[string]*box           // guarded by mu; by id
 	idle    map[string]time.Time      // guarded by mu; groups whose last sandbox went, and when
-	starter *first.Thread             // guarded by mu; made by the first Create
+	starter *first.Starter            // guarded by mu; made by the first Create
 	visitor *first.Thread             // likewise, where the daemon is root
 	spares  *first.Pool[firstProcess] // guarded by mu; likewise
 	making  sync.WaitGroup            // Creates under way; added to under mu
@@ -334,11 +334,11 @@ func (d *Driver) removeGroup(group string) {
 // newStarter makes the thread that inits are started from. It has its own mount
 // namespace, in which the skeleton is mounted once: every init begins with a copy
 // of it, and the host sees no mount of ours.
-func (d *Driver) newStarter() (*first.Thread, error) {
+func (d *Driver) newStarter() (*first.Starter, error) {
 	if d.uids == nil { // an unprivileged thread may not: then each init mounts the skeleton itself
-		return first.NewThread(nil)
+		return first.NewStarter(nil)
 	}
-	return first.NewThread(func() error {
+	return first.NewStarter(func() error {
 		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 			return fmt.Errorf("make a mount namespace: %w", err)
 		}

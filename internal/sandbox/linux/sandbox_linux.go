@@ -42,7 +42,7 @@ type box struct {
 	cg   *cgroup.Cgroup
 	uid  int // of the functions
 
-	starter    *first.Thread
+	starter    *first.Starter
 	spares     *first.Pool[firstProcess]
 	visitor    *first.Thread
 	prepared   bool // made by Prepare

@@ -27,7 +27,7 @@ type firstProcess struct {
 	link *egress.Link        // of a spare's, where sandboxes have a way out
 }
 
-func (d *Driver) startFirst(st *first.Thread, network string) (*firstProcess, error) {
+func (d *Driver) startFirst(st *first.Starter, network string) (*firstProcess, error) {
 	conn, theirs, err := control.Pair()
 	if err != nil {
 		return nil, err
@@ -43,7 +43,7 @@ func (d *Driver) startFirst(st *first.Thread, network string) (*firstProcess, er
 
 // startSpare starts one with a file system for /tmp beside it, and a way out where
 // sandboxes have one.
-func (d *Driver) startSpare(st *first.Thread) (*firstProcess, error) {
+func (d *Driver) startSpare(st *first.Starter) (*firstProcess, error) {
 	f, err := d.startFirst(st, d.network.Mode)
 	if err != nil {
 		return nil, err

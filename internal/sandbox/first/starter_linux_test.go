@@ -11,13 +11,13 @@ import (
 )
 
 // TestStart starts a program whose descriptor is the next above the highest that is passed on: there
-// os.StartProcess puts a pipe of its own.
+// forking puts a pipe of its own. It has nothing but what is passed on.
 func TestStart(t *testing.T) {
-	echo, err := os.Open("/bin/echo")
+	ls, err := os.Open("/bin/ls")
 	if err != nil {
 		t.Skip(err)
 	}
-	defer echo.Close()
+	defer ls.Close()
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -33,25 +33,25 @@ func TestStart(t *testing.T) {
 	const above = 200 // all that this process has open
 	passed := at(null, above)
 	defer passed.Close()
-	program := at(echo, above+1)
+	program := at(ls, above+1)
 	defer program.Close()
-	thread, err := first.NewThread(nil)
+	starter, err := first.NewStarter(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer thread.Close()
+	defer starter.Close()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	p, err := thread.Start(program, []string{"echo", "started"}, &os.ProcAttr{Files: []*os.File{nil, w, nil, passed}})
+	p, err := starter.Start(program, []string{"ls", "/proc/self/fd"}, &os.ProcAttr{Files: []*os.File{nil, w, nil, passed}})
 	_ = w.Close()
 	if err != nil {
 		t.Fatal(err)
 	}
 	said, err := io.ReadAll(r)
-	if state, failed := p.Wait(); err != nil || failed != nil || !state.Success() || string(said) != "started\n" {
+	if state, failed := p.Wait(); err != nil || failed != nil || !state.Success() || string(said) != "0\n1\n3\n4\n" {
 		t.Errorf("it says %q and ends with %v (%v, %v)", said, state, err, failed)
 	}
 }
