@@ -274,6 +274,9 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 		Sources: sources(), Mappings: mappings, Roles: access, Sender: sender, State: engine.State(), Leases: leases, Log: d.log,
 		Invoker: polled{invocations, functions, d.room(func() {})},
 		Endpoint: func(service, source string) string {
+			if service == "dynamodbstreams" && d.config.Endpoints[service] == "" {
+				service = "dynamodb" // it is where the tables are, unless it is elsewhere
+			}
 			return cmp.Or(d.config.Endpoints[source], d.config.Endpoint(service))
 		},
 		Counter: func(m *lambda.EventSourceMapping) eventsource.Counter { return counts.Source(m.ARN, m.Function) },

@@ -6,6 +6,7 @@ import (
 
 	"kiln/internal/front/eventsource"
 	"kiln/internal/front/eventsource/queue"
+	"kiln/internal/front/eventsource/stream"
 	"kiln/internal/invoke"
 	"kiln/internal/lambda"
 	"kiln/internal/registry"
@@ -13,8 +14,11 @@ import (
 
 // sources are the kinds of event source that can be read.
 func sources() map[lambda.SourceKind]eventsource.Source {
+	streams := stream.New()
 	return map[lambda.SourceKind]eventsource.Source{
-		lambda.SQS: {Driver: queue.New(), Actions: []string{"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}},
+		lambda.Kinesis:        {Driver: streams, Actions: []string{"kinesis:ListShards", "kinesis:GetShardIterator", "kinesis:GetRecords"}},
+		lambda.DynamoDBStream: {Driver: streams, Actions: []string{"dynamodb:DescribeStream", "dynamodb:GetShardIterator", "dynamodb:GetRecords"}},
+		lambda.SQS:            {Driver: queue.New(), Actions: []string{"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}},
 	}
 }
 

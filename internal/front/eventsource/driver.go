@@ -47,7 +47,7 @@ type Matcher interface {
 // Connector finds services.
 type Connector interface {
 	// Connect returns what a client of the service is made with (sqs, kinesis,
-	// streams.dynamodb), for the source of that ARN: its endpoint, its region, credentials.
+	// dynamodbstreams), for the source of that ARN: its endpoint, its region, credentials.
 	// The error says what to configure.
 	Connect(ctx context.Context, service, source string) (aws.Config, error)
 }
