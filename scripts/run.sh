@@ -33,8 +33,8 @@ done
 export AWS_ENDPOINT_URL=$url AWS_ACCESS_KEY_ID=example AWS_SECRET_ACCESS_KEY=example
 export AWS_DEFAULT_REGION=us-east-1 AWS_PAGER='' AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null
 
-# example NAME RUNTIME HANDLER FILE: deploys one file, or updates what is there.
-example() {
+# deploy NAME RUNTIME HANDLER FILE: deploys one file, or updates what is there.
+deploy() {
 	local name=$1 runtime=$2 handler=$3 file=$4
 	rm -f "$work/code.zip"
 	(cd "$(dirname "$file")" && python3 -m zipfile -c "$work/code.zip" "$(basename "$file")")
@@ -48,7 +48,12 @@ example() {
 			--role arn:aws:iam::000000000000:role/example --zip-file "fileb://$work/code.zip" >/dev/null
 		"$AWS" lambda wait function-active-v2 --function-name "$name"
 	fi
-	local log
+}
+
+# example is deploy, and an invocation.
+example() {
+	deploy "$@"
+	local name=$1 log
 	log=$("$AWS" lambda invoke --function-name "$name" --payload '{"name":"Kiln"}' --log-type Tail \
 		--query LogResult --output text "$work/answer.json")
 	cat "$work/answer.json"
@@ -62,6 +67,31 @@ else
 	say "" && say "── hello-nodejs is left out: Node.js is missing"
 fi
 example hello-python python3.13 app.handler examples/python/app.py
+
+# A picture that is copied into a bucket calls a function, which makes a thumbnail.
+deploy thumbnail python3.13 thumbnail.handler examples/thumbnail/thumbnail.py
+"$AWS" lambda update-function-configuration --function-name thumbnail --timeout 30 --memory-size 512 >/dev/null
+"$AWS" lambda wait function-updated-v2 --function-name thumbnail
+"$AWS" lambda add-permission --function-name thumbnail --statement-id s3 --action lambda:InvokeFunction \
+	--principal s3.amazonaws.com --source-arn arn:aws:s3:::pictures >/dev/null 2>&1 || true # it is there from the last time
+"$AWS" s3 mb s3://pictures >/dev/null 2>&1 || true
+"$AWS" s3api put-bucket-notification-configuration --bucket pictures --notification-configuration "$(cat <<EOF
+{"LambdaFunctionConfigurations": [{"LambdaFunctionArn": "$("$AWS" lambda get-function --function-name thumbnail --query Configuration.FunctionArn --output text)",
+  "Events": ["s3:ObjectCreated:*"], "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": "in/"}]}}}]}
+EOF
+)"
+PYTHONDONTWRITEBYTECODE=1 python3 - "$work/picture.png" <<'EOF'
+import sys
+sys.path.insert(0, "examples/thumbnail")
+from thumbnail import write_png
+rows = [bytes(v for x in range(480) for v in (x % 256, y % 256, x * y % 256)) for y in range(320)]
+open(sys.argv[1], "wb").write(write_png(480, 320, 3, rows))
+EOF
+"$AWS" s3 cp "$work/picture.png" s3://pictures/in/ --no-progress
+for _ in $(seq 100); do
+	"$AWS" s3 ls s3://pictures/thumbnails/picture.png && break
+	sleep 0.2
+done
 say "" && say "building examples/go …"
 (cd examples/go && CGO_ENABLED=0 go build -ldflags='-s -w' -o "$work/bootstrap" .)
 example hello-go provided.al2023 bootstrap "$work/bootstrap"

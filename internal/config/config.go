@@ -71,6 +71,8 @@ type Config struct {
 	LogsGroupBytes     Size `toml:"logs_group_bytes" help:"Bytes of compressed function logs kept per log group; the oldest go first."`
 	LogsTotalBytes     Size `toml:"logs_total_bytes" help:"Bytes of compressed function logs kept in all; the largest group gives first."`
 
+	S3EventsSecretFile string `toml:"s3_events_secret_file" help:"File with the secret that other stores, such as MinIO or Ceph, send with the events of their buckets to /_kiln/events/s3, readable by its owner only. Empty: such events are refused."`
+
 	PassCredentials bool `toml:"pass_credentials" help:"Give functions the AWS credentials that Kiln itself was started with (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN) in place of ones that only Kiln knows, and AWS in place of Kiln as their endpoint: what their SDKs do happens there. Services under endpoints stay where they are. Functions must be able to reach AWS, and endpoints, see network."`
 
 	LogLevel  string `toml:"log_level" help:"Least level of Kiln's own log: debug, info, warn or error."`
@@ -147,24 +149,32 @@ func Default() Config {
 }
 
 // Secret reads the secret of AccessKey from its file; "" when none is configured.
-func (c Config) Secret() (string, error) {
-	if c.SecretKeyFile == "" {
+func (c Config) Secret() (string, error) { return secretIn("secret_key_file", c.SecretKeyFile) }
+
+// S3EventsSecret is Secret for the events of other stores.
+func (c Config) S3EventsSecret() (string, error) {
+	return secretIn("s3_events_secret_file", c.S3EventsSecretFile)
+}
+
+// secretIn reads the secret in the file that a key names; "" where it names none.
+func secretIn(key, file string) (string, error) {
+	if file == "" {
 		return "", nil
 	}
-	info, err := os.Stat(c.SecretKeyFile)
+	info, err := os.Stat(file)
 	if err != nil {
-		return "", fmt.Errorf("read secret_key_file: %w", err)
+		return "", fmt.Errorf("read %s: %w", key, err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return "", fmt.Errorf("others than its owner may read secret_key_file %s: run chmod 600 %s", c.SecretKeyFile, c.SecretKeyFile)
+		return "", fmt.Errorf("others than its owner may read %s %s: run chmod 600 %s", key, file, file)
 	}
-	b, err := os.ReadFile(c.SecretKeyFile)
+	b, err := os.ReadFile(file)
 	if err != nil {
-		return "", fmt.Errorf("read secret_key_file: %w", err)
+		return "", fmt.Errorf("read %s: %w", key, err)
 	}
 	secret := strings.TrimSpace(string(b))
 	if len(secret) < minSecret {
-		return "", fmt.Errorf("the secret in %s has %d characters; use at least %d, such as the output of: openssl rand -base64 30", c.SecretKeyFile, len(secret), minSecret)
+		return "", fmt.Errorf("the secret in %s has %d characters; use at least %d, such as the output of: openssl rand -base64 30", file, len(secret), minSecret)
 	}
 	return secret, nil
 }

@@ -125,6 +125,10 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	if err := d.adoptEndpoints(ctx, os.Getenv); err != nil {
 		return err
 	}
+	eventsSecret, err := d.config.S3EventsSecret()
+	if err != nil {
+		return err
+	}
 	passed, err := d.passed(os.Getenv)
 	if err != nil {
 		return err
@@ -318,6 +322,9 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	}
 	operators := operator.Config{
 		Access: access, Functions: functions, Packages: code, Runtimes: catalog, Keys: identities, Backups: saver, Queue: events, Audit: audit, Metrics: counts.Handler(), Stopping: stopping, Log: d.log,
+		S3Events: s3.Intake{
+			Notifications: notifications, Scope: lambda.Scope{Account: lambda.AccountID(d.config.Account), Region: lambda.Region(d.config.Region)}, Secret: eventsSecret, Log: d.log,
+		},
 		Top:     func() operator.Top { return currently(counts, environments, pool, budget) },
 		Health:  func() any { return d.health(dir, driver, engine) },
 		Watched: d.watched(ports),

@@ -1,9 +1,14 @@
 package conformance
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"image"
+	"image/png"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -115,6 +120,21 @@ func TestNotifications(t *testing.T) {
 		t.Errorf("it shows %+v", shown)
 	}
 
+	const short = "short-lived"
+	for range 2 { // a bucket made again has none of it
+		_, err = store.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String(short)})
+		must(err)
+		none, err := store.GetBucketNotificationConfiguration(t.Context(), &s3.GetBucketNotificationConfigurationInput{Bucket: aws.String(short)})
+		must(err)
+		if len(none.QueueConfigurations) != 0 {
+			t.Errorf("a new bucket has %v", none.QueueConfigurations)
+		}
+		_, err = store.PutBucketNotificationConfiguration(t.Context(), &s3.PutBucketNotificationConfigurationInput{Bucket: aws.String(short), NotificationConfiguration: &types.NotificationConfiguration{QueueConfigurations: all.QueueConfigurations}})
+		must(err)
+		_, err = store.DeleteBucket(t.Context(), &s3.DeleteBucketInput{Bucket: aws.String(short)})
+		must(err)
+	}
+
 	put := func(key string) {
 		t.Helper()
 		_, err := store.PutObject(t.Context(), &s3.PutObjectInput{Bucket: bucket, Key: &key, Body: strings.NewReader("content")})
@@ -152,12 +172,7 @@ func TestNotifications(t *testing.T) {
 	logs := session{awsLogs(t), t, logsOf(d)}
 	var got []string
 	kiln.Eventually(t, eventsPatience, func() error {
-		found := logs.must("FilterLogEvents", values{"logGroupName": "/aws/lambda/watcher", "filterPattern": "EVENT"})["events"].([]any)
-		got = got[:0]
-		for _, e := range found {
-			got = append(got, strings.TrimPrefix(strings.TrimSpace(e.(map[string]any)["message"].(string)), "EVENT "))
-		}
-		if len(got) != 11 {
+		if got = printed(logs); len(got) != 11 {
 			return fmt.Errorf("%d events", len(got))
 		}
 		return nil
@@ -171,7 +186,7 @@ func TestNotifications(t *testing.T) {
 		for _, m := range received.Messages {
 			messages = append(messages, *m.Body)
 		}
-		if len(messages) < 3 {
+		if len(messages) < 5 {
 			return fmt.Errorf("the queue has %d messages", len(messages))
 		}
 		return nil
@@ -179,6 +194,18 @@ func TestNotifications(t *testing.T) {
 	if text := strings.Join(messages, "\n"); !strings.Contains(text, `{"Service":"Amazon S3","Event":"s3:TestEvent","Time":"`) || strings.Count(text, `"key":"queued/one"`) != 2 {
 		t.Errorf("the queue has %s", text)
 	}
+}
+
+// printed are the events that the watching function has printed.
+func printed(logs session) (list []string) {
+	out, f := logs.call(logs.to, "FilterLogEvents", values{"logGroupName": "/aws/lambda/watcher", "filterPattern": "EVENT"})
+	if f != nil {
+		return nil // it has not run yet
+	}
+	for _, e := range out["events"].([]any) {
+		list = append(list, strings.TrimPrefix(strings.TrimSpace(e.(map[string]any)["message"].(string)), "EVENT "))
+	}
+	return list
 }
 
 // refusedWith tells whether S3 refused with that message.
@@ -218,4 +245,117 @@ func checkEvents(t *testing.T, got []string) {
 	if text != string(want) {
 		t.Errorf("got\n%swant\n%s", text, want)
 	}
+}
+
+// TestThumbnail is the example: a picture that is copied into a bucket has a thumbnail.
+func TestThumbnail(t *testing.T) {
+	t.Parallel()
+	code, err := os.ReadFile(filepath.Join(kiln.Root(), "examples", "thumbnail", "thumbnail.py"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := kiln.Start(t, "--any-runtime")
+	s := session{goSDK{}, t, anyKey(d)}
+	s.create("watcher", values{"Runtime": "python3.12", "Handler": "thumbnail.handler", "Timeout": 60, "MemorySize": 512, "Code": values{"ZipFile": kiln.Zip(map[string]string{"thumbnail.py": string(code)})}})
+	s.must("AddPermission", values{"FunctionName": "watcher", "StatementId": "s3", "Action": "lambda:InvokeFunction", "Principal": "s3.amazonaws.com", "SourceArn": "arn:aws:s3:::pictures"})
+	store := s3.New(s3.Options{BaseEndpoint: &d.URL, UsePathStyle: true, Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("test", "test", "")})
+	bucket := aws.String("pictures")
+	picture := image.NewRGBA(image.Rect(0, 0, 300, 200))
+	for i := range picture.Pix {
+		picture.Pix[i] = byte(i * i >> 5)
+	}
+	var encoded bytes.Buffer
+	if err := png.Encode(&encoded, picture); err != nil {
+		t.Fatal(err)
+	}
+	_, err = store.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: bucket})
+	if err == nil {
+		_, err = store.PutBucketNotificationConfiguration(t.Context(), &s3.PutBucketNotificationConfigurationInput{Bucket: bucket, NotificationConfiguration: &types.NotificationConfiguration{
+			LambdaFunctionConfigurations: []types.LambdaFunctionConfiguration{watching("png", "in/", ".png", types.EventS3ObjectCreated)},
+		}})
+	}
+	if err == nil {
+		_, err = store.PutObject(t.Context(), &s3.PutObjectInput{Bucket: bucket, Key: aws.String("in/a cat + ü.png"), Body: bytes.NewReader(encoded.Bytes())})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	kiln.Eventually(t, eventsPatience, func() error {
+		got, err := store.GetObject(t.Context(), &s3.GetObjectInput{Bucket: bucket, Key: aws.String("thumbnails/a cat + ü.png")})
+		if err != nil {
+			return err
+		}
+		defer got.Body.Close()
+		small, err := png.Decode(got.Body)
+		if err != nil || small.Bounds().Dx() != 128 || small.Bounds().Dy() != 85 {
+			t.Fatalf("%v, %v", err, small)
+		}
+		return nil
+	})
+}
+
+// TestForeignEvents posts events as other stores write them.
+func TestForeignEvents(t *testing.T) {
+	t.Parallel()
+	const secret = "a secret between the stores"
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte(secret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := kiln.StartEnv(t, []string{"KILN_S3_EVENTS_SECRET_FILE=" + file}, "--any-runtime")
+	s := session{goSDK{}, t, anyKey(d)}
+	s.create("watcher", values{"Runtime": "python3.12", "Handler": "f.handler", "Code": values{"ZipFile": kiln.Zip(map[string]string{
+		"f.py": "def handler(event, context):\n    r = event['Records'][0]\n    print('EVENT', r['eventSource'], r['eventName'], r['s3']['bucket']['name'], r['s3']['object']['key'])\n",
+	})}})
+	post := func(query, token, body string) int {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), "POST", d.URL+"/_kiln/events/s3"+query, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", token)
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		return answer.StatusCode
+	}
+	const minio = `{"EventName":"s3:ObjectCreated:Put","Key":"b/a cat.png","Records":[{"eventVersion":"2.0","eventSource":"minio:s3","awsRegion":"","eventName":"s3:ObjectCreated:Put","s3":{"bucket":{"name":"b"},"object":{"key":"a+cat.png","size":1}}}]}`
+	if got := post("?function=watcher", "Bearer "+secret, minio); got != 403 { // S3 may not call it yet
+		t.Errorf("without permission: %d", got)
+	}
+	s.must("AddPermission", values{"FunctionName": "watcher", "StatementId": "s3", "Action": "lambda:InvokeFunction", "Principal": "s3.amazonaws.com", "SourceArn": "arn:aws:s3:::b"})
+	for _, c := range []struct {
+		what, query, token, body string
+		want                     int
+	}{
+		{"MinIO", "?function=watcher", "Bearer " + secret, minio, 200},
+		{"Ceph", "?function=watcher&secret=" + url.QueryEscape(secret), "", `{"Records":[{"eventVersion":"2.2","eventSource":"ceph:s3","eventName":"ObjectRemoved:Delete","s3":{"bucket":{"name":"b"},"object":{"key":"gone"}},"eventId":"1","opaqueData":""}]}`, 200},
+		{"SeaweedFS", "?function=watcher", "Bearer " + secret, `{"key":"/buckets/b/in/one","event_type":"create","message":{"new_entry":{"name":"one","attributes":{"file_size":3}}}}`, 200},
+		{"a folder of SeaweedFS", "?function=watcher", "Bearer " + secret, `{"key":"/buckets/b/in","event_type":"create","message":{"new_entry":{"name":"in","is_directory":true}}}`, 200},
+		{"a bucket that nobody is told of", "", "Bearer " + secret, minio, 200},
+		{"a test", "?function=watcher", "Bearer " + secret, `{"Service":"Amazon S3","Event":"s3:TestEvent"}`, 200},
+		{"another secret", "?function=watcher", "Bearer x", minio, 403},
+		{"no secret", "?function=watcher", "", minio, 403},
+		{"no function", "?function=absent", "Bearer " + secret, minio, 403}, // as of one that S3 may not call
+		{"no event", "?function=watcher", "Bearer " + secret, `{"hello":1}`, 400},
+		{"no JSON", "?function=watcher", "Bearer " + secret, `{`, 400},
+		{"a record of nothing", "?function=watcher", "Bearer " + secret, `{"Records":[{}]}`, 400},
+		{"too much", "?function=watcher", "Bearer " + secret, strings.Repeat(" ", 1<<20+1), 413},
+	} {
+		if got := post(c.query, c.token, c.body); got != c.want {
+			t.Errorf("%s: %d, want %d", c.what, got, c.want)
+		}
+	}
+	logs := session{awsLogs(t), t, logsOf(d)}
+	kiln.Eventually(t, eventsPatience, func() error {
+		got := printed(logs)
+		slices.Sort(got)
+		want := []string{"aws:s3 ObjectCreated:Put b a+cat.png", "aws:s3 ObjectCreated:Put b in/one", "aws:s3 ObjectRemoved:Delete b gone"}
+		if !slices.Equal(got, want) {
+			return fmt.Errorf("got %q", got)
+		}
+		return nil
+	})
 }

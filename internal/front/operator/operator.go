@@ -39,6 +39,7 @@ type Config struct {
 	Queue     Queue
 	Audit     *front.Audit
 	Metrics   http.Handler
+	S3Events  http.Handler // takes those of other stores
 	// Watched says where health and metrics are served: Anybody, Signed, or the
 	// address of the listener that has them in place of this door.
 	Watched string
@@ -76,6 +77,7 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("GET /_kiln/queue/{function}", d.showQueue)
 	mux.HandleFunc("DELETE /_kiln/queue/{function}", d.purgeQueue)
 	mux.HandleFunc("POST /_kiln/queue/{function}", d.redriveQueue)
+	mux.HandleFunc("POST /_kiln/events/s3", func(w http.ResponseWriter, r *http.Request) { c.S3Events.ServeHTTP(w, r) })
 	mux.HandleFunc("GET /_kiln/runtimes", d.runtimes)
 	mux.HandleFunc("POST /_kiln/runtimes/{id}", d.addRuntime)
 	mux.HandleFunc("DELETE /_kiln/runtimes/{id}", d.removeRuntime)

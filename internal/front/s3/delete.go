@@ -2,6 +2,7 @@ package s3
 
 import (
 	"bytes"
+	"context"
 	"encoding/xml"
 	"io"
 	"net/http"
@@ -87,6 +88,21 @@ func (c *call) deleteObjects() error {
 		return err
 	}
 	defer answer.Body.Close()
+	return c.relay(answer)
+}
+
+// deleteBucket also forgets who was told of its objects.
+func (c *call) deleteBucket() error {
+	answer, err := c.do(nil)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode < http.StatusMultipleChoices {
+		if err := c.door.Notifications.Configure(context.WithoutCancel(c.r.Context()), c.scope(), c.bucket, notification.Request{}, nil, false); err != nil {
+			return err
+		}
+	}
 	return c.relay(answer)
 }
 

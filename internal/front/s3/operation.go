@@ -34,7 +34,7 @@ var operations = []operation{
 	{name: "ListBuckets", method: "GET", on: service, action: "s3:ListAllMyBuckets"},
 
 	{name: "CreateBucket", method: "PUT", on: bucket, action: "s3:CreateBucket", changes: true},
-	{name: "DeleteBucket", method: "DELETE", on: bucket, action: "s3:DeleteBucket", changes: true},
+	{name: "DeleteBucket", method: "DELETE", on: bucket, action: "s3:DeleteBucket", changes: true, serve: (*call).deleteBucket},
 	{name: "HeadBucket", method: "HEAD", on: bucket, action: "s3:ListBucket"},
 	{name: "ListObjects", method: "GET", on: bucket, action: "s3:ListBucket"},
 	{name: "ListObjectVersions", method: "GET", on: bucket, parameter: "versions", action: "s3:ListBucketVersions"},

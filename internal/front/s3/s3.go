@@ -30,6 +30,9 @@ const (
 	// maxRequests is how many are served at once: each holds a connection to the
 	// process of the buckets, and at most a chunk of its body.
 	maxRequests = 256
+	// maxHead bounds the URL and the headers of a request, in bytes: with those that Kiln
+	// adds, the process of the buckets takes 8 KiB.
+	maxHead = 7 << 10
 	// patience is how long another waits for one of those to end.
 	patience = 10 * time.Second
 )
@@ -168,6 +171,15 @@ func (c *call) check() error {
 	// The process of the buckets takes such a key for a path, and so for another key.
 	if unusable(c.key) {
 		return fault(http.StatusBadRequest, "InvalidArgument", "Kiln keeps no object whose key has . or .. between its slashes, two slashes in a row, or a zero byte: give it another key.")
+	}
+	size := len(c.r.URL.RequestURI())
+	for name, values := range c.r.Header {
+		if isPassed(name) {
+			size += len(name) + len(strings.Join(values, ""))
+		}
+	}
+	if size > maxHead {
+		return fault(http.StatusBadRequest, "RequestHeaderSectionTooLarge", "Your request header and query size exceeds the maximum allowed size.")
 	}
 	if c.operation.action != "" {
 		if err := c.may(c.action(), c.resource()); err != nil {
