@@ -32,7 +32,7 @@ import (
 
 const (
 	// rounds of killing, unless KILN_SOAK says otherwise.
-	rounds = 40
+	rounds = 15
 	// functions that are changed at once, each by one client.
 	functions = 4
 	// longestLife of a daemon between the first change and its end.

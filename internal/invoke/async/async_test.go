@@ -13,6 +13,7 @@ import (
 	"kiln/internal/invoke"
 	"kiln/internal/invoke/destination"
 	"kiln/internal/lambda"
+	"kiln/internal/state"
 	"kiln/internal/state/jetstream"
 )
 
@@ -133,6 +134,78 @@ func TestThrottled(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A function that was throttled is given more at once again when it takes that.
+func TestNoLongerThrottled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		running, most, began := 0, 0, time.Now()
+		r := &rig{run: func(inv *lambda.Invocation) (lambda.Result, error) {
+			mu.Lock()
+			if running == 3 && time.Since(began) < 10*time.Second {
+				mu.Unlock()
+				return lambda.Result{}, lambda.Throttled("ConcurrentInvocationLimitExceeded")
+			}
+			running++
+			most = max(most, running)
+			mu.Unlock()
+			time.Sleep(100 * time.Millisecond)
+			mu.Lock()
+			running--
+			mu.Unlock()
+			return well(inv)
+		}}
+		r.config.Deliveries = 20
+		s, stop := r.start(t)
+		for range 5000 {
+			accept(t, s, function, "1")
+		}
+		time.Sleep(10 * time.Minute)
+		stop()
+		if most < 16 || left(t, r.queue) != 0 {
+			t.Errorf("%d at once of 20, %d are left", most, left(t, r.queue))
+		}
+	})
+}
+
+// What the end of Kiln cuts off is no attempt.
+func TestCutOff(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		none, cut := 0, make(chan struct{})
+		r := &rig{events: lambda.EventInvokeConfig{MaximumRetryAttempts: &none, OnFailure: "arn:aws:sqs:us-east-1:123456789012:failure"}, run: func(*lambda.Invocation) (lambda.Result, error) {
+			<-cut
+			return lambda.Result{FunctionError: "Unhandled"}, nil
+		}}
+		s, stop := r.start(t)
+		accept(t, s, function, "1")
+		synctest.Wait()
+		go stop()
+		synctest.Wait()
+		close(cut)
+		synctest.Wait()
+		if n := left(t, r.queue); n != 1 || len(r.sent) != 0 {
+			t.Errorf("%d events are left, sent %v", n, r.sent)
+		}
+	})
+}
+
+// A queue that fails is asked again after a second, and not all the time.
+func TestFailingQueue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		queue := &broken{memory: &memory{}, fail: map[string]int{"take": 1000}}
+		r := &rig{queue: queue, run: well}
+		s, stop := r.start(t)
+		accept(t, s, function, "1")
+		time.Sleep(10 * time.Second)
+		stop()
+		if asked := 1000 - queue.fail["take"]; asked < 9 || asked > 11 {
+			t.Errorf("asked %d times in ten seconds", asked)
+		}
+	})
 }
 
 // A function that has reserved no concurrency at all is not tried.
@@ -285,6 +358,22 @@ func TestTelling(t *testing.T) {
 			}
 		})
 	})
+	t.Run("more than are kept", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			r := &rig{queue: &crowded{parked: 9_999}, events: lambda.EventInvokeConfig{OnSuccess: success}, run: well}
+			r.send = func(lambda.Destination) error { return lambda.AccessDenied("no") }
+			s, stop := r.start(t)
+			for range 2 { // there is room for one
+				accept(t, s, function, "1")
+				time.Sleep(time.Minute)
+			}
+			stop()
+			if lists, err := r.queue.Peek(context.Background(), "parked.123456789012.us-east-1.f", 10); err != nil || len(lists) != 1 || left(t, r.queue) != 0 {
+				t.Errorf("%d are parked, %v", len(lists), err)
+			}
+		})
+	})
 	t.Run("another function", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
@@ -305,6 +394,19 @@ func TestTelling(t *testing.T) {
 			}
 		})
 	})
+}
+
+// crowded is a queue that says it has parked events besides.
+type crowded struct {
+	memory
+	parked uint64
+}
+
+func (c *crowded) Lanes(ctx context.Context, prefix string) (map[string]state.Backlog, error) {
+	if prefix == "parked." {
+		return map[string]state.Backlog{"parked.123456789012.us-east-1.f": {Due: c.parked, Bytes: c.parked}}, nil
+	}
+	return c.memory.Lanes(ctx, prefix)
 }
 
 // An event of a function that was deleted is dropped, and one that cannot be read too.

@@ -99,6 +99,25 @@ func (b *broken) comesBack(w *waiting) {
 	w.out, w.due = false, time.Now().Add(30*time.Second)
 }
 
+// What a full disk refuses is not counted, however much of it there is.
+func TestRefusedIsNotCounted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const refusals = 100
+		r := &rig{queue: &broken{memory: &memory{}, fail: map[string]int{"full": refusals}}, run: well}
+		s, stop := r.start(t)
+		for range refusals {
+			if err := s.Accept(t.Context(), invocation(function, "1")); !errors.Is(err, state.ErrFull) {
+				t.Errorf("a full disk: %v", err)
+			}
+		}
+		if lines, err := s.List(t.Context(), func(lambda.Scope) bool { return true }, 0); err != nil || len(lines) != 0 {
+			t.Errorf("%+v waits, %v", lines, err)
+		}
+		stop()
+	})
+}
+
 // Whatever calls of the queue fail, and however often somebody purges or redrives, in the
 // end nothing waits that nobody looks for, and nothing is counted that is not there.
 func TestCounts(t *testing.T) {

@@ -2,6 +2,7 @@ package async
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"sync"
 	"time"
@@ -241,7 +242,7 @@ func (s *Service) fetch(ctx context.Context, t turn) (recount bool) {
 	l.still.RLock()
 	defer l.still.RUnlock()
 	taken, err := s.queue.Take(context.WithoutCancel(ctx), laneName(lanePrefix, l.arn), t.n)
-	if err != nil {
+	if err != nil && !errors.Is(err, state.ErrBroken) { // of which the engine tells, once
 		s.log.Warn("events could not be taken from the queue", "function", l.arn.String(), "error", err)
 	}
 	s.mu.Lock()

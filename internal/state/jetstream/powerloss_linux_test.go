@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -194,6 +195,9 @@ func TestFailingDisk(t *testing.T) {
 				if _, err := e.State().Commit(ctx, state.Change{Key: "k", Value: []byte("v")}); !errors.Is(err, state.ErrBroken) || errors.Is(err, state.ErrUnknown) {
 					t.Errorf("a commit on the failing disk: %v", err)
 				}
+				if taken, err := e.Queue().Take(ctx, subject, 1); !errors.Is(err, state.ErrBroken) {
+					t.Errorf("taken on the failing disk: %v, %v", taken, err)
+				}
 				disk.Fail(0, 0)
 				heals(t, e)
 				held.check(t, e.Queue())
@@ -205,6 +209,37 @@ func TestFailingDisk(t *testing.T) {
 			l.check(t, openWith(t, jetstream.Config{Dir: dir, Node: "n1", Log: testLog(t)}))
 		})
 	}
+}
+
+// A disk that takes writes again and is below its floor of free space is left alone.
+func TestFloorOfFailedDisk(t *testing.T) {
+	t.Parallel()
+	disk := powerloss.New(rand.Uint64())
+	dir, _ := powerloss.Mount(t, disk)
+	var full atomic.Bool
+	asked := make(chan struct{}, 100)
+	e := openWith(t, jetstream.Config{Dir: dir, Node: "n1", Log: testLog(t), Free: func() error {
+		if full.Load() {
+			asked <- struct{}{}
+			return state.ErrFull
+		}
+		return nil
+	}})
+	disk.Fail(syscall.EIO, 1)
+	if err := e.Queue().Publish(context.Background(), subject, []byte("x")); !errors.Is(err, state.ErrBroken) {
+		t.Errorf("a failing disk: %v", err)
+	}
+	full.Store(true)
+	disk.Fail(0, 0)
+	for range 2 { // the second time, what came of the first is done
+		<-asked
+	}
+	if err := e.Err(); !errors.Is(err, state.ErrBroken) {
+		t.Errorf("below the floor the engine says %v", err)
+	}
+	full.Store(false)
+	heals(t, e)
+	publish(t, e.Queue(), subject, "y")
 }
 
 // heals waits until the engine stores again.

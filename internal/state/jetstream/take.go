@@ -37,6 +37,9 @@ func (q *Queue) Take(ctx context.Context, lane string, n int) ([]state.Delivery,
 	n = min(n, maxPull)
 	q.engine.writing.RLock()
 	defer q.engine.writing.RUnlock()
+	if err := q.engine.Err(); err != nil { // what became of an event could not be stored, and it would come again and again
+		return nil, fmt.Errorf("take events of %s: %w", lane, err)
+	}
 	t, err := q.taker(ctx, lane)
 	if err != nil {
 		return nil, fmt.Errorf("take events of %s: %w", lane, err)
