@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,6 +39,11 @@ func TestKillPower(t *testing.T) {
 		disk.Cut(cuts%2 == 1)
 		cuts++
 		d.Kill()
+		for _, p := range d.Living().Processes { // those of the process driver wait for the next start
+			if pid, err := strconv.Atoi(strings.Fields(p)[1]); err == nil {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
 		d.NothingLives()
 		unmount()
 		disk.On()
