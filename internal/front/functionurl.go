@@ -30,7 +30,12 @@ func FunctionURL(base, id string, region lambda.Region) string {
 	if port != "" {
 		name += ":" + port
 	}
-	return scheme + "://" + id + functionURLInfix + string(region) + "." + name + "/"
+	return scheme + "://" + FunctionURLHost(id, region, name) + "/"
+}
+
+// FunctionURLHost is the host of a function URL, below a name of Kiln's.
+func FunctionURLHost(id string, region lambda.Region, name string) string {
+	return id + functionURLInfix + string(region) + "." + name
 }
 
 // functionURLInfix follows the id in a host name; the region follows it.

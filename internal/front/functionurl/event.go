@@ -81,8 +81,7 @@ func (c *call) event(body []byte) ([]byte, error) {
 	}
 	domain := r.Host
 	if c.target.Prefix != "" {
-		u, _ := url.Parse(front.FunctionURL("http://localhost", c.url.ID, c.arn.Region)) // of a name and an id
-		domain = u.Host
+		domain = front.FunctionURLHost(c.url.ID, c.arn.Region, "localhost")
 	}
 	if name, _, err := net.SplitHostPort(domain); err == nil {
 		domain = name
