@@ -9,12 +9,15 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
 	"kiln/internal/config"
+	"kiln/internal/front"
 	"kiln/internal/front/certificate"
 	"kiln/internal/front/operator"
+	"kiln/internal/lambda"
 	"kiln/internal/state/datadir"
 )
 
@@ -84,6 +87,11 @@ func (d *Daemon) secure(dir *datadir.Dir, p *ports) (*tls.Config, error) {
 		return certificate.Config(files.Get), nil
 	case d.config.TLS != "":
 		hosts := slices.Clone(d.config.Hosts)
+		for _, name := range append([]string{"localhost"}, d.config.Hosts...) {
+			if net.ParseIP(name) == nil && !strings.HasPrefix(name, "*") { // no name is below those
+				hosts = append(hosts, front.FunctionURLHost("*", lambda.Region(d.config.Region), name))
+			}
+		}
 		if host, _, err := net.SplitHostPort(d.config.Listen); err == nil {
 			if ip := net.ParseIP(host); ip != nil && !ip.IsUnspecified() {
 				hosts = append(hosts, host)

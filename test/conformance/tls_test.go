@@ -3,6 +3,7 @@ package conformance
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"io"
@@ -53,6 +54,19 @@ func TestSelfSignedTLS(t *testing.T) {
 	}
 	if err := lambda.NewFunctionActiveV2Waiter(client).Wait(t.Context(), &lambda.GetFunctionInput{FunctionName: aws.String("f")}, time.Minute); err != nil {
 		t.Fatal(err)
+	}
+	// Its URL, by the name that the certificate is for as well.
+	made, err := client.CreateFunctionUrlConfig(t.Context(), &lambda.CreateFunctionUrlConfigInput{FunctionName: aws.String("f"), AuthType: "NONE"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := strings.TrimPrefix(d.URL, "https://")
+	byName := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, at)
+	}}
+	defer byName.CloseIdleConnections()
+	if r, err := (&http.Client{Transport: byName}).Get(*made.FunctionUrl); err != nil || r.StatusCode != 403 { // it has no permission
+		t.Errorf("%s: %v, %v", *made.FunctionUrl, r, err)
 	}
 	environment := append(d.Environ(), "AWS_CA_BUNDLE="+authority)
 	run := func(name string, args ...string) string {
