@@ -354,6 +354,9 @@ if os.path.exists(os.environ['DIE']): threading.Timer(0.2, lambda: os._exit(1)).
 		t.Fatal(err)
 	}
 	time.Sleep(time.Second) // its death goes by the clock
+	if !r.Lost() {
+		t.Error("an environment that lost its extension is as good as new")
+	}
 	if err := os.Remove(r.fn.Settings.Environment["DIE"]); err != nil {
 		t.Fatal(err)
 	}

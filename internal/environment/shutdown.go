@@ -186,17 +186,18 @@ func (e *Environment) fail(f *failure) {
 	}
 }
 
-// Lost tells whether an idle environment has no runtime any more, so that its next
-// invocation would begin with an init.
+// Lost tells whether an idle environment has no runtime any more, or has lost an
+// extension, so that its next invocation would begin with an init.
 func (e *Environment) Lost() bool {
-	if e.process == nil {
+	p := e.process
+	if p == nil {
 		return true
 	}
 	select {
-	case <-e.process.gone():
+	case <-p.gone():
 		return true
 	default:
-		return false
+		return len(p.crashed) > 0 || len(p.reported) > 0 // who takes them ends the environment
 	}
 }
 
