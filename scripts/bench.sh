@@ -18,3 +18,4 @@ table() {
 }
 table ./internal/sandbox/linux BenchmarkSealing -benchtime 300x
 table ./internal/state/jetstream 'BenchmarkQueue|BenchmarkBatch|BenchmarkRestart' -benchtime 1x
+(need_moto) && table ./test/events BenchmarkSources -benchtime 1x

@@ -39,7 +39,7 @@ type entry struct {
 	What json.RawMessage
 }
 
-func newLedger(t *testing.T) *ledger {
+func newLedger(t testing.TB) *ledger {
 	l := &ledger{times: map[string]int{}}
 	l.Server = httptest.NewServer(l)
 	t.Cleanup(l.Close)

@@ -22,16 +22,16 @@ import (
 
 // rig is a daemon with an SQS that others wrote.
 type rig struct {
-	*testing.T
+	testing.TB
 	*ledger
 	d   *kiln.Daemon
 	sqs *sqs.Client
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	moto := kiln.Moto(t)
 	return &rig{
-		T: t, ledger: newLedger(t),
+		TB: t, ledger: newLedger(t),
 		sqs: sqs.New(sqs.Options{BaseEndpoint: &moto, Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("moto", "moto", "")}),
 		d: kiln.StartEnv(t, []string{"AWS_ACCESS_KEY_ID=kiln", "AWS_SECRET_ACCESS_KEY=kiln", "KILN_ENDPOINTS=sqs=" + moto},
 			"--account", kiln.Account(), "--any-runtime", "--network", "host"),
@@ -93,10 +93,10 @@ func (r *rig) mapping(source, function string, change func(*lambda.CreateEventSo
 
 // also runs a part of the test beside the others.
 func (r *rig) also(name string, part func(t *testing.T, r *rig)) {
-	r.Run(name, func(t *testing.T) {
+	r.TB.(*testing.T).Run(name, func(t *testing.T) {
 		t.Parallel()
 		of := *r
-		of.T = t
+		of.TB = t
 		part(t, &of)
 	})
 }
