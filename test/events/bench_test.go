@@ -26,7 +26,7 @@ func BenchmarkSources(b *testing.B) {
 		return url, arn
 	}
 	fmt.Printf("\n### One mapping, beside a client that only reads\n\n| source | client, records/s | mapping, records/s | ratio |\n|---|---|---|---|\n")
-	for b.Loop() {
+	for range b.N {
 		url, _ := fill("bare")
 		began := time.Now()
 		var done sync.WaitGroup
