@@ -271,21 +271,30 @@ func (c Config) Validate() error {
 	oneOf("log_level", c.LogLevel, "debug", "info", "warn", "error")
 	oneOf("log_format", c.LogFormat, "text", "json")
 
-	for _, service := range slices.Sorted(maps.Keys(c.Endpoints)) {
-		endpoint := c.Endpoints[service]
+	checkURL := func(key, of, endpoint string) {
 		u, err := url.Parse(endpoint)
 		switch {
-		case service != OtherServices && !servicePattern.MatchString(service):
-			bad("endpoints", "%q is not the name of a service as it is in signatures, such as sqs", service)
 		case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-			bad("endpoints", "the URL of %s is not one such as http://127.0.0.1:9324", service)
+			bad(key, "the URL of %s is not one such as http://127.0.0.1:9324", of)
 		case u.User != nil:
-			bad("endpoints", "the URL of %s holds a password; requests carry their own signature, so remove it", service)
+			bad(key, "the URL of %s holds a password; requests carry their own signature, so remove it", of)
 		case u.RawQuery != "" || u.Fragment != "":
-			bad("endpoints", "the URL of %s ends with ? or #; use only the scheme, the host and a path", service)
-		case slices.Contains(served, service):
+			bad(key, "the URL of %s ends with ? or #; use only the scheme, the host and a path", of)
+		}
+	}
+	for _, service := range slices.Sorted(maps.Keys(c.Endpoints)) {
+		if service != OtherServices && !servicePattern.MatchString(service) {
+			bad("endpoints", "%q is not the name of a service as it is in signatures, such as sqs", service)
+		} else if slices.Contains(served, service) {
 			bad("endpoints", "Kiln serves %s itself; remove it", service)
 		}
+		checkURL("endpoints", service, c.Endpoints[service])
+	}
+	for _, source := range slices.Sorted(maps.Keys(c.SourceEndpoints)) {
+		if !strings.HasPrefix(source, "arn:") {
+			bad("source_endpoints", "%q is not the ARN of an event source, such as arn:aws:sqs:us-east-1:123456789012:orders", source)
+		}
+		checkURL("source_endpoints", source, c.SourceEndpoints[source])
 	}
 	for _, service := range slices.Sorted(maps.Keys(c.Resign)) {
 		actions := strings.Fields(c.Resign[service])

@@ -281,7 +281,7 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 			if service == "dynamodbstreams" && d.config.Endpoints[service] == "" {
 				service = "dynamodb" // it is where the tables are, unless it is elsewhere
 			}
-			return cmp.Or(d.config.Endpoints[source], d.config.Endpoint(service))
+			return cmp.Or(d.config.SourceEndpoints[source], d.config.Endpoint(service))
 		},
 		Counter: func(m *lambda.EventSourceMapping) eventsource.Counter { return counts.Source(m.ARN, m.Function) },
 	})

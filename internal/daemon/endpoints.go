@@ -54,13 +54,15 @@ func (d *Daemon) checkEndpoints(ctx context.Context, p *ports) error {
 	for _, l := range slices.Concat(p.main, p.admin) {
 		listens = append(listens, l.Addr().String())
 	}
-	for _, service := range slices.Sorted(maps.Keys(d.config.Endpoints)) {
-		u, err := url.Parse(d.config.Endpoints[service])
-		if err != nil {
-			return fmt.Errorf("endpoints: %s: %w", service, err)
-		}
-		if leadsTo(ctx, u, listens) {
-			return fmt.Errorf("endpoints: the URL of %s, %s, leads to Kiln itself; name where the service is, or remove it", service, u)
+	for key, urls := range map[string]map[string]string{"endpoints": d.config.Endpoints, "source_endpoints": d.config.SourceEndpoints} {
+		for _, of := range slices.Sorted(maps.Keys(urls)) {
+			u, err := url.Parse(urls[of])
+			if err != nil {
+				return fmt.Errorf("%s: %s: %w", key, of, err)
+			}
+			if leadsTo(ctx, u, listens) {
+				return fmt.Errorf("%s: the URL of %s, %s, leads to Kiln itself; name where the service is, or remove it", key, of, u)
+			}
 		}
 	}
 	return nil

@@ -3,9 +3,16 @@ package events
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,16 +33,30 @@ type rig struct {
 	*ledger
 	d   *kiln.Daemon
 	sqs *sqs.Client
+	// aside counts what is asked of a way to the same SQS that is configured for one queue.
+	aside atomic.Int64
 }
+
+// elsewhere is that queue.
+const elsewhere = "arn:aws:sqs:us-east-1:123456789012:elsewhere"
 
 func newRig(t testing.TB) *rig {
 	moto := kiln.Moto(t)
-	return &rig{
+	to, err := url.Parse(moto)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{
 		TB: t, ledger: newLedger(t),
 		sqs: sqs.New(sqs.Options{BaseEndpoint: &moto, Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("moto", "moto", "")}),
-		d: kiln.StartEnv(t, []string{"AWS_ACCESS_KEY_ID=kiln", "AWS_SECRET_ACCESS_KEY=kiln", "KILN_ENDPOINTS=sqs=" + moto},
-			"--account", kiln.Account(), "--any-runtime", "--network", "host"),
 	}
+	proxy := httputil.NewSingleHostReverseProxy(to)
+	proxy.ErrorLog = log.New(io.Discard, "", 0) // what is cut off when the daemon ends
+	aside := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { r.aside.Add(1); proxy.ServeHTTP(w, q) }))
+	t.Cleanup(aside.Close)
+	r.d = kiln.StartEnv(t, []string{"AWS_ACCESS_KEY_ID=kiln", "AWS_SECRET_ACCESS_KEY=kiln", "KILN_ENDPOINTS=sqs=" + moto, "KILN_SOURCE_ENDPOINTS=" + elsewhere + "=" + aside.URL},
+		"--account", kiln.Account(), "--any-runtime", "--network", "host")
+	return r
 }
 
 // queue makes one whose messages are seen again after a number of seconds.
@@ -95,9 +116,7 @@ func (r *rig) mapping(source, function string, change func(*lambda.CreateEventSo
 func (r *rig) also(name string, part func(t *testing.T, r *rig)) {
 	r.TB.(*testing.T).Run(name, func(t *testing.T) {
 		t.Parallel()
-		of := *r
-		of.TB = t
-		part(t, &of)
+		part(t, &rig{TB: t, ledger: r.ledger, d: r.d, sqs: r.sqs})
 	})
 }
 
@@ -218,7 +237,7 @@ def handler(event, context):
 		if n := r.count("poison"); n < 2 || n > 6 { // an error of another in its batch may hide it
 			t.Errorf("the poison was delivered %d times", n)
 		}
-		if n := r.d.Metric("kiln_event_source_events_total", `function="failures"`, `kind="deleted"`); n != float64(len(ids)-1) {
+		if n := r.d.Metric("kiln_event_source_events_total", `function="failures"`, `kind="deleted"`); n < float64(len(ids)-1) { // more, where one was slow and came twice
 			t.Errorf("%v messages deleted, want %d", n, len(ids)-1)
 		}
 	})
@@ -282,6 +301,17 @@ def handler(event, context):
 			if got := handled[fmt.Sprintf(`"g%d"`, group)]; !slices.Equal(got, want) {
 				t.Errorf("group %d: %v", group, got)
 			}
+		}
+	})
+
+	r.also("elsewhere", func(t *testing.T, of *rig) {
+		url, arn := of.queue("elsewhere", 30)
+		of.function(of.d, "elsewhere", "def handler(event, context):\n    note('elsewhere')\n", nil)
+		of.mapping(arn, "elsewhere", nil)
+		of.send(url, "x")
+		of.await("the message", func() bool { return of.count("elsewhere") == 1 && of.left(url) == 0 })
+		if r.aside.Load() < 4 {
+			t.Errorf("%d requests at the queue's own endpoint", r.aside.Load())
 		}
 	})
 
