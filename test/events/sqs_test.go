@@ -31,8 +31,9 @@ import (
 type rig struct {
 	testing.TB
 	*ledger
-	d   *kiln.Daemon
-	sqs *sqs.Client
+	d    *kiln.Daemon
+	moto string
+	sqs  *sqs.Client
 	// aside counts what is asked of a way to the same SQS that is configured for one queue.
 	aside atomic.Int64
 }
@@ -47,7 +48,7 @@ func newRig(t testing.TB) *rig {
 		t.Fatal(err)
 	}
 	r := &rig{
-		TB: t, ledger: newLedger(t),
+		TB: t, ledger: newLedger(t), moto: moto,
 		sqs: sqs.New(sqs.Options{BaseEndpoint: &moto, Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("moto", "moto", "")}),
 	}
 	proxy := httputil.NewSingleHostReverseProxy(to)
@@ -116,7 +117,7 @@ func (r *rig) mapping(source, function string, change func(*lambda.CreateEventSo
 func (r *rig) also(name string, part func(t *testing.T, r *rig)) {
 	r.TB.(*testing.T).Run(name, func(t *testing.T) {
 		t.Parallel()
-		part(t, &rig{TB: t, ledger: r.ledger, d: r.d, sqs: r.sqs})
+		part(t, &rig{TB: t, ledger: r.ledger, d: r.d, moto: r.moto, sqs: r.sqs})
 	})
 }
 
@@ -301,6 +302,34 @@ def handler(event, context):
 			if got := handled[fmt.Sprintf(`"g%d"`, group)]; !slices.Equal(got, want) {
 				t.Errorf("group %d: %v", group, got)
 			}
+		}
+	})
+
+	// A function fills its own queue. SQS takes the trace header of the request as the
+	// message's, which moto does not: here the function says it itself.
+	r.also("loop", func(t *testing.T, r *rig) {
+		dead, deadARN := r.queue("looped", 30)
+		url, arn := r.queue("loop", 1, "RedrivePolicy", fmt.Sprintf(`{"deadLetterTargetArn":%q,"maxReceiveCount":2}`, deadARN))
+		r.function(r.d, "loop", `
+def handler(event, context):
+    note("loop")
+    sqs = http.client.HTTPConnection(os.environ["SQS"], timeout=30)
+    sqs.request("POST", "/", json.dumps({"QueueUrl": os.environ["QUEUE"], "MessageBody": "again", "MessageSystemAttributes": {
+        "AWSTraceHeader": {"DataType": "String", "StringValue": os.environ["_X_AMZN_TRACE_ID"]}}}),
+        {"X-Amz-Target": "AmazonSQS.SendMessage", "Content-Type": "application/x-amz-json-1.0", "Authorization": "AWS4-HMAC-SHA256 Credential=k/20260101/us-east-1/sqs/aws4_request"})
+    assert sqs.getresponse().status == 200
+`, func(in *lambda.CreateFunctionInput) {
+			in.Timeout = aws.Int32(1)
+			in.Environment.Variables["SQS"], in.Environment.Variables["QUEUE"] = strings.TrimPrefix(r.moto, "http://"), *url
+		})
+		r.mapping(arn, "loop", nil)
+		r.send(url, "once")
+		r.await("the end of the loop", func() bool { return r.left(dead) == 1 && r.left(url) == 0 })
+		if n := r.count("loop"); n != 16 {
+			t.Errorf("the function ran %d times, want 16", n)
+		}
+		if n := r.d.Metric("kiln_recursive_invocations_dropped_total", `function="loop"`); n < 1 {
+			t.Errorf("%v invocations dropped", n)
 		}
 	})
 
