@@ -108,10 +108,13 @@ func (p *Pollers) Result(arn lambda.MappingARN) string {
 	return p.results[arn]
 }
 
+// tell remembers how a poller fares; "" forgets it.
 func (p *Pollers) tell(arn lambda.MappingARN, result string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.results[arn] = result
+	if p.results[arn] = result; result == "" {
+		delete(p.results, arn)
+	}
 }
 
 // poller is one that runs, or ends.
@@ -172,6 +175,7 @@ func (p *Pollers) replace(ctx context.Context, arn lambda.MappingARN, m *lambda.
 	if was != nil {
 		was.cancel()
 	} else if m == nil || m.State != lambda.MappingEnabled {
+		p.tell(arn, "")
 		if m == nil {
 			p.forget(ctx, arn)
 		}
@@ -211,11 +215,7 @@ func (p *Pollers) run(ctx context.Context, m *lambda.EventSourceMapping) {
 		log.Warn("this kind of event source is not read", "kind", m.Source.Kind)
 		return
 	}
-	defer func() {
-		p.mu.Lock()
-		delete(p.results, m.ARN)
-		p.mu.Unlock()
-	}()
+	defer p.tell(m.ARN, "")
 	p.tell(m.ARN, ResultNone)
 	told := ""
 	for pause := firstPause; ctx.Err() == nil; pause = min(2*pause, maxPause) {
