@@ -17,6 +17,7 @@ need_js_sdk
 need_node_clients
 need_python_clients
 need_java
+need_dynamodb
 need_ruby
 need_cargo
 need_powertools

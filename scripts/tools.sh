@@ -22,6 +22,7 @@ PYTHON_CLIENT_VERSION=4.2.2
 POWERTOOLS_NODE_VERSION=2.35.0
 RUNSC_VERSION=v0.0.0-20260905035102-160fafc42237
 POWERTOOLS_PYTHON_VERSION=3.37.0
+DYNAMODB_VERSION=2.6.1
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -196,6 +197,25 @@ need_python_clients() {
 need_java() {
 	command -v javac >/dev/null || apt default-jdk-headless
 	command -v mvn >/dev/null || apt maven
+}
+
+# need_dynamodb installs AWS's own DynamoDB Local, which runs on the JDK. Where it cannot
+# be had, what needs it skips.
+need_dynamodb() {
+	local to=$cache/dynamodb/$DYNAMODB_VERSION tmp=$cache/dynamodb/.installing
+	[ ! -d "$to" ] || return 0
+	need_java
+	installing "DynamoDB Local"
+	rm -rf "$tmp" && mkdir -p "$tmp"
+	cat >"$tmp/pom.xml" <<-EOF
+		<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
+		<groupId>kiln</groupId><artifactId>dynamodb</artifactId><version>1</version>
+		<dependencies><dependency><groupId>com.amazonaws</groupId><artifactId>DynamoDBLocal</artifactId><version>$DYNAMODB_VERSION</version></dependency></dependencies>
+		</project>
+	EOF
+	(cd "$tmp" && mvn -q -B -Dstyle.color=never org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies -DincludeScope=runtime -DoutputDirectory=lib) >&2
+	mv "$tmp/lib" "$to"
+	rm -rf "$tmp"
 }
 
 # need_ruby makes sure that some Ruby is there.

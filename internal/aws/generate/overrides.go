@@ -72,13 +72,14 @@ var renames = map[string]string{
 	"Execution":          "DurableExecution",
 }
 
-// lookaround maps the patterns that RE2 cannot express to matchers written by
-// hand in lambdaapi/patterns.go.
+// lookaround maps the patterns that RE2 cannot express, and one that is too narrow, to
+// matchers written by hand in lambdaapi/patterns.go.
 var lookaround = map[string]string{
 	`(?!^[0-9]+$)([a-zA-Z0-9-_]+)`:              "matchAlias",
 	`(^(?!(system\x2e)))(^[_a-zA-Z0-9])([^$]*)`: "matchCollectionName",
 	`((?!^\d+$)^[0-9a-zA-Z-_]+$)`:               "matchFunctionURLQualifier",
 	`[0-9A-Za-z\.\-_]*(?<!\.)`:                  "matchS3Bucket",
+	`arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\-])+:([a-z]{2}(-gov)?-[a-z]+-\d{1})?:(\d{12})?:(.*)`: "matchARN",
 }
 
 // worded are patterns whose violation the service words in a way of its own, which

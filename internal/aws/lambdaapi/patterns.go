@@ -1,9 +1,18 @@
 package lambdaapi
 
-import "strings"
+import (
+	"regexp"
+	"strings"
+)
 
 // The four patterns of the model that look around, which RE2 cannot, as functions.
 // The generator refuses a fifth.
+
+var arn = regexp.MustCompile(`^arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\-])+:([a-z]{2}(-gov)?-[a-z]+-\d{1}|ddblocal)?:(\d{12})?:(.*)$`)
+
+// matchARN is the model's pattern, and takes the region that DynamoDB Local writes into
+// its ARNs, and alone knows them by.
+func matchARN(s string) bool { return arn.MatchString(s) }
 
 // matchAlias is (?!^[0-9]+$)([a-zA-Z0-9-_]+): a name that is not a number.
 func matchAlias(s string) bool { return allOf(s, nameChar) && !allOf(s, digit) }

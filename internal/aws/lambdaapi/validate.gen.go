@@ -7,7 +7,7 @@ import "kiln/internal/aws/wire"
 var patternAction = wire.Pattern{Source: `(lambda:[*]|lambda:[a-zA-Z]+|[*])`}
 var patternAdditionalVersion = wire.Pattern{Source: `[0-9]+`}
 var patternAlias = wire.Pattern{Source: `(?!^[0-9]+$)([a-zA-Z0-9-_]+)`, Match: matchAlias}
-var patternArn = wire.Pattern{Source: `arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\-])+:([a-z]{2}(-gov)?-[a-z]+-\d{1})?:(\d{12})?:(.*)`}
+var patternArn = wire.Pattern{Source: `arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\-])+:([a-z]{2}(-gov)?-[a-z]+-\d{1})?:(\d{12})?:(.*)`, Match: matchARN}
 var patternCapacityProviderArn = wire.Pattern{Source: `arn:aws[a-zA-Z-]*:lambda:[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:capacity-provider:[a-zA-Z0-9-_]+`}
 var patternCapacityProviderName = wire.Pattern{Source: `(arn:aws[a-zA-Z-]*:lambda:[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:capacity-provider:[a-zA-Z0-9-_]+)|[a-zA-Z0-9-_]+`}
 var patternCheckpointToken = wire.Pattern{Source: `[A-Za-z0-9+/]+={0,2}`}

@@ -48,6 +48,9 @@ func (d Driver) Poll(ctx context.Context, w *eventsource.Work) error {
 		if err != nil {
 			return err
 		}
+		if cfg.Region == "ddblocal" { // DynamoDB Local's ARNs have it; its tables are in the client's region
+			cfg.Region = string(w.Mapping.ARN.Region)
+		}
 		from = newDynamoDB(cfg, arn, views)
 	default:
 		return fmt.Errorf("%s is no stream", w.Mapping.Source.Kind)
