@@ -11,13 +11,27 @@ need_aws
 if (need_node); then need_node; node=yes; else node=; fi
 if (need_ruby); then ruby=yes; else ruby=; fi
 if (need_java); then java=java21; else java=; fi # whichever JDK is here stands in
+if [ -n "$java" ] && (need_dynamodb); then dynamodb=yes; else dynamodb=; fi
 say "building …"
 make -s build
 
 work=$(mktemp -d)
-kiln_pid=
-trap 'rm -rf "$work"; [ -z "$kiln_pid" ] || { kill "$kiln_pid" 2>/dev/null || true; wait "$kiln_pid" 2>/dev/null || true; }' EXIT
+kiln_pid= dynamodb_pid=
+stop() { [ -z "$1" ] || { kill "$1" 2>/dev/null || true; wait "$1" 2>/dev/null || true; }; }
+trap 'rm -rf "$work"; stop "$kiln_pid"; stop "$dynamodb_pid"' EXIT
 trap 'exit 130' INT TERM
+if [ -n "$dynamodb" ]; then
+	# Kiln reads the streams of its tables.
+	port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+	lib=$cache/dynamodb/$DYNAMODB_VERSION
+	java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xmx256m -Djava.library.path="$lib" -cp "$lib/*" \
+		com.amazonaws.services.dynamodbv2.local.main.ServerRunner -inMemory -sharedDb -disableTelemetry -port "$port" >"$work/dynamodb.log" 2>&1 &
+	dynamodb_pid=$!
+	export KILN_ENDPOINTS="${KILN_ENDPOINTS:+$KILN_ENDPOINTS,}dynamodb=http://127.0.0.1:$port"
+	if [ -z "${AWS_ACCESS_KEY_ID:-}${AWS_PROFILE:-}" ] && [ ! -f ~/.aws/credentials ]; then
+		export AWS_ACCESS_KEY_ID=example AWS_SECRET_ACCESS_KEY=example # it answers whoever signs
+	fi
+fi
 : >"$work/said"
 bin/kiln up --any-runtime "$@" > >(tee "$work/said") &
 kiln_pid=$!
@@ -113,6 +127,31 @@ if [ -n "$java" ] && bin/kiln runtime add "$java" >/dev/null && javac -cp "$(cor
 	example hello-java "$java" Hello "$work/Hello.class"
 else
 	say "" && say "── hello-java is left out: a JDK, Maven, or AWS's runtime client is missing"
+fi
+
+# An update of an item calls the function with the item as it was and as it is now. The
+# port is Kiln's, which forwards to DynamoDB Local.
+if [ -n "$dynamodb" ]; then
+	example hello-dynamodb python3.13 app.handler examples/dynamodb/app.py
+	for mapping in $("$AWS" lambda list-event-source-mappings --function-name hello-dynamodb --query 'EventSourceMappings[].UUID' --output text); do
+		"$AWS" lambda delete-event-source-mapping --uuid "$mapping" >/dev/null # of a table of an earlier run
+	done
+	stream=$("$AWS" dynamodb create-table --table-name visitors --billing-mode PAY_PER_REQUEST \
+		--attribute-definitions AttributeName=name,AttributeType=S --key-schema AttributeName=name,KeyType=HASH \
+		--stream-specification StreamEnabled=true,StreamViewType=NEW_AND_OLD_IMAGES --query TableDescription.LatestStreamArn --output text)
+	mapping=$("$AWS" lambda create-event-source-mapping --function-name hello-dynamodb --event-source-arn "$stream" --starting-position TRIM_HORIZON --query UUID --output text)
+	for visits in 1 2; do
+		"$AWS" dynamodb put-item --table-name visitors --item '{"name":{"S":"you"},"visits":{"N":"'$visits'"}}'
+	done
+	seen=
+	for _ in $(seq 100); do
+		seen=$("$AWS" logs filter-log-events --log-group-name /aws/lambda/hello-dynamodb --filter-pattern '"MODIFY"' --query 'events[-1].message' --output text)
+		case $seen in MODIFY*) break ;; esac
+		sleep 0.2
+	done
+	case $seen in MODIFY*) echo "$seen" ;; *) die "the function was not called: $("$AWS" lambda get-event-source-mapping --uuid "$mapping" --query LastProcessingResult --output text)" ;; esac
+else
+	say "" && say "── hello-dynamodb is left out: a JDK, Maven, or DynamoDB Local is missing"
 fi
 
 cat >&2 <<EOF
