@@ -38,7 +38,7 @@ func TestTables(t *testing.T) {
 	t.Parallel()
 	url := kiln.DynamoDB(t)
 	db := dynamodb.New(dynamodb.Options{BaseEndpoint: &url, Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("kiln", "kiln", "")})
-	r := &rig{T: t, ledger: newLedger(t), d: kiln.StartEnv(t, []string{"AWS_ACCESS_KEY_ID=kiln", "AWS_SECRET_ACCESS_KEY=kiln", "KILN_ENDPOINTS=dynamodb=" + url},
+	r := &rig{TB: t, ledger: newLedger(t), d: kiln.StartEnv(t, []string{"AWS_ACCESS_KEY_ID=kiln", "AWS_SECRET_ACCESS_KEY=kiln", "KILN_ENDPOINTS=dynamodb=" + url},
 		"--account", kiln.Account(), "--any-runtime", "--network", "host")}
 	put := func(name, id, value string, more map[string]types.AttributeValue) {
 		t.Helper()

@@ -24,7 +24,7 @@ func TestKinesis(t *testing.T) {
 	t.Parallel()
 	moto := kiln.Moto(t)
 	k := kinesis.New(kinesis.Options{BaseEndpoint: &moto, Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("moto", "moto", "")})
-	r := &rig{T: t, ledger: newLedger(t), d: kiln.StartEnv(t, []string{"AWS_ACCESS_KEY_ID=kiln", "AWS_SECRET_ACCESS_KEY=kiln", "KILN_ENDPOINTS=kinesis=" + moto},
+	r := &rig{TB: t, ledger: newLedger(t), d: kiln.StartEnv(t, []string{"AWS_ACCESS_KEY_ID=kiln", "AWS_SECRET_ACCESS_KEY=kiln", "KILN_ENDPOINTS=kinesis=" + moto},
 		"--account", kiln.Account(), "--any-runtime", "--network", "host")}
 	stream := func(name string, shards int32) (arn string) {
 		if _, err := k.CreateStream(t.Context(), &kinesis.CreateStreamInput{StreamName: &name, ShardCount: &shards}); err != nil {
