@@ -24,7 +24,7 @@ if [ -n "$dynamodb" ]; then
 	# Kiln reads the streams of its tables.
 	port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 	lib=$cache/dynamodb/$DYNAMODB_VERSION
-	java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xmx256m -Djava.library.path="$lib" -cp "$lib/*" \
+	java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xmx256m -cp "$lib/*" \
 		com.amazonaws.services.dynamodbv2.local.main.ServerRunner -inMemory -sharedDb -disableTelemetry -port "$port" >"$work/dynamodb.log" 2>&1 &
 	dynamodb_pid=$!
 	export KILN_ENDPOINTS="${KILN_ENDPOINTS:+$KILN_ENDPOINTS,}dynamodb=http://127.0.0.1:$port"
@@ -132,7 +132,7 @@ fi
 # An update of an item calls the function with the item as it was and as it is now. The
 # port is Kiln's, which forwards to DynamoDB Local.
 if [ -n "$dynamodb" ]; then
-	example hello-dynamodb python3.13 app.handler examples/dynamodb/app.py
+	deploy hello-dynamodb python3.13 app.handler examples/dynamodb/app.py
 	for mapping in $("$AWS" lambda list-event-source-mappings --function-name hello-dynamodb --query 'EventSourceMappings[].UUID' --output text); do
 		"$AWS" lambda delete-event-source-mapping --uuid "$mapping" >/dev/null # of a table of an earlier run
 	done

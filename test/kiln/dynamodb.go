@@ -27,8 +27,7 @@ func DynamoDB(t testing.TB) string {
 	address := l.Addr().String()
 	_ = l.Close()
 	_, port, _ := net.SplitHostPort(address)
-	lib := filepath.Dir(found[0])
-	server := exec.Command("java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m", "-Djava.library.path="+lib, "-cp", filepath.Join(lib, "*"),
+	server := exec.Command("java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m", "-cp", filepath.Join(filepath.Dir(found[0]), "*"),
 		"com.amazonaws.services.dynamodbv2.local.main.ServerRunner", "-inMemory", "-disableTelemetry", "-port", port)
 	out := &Buffer{}
 	server.Stdout, server.Stderr = out, out
