@@ -145,7 +145,7 @@ if [ -n "$dynamodb" ]; then
 	done
 	seen=
 	for _ in $(seq 100); do
-		seen=$("$AWS" logs filter-log-events --log-group-name /aws/lambda/hello-dynamodb --filter-pattern '"MODIFY"' --query 'events[-1].message' --output text)
+		seen=$("$AWS" logs filter-log-events --log-group-name /aws/lambda/hello-dynamodb --filter-pattern '"MODIFY"' --query 'events[-1].message' --output text 2>/dev/null || true) # no log before the first call
 		case $seen in MODIFY*) break ;; esac
 		sleep 0.2
 	done
