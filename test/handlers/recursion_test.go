@@ -11,6 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"kiln/test/kiln"
@@ -25,6 +27,8 @@ from botocore.exceptions import ClientError
 client = boto3.client("lambda")
 
 def handler(event, context):
+    for record in event.get("Records", []): # of a bucket, which gets one more
+        boto3.client("s3").put_object(Bucket=record["s3"]["bucket"]["name"], Key="again", Body=b"")
     n, names = event.get("n", 0), event.get("names")
     if not names or n == event.get("most"):
         return n
@@ -161,6 +165,13 @@ func TestRecursion(t *testing.T) {
 			ends(ping, 32)
 			ran(pong, 16)
 
+			if l.name == "python" { // by a bucket of Kiln's own
+				filler := create("filler")
+				destinations(filler, nil)
+				fill(t, d, filler)
+				ends(filler, 0)
+			}
+
 			free := create("free")
 			if _, err := client.PutFunctionRecursionConfig(t.Context(), &lambda.PutFunctionRecursionConfigInput{FunctionName: &free, RecursiveLoop: types.RecursiveLoopAllow}); err != nil {
 				t.Fatal(err)
@@ -185,5 +196,32 @@ func TestRecursion(t *testing.T) {
 			ends(there, 0)
 			ran(back, 16)
 		})
+	}
+}
+
+// fill has a bucket call the function, and puts the first object into it.
+func fill(t *testing.T, d *kiln.Daemon, function string) {
+	c := s3.New(s3.Options{BaseEndpoint: &d.URL, Region: "us-east-1", UsePathStyle: true, Credentials: credentials.NewStaticCredentialsProvider("test", "test", "")})
+	bucket := aws.String("filled")
+	if _, err := c.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: bucket}); err != nil {
+		t.Fatal(err)
+	}
+	f, err := d.Client().AddPermission(t.Context(), &lambda.AddPermissionInput{
+		FunctionName: &function, StatementId: aws.String("s3"), Action: aws.String("lambda:InvokeFunction"), Principal: aws.String("s3.amazonaws.com"),
+	})
+	if err != nil {
+		t.Fatal(err, f)
+	}
+	got, err := d.Client().GetFunctionConfiguration(t.Context(), &lambda.GetFunctionConfigurationInput{FunctionName: &function})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.PutBucketNotificationConfiguration(t.Context(), &s3.PutBucketNotificationConfigurationInput{Bucket: bucket, NotificationConfiguration: &s3types.NotificationConfiguration{
+		LambdaFunctionConfigurations: []s3types.LambdaFunctionConfiguration{{LambdaFunctionArn: got.FunctionArn, Events: []s3types.Event{"s3:ObjectCreated:*"}}},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.PutObject(t.Context(), &s3.PutObjectInput{Bucket: bucket, Key: aws.String("first"), Body: strings.NewReader("x")}); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -1,8 +1,8 @@
 package destination
 
 import (
-	"bytes"
 	"context"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -23,11 +23,11 @@ func newBuckets() buckets {
 	})}
 }
 
-func (b buckets) send(ctx context.Context, cfg Config, t target, region lambda.Region, key string, record []byte) error {
+func (b buckets) send(ctx context.Context, cfg Config, t target, region lambda.Region, key string, m message) error {
 	in := &s3.PutObjectInput{Bucket: &t.Resource, Key: &key, ContentType: aws.String("application/json")}
 	return ask(ctx, cfg, b.client, t, func(ctx context.Context, c *s3.Client) error {
-		in.Body = bytes.NewReader(record)
-		_, err := c.PutObject(ctx, in, func(s *s3.Options) { s.Region = string(region) })
+		in.Body = strings.NewReader(m.body)
+		_, err := c.PutObject(ctx, in, func(o *s3.Options) { o.Region, o.APIOptions = string(region), traced(o.APIOptions, m.trace) })
 		return err
 	})
 }

@@ -85,8 +85,7 @@ func (s *Sender) Record(ctx context.Context, to lambda.Destination, o Outcome) e
 	if err != nil {
 		return err
 	}
-	record := o.Record()
-	m := message{body: string(record), trace: o.TraceHeader}
+	m := message{body: string(o.Record()), trace: o.TraceHeader}
 	switch t.Service {
 	case "sqs":
 		return s.queues.send(ctx, s.cfg, t, m)
@@ -95,7 +94,7 @@ func (s *Sender) Record(ctx context.Context, to lambda.Destination, o Outcome) e
 	case "events":
 		return s.buses.send(ctx, s.cfg, t, o, m.body)
 	default:
-		return s.buckets.send(ctx, s.cfg, t, o.Function.Region, o.key(), record)
+		return s.buckets.send(ctx, s.cfg, t, o.Function.Region, o.key(), m)
 	}
 }
 
@@ -132,7 +131,7 @@ func (s *Sender) Batch(ctx context.Context, to lambda.Destination, b Batch) erro
 	case "sns":
 		return s.topics.send(ctx, s.cfg, t, m)
 	default:
-		return s.buckets.send(ctx, s.cfg, t, b.Region, b.Key, b.Object)
+		return s.buckets.send(ctx, s.cfg, t, b.Region, b.Key, message{body: string(b.Object)})
 	}
 }
 

@@ -172,6 +172,9 @@ func TestRecords(t *testing.T) {
 			if d := cmp.Diff(want, got); d != "" {
 				t.Error(d)
 			}
+			if got := a.header.Get("X-Amzn-Trace-Id"); got != trace {
+				t.Errorf("the trace header is %q", got)
+			}
 		}},
 		bus: {"us-west-2/events", func(t *testing.T, a asked) {
 			want := object{"Entries": []any{object{
@@ -184,7 +187,7 @@ func TestRecords(t *testing.T) {
 		}},
 		bucket: {"eu-west-1/s3", func(t *testing.T, a asked) {
 			key := regexp.MustCompile(`^/records/aws/lambda/async/my-function/2026/03/04/2026-03-04T04\.06\.07-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
-			if !key.MatchString(a.path) || a.body != string(failed.Record()) || a.header.Get("Content-Type") != "application/json" {
+			if !key.MatchString(a.path) || a.body != string(failed.Record()) || a.header.Get("Content-Type") != "application/json" || a.header.Get("X-Amzn-Trace-Id") != trace {
 				t.Errorf("%s: %s %v", a.path, a.body, a.header)
 			}
 			if _, on := destination.Permission(bucket, failed); "arn:aws:s3:::"+strings.TrimPrefix(a.path, "/") != on.String() {

@@ -9,6 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"kiln/internal/lambda"
 )
@@ -24,6 +26,19 @@ const (
 // traceHeader is one as SQS takes it. It refuses the whole message for another, which a
 // caller may have sent.
 var traceHeader = regexp.MustCompile(`^([A-Za-z]+=[!-:<-~]*;)*Root=1-[0-9a-fA-F]{8}-[0-9a-fA-F]{24}(;[A-Za-z]+=[!-:<-~]*)*;?$`)
+
+func isTrace(header string) bool {
+	return len(header) <= maxTraceHeader && traceHeader.MatchString(header)
+}
+
+// traced has a request carry the trace header, by which whoever passes the message on
+// lets loops be found.
+func traced(options []func(*middleware.Stack) error, trace string) []func(*middleware.Stack) error {
+	if !isTrace(trace) {
+		return options
+	}
+	return append(options, smithyhttp.SetHeaderValue("X-Amzn-Trace-Id", trace))
+}
 
 // queues are those of SQS. Requests need their URLs, which only SQS knows.
 type queues struct {
@@ -50,7 +65,7 @@ func (q *queues) send(ctx context.Context, cfg Config, t target, m message) erro
 		}
 		in.MessageAttributes[a.name] = types.MessageAttributeValue{DataType: &a.kind, StringValue: &a.value}
 	}
-	if len(m.trace) <= maxTraceHeader && traceHeader.MatchString(m.trace) {
+	if isTrace(m.trace) {
 		in.MessageSystemAttributes = map[string]types.MessageSystemAttributeValue{
 			string(types.MessageSystemAttributeNameForSendsAWSTraceHeader): {DataType: aws.String("String"), StringValue: &m.trace},
 		}

@@ -30,7 +30,7 @@ func (s topics) send(ctx context.Context, cfg Config, t target, m message) error
 		in.MessageAttributes[a.name] = types.MessageAttributeValue{DataType: &a.kind, StringValue: &a.value}
 	}
 	return ask(ctx, cfg, s.client, t, func(ctx context.Context, c *sns.Client) error {
-		_, err := c.Publish(ctx, in, func(o *sns.Options) { o.Region = t.Region })
+		_, err := c.Publish(ctx, in, func(o *sns.Options) { o.Region, o.APIOptions = t.Region, traced(o.APIOptions, m.trace) })
 		return err
 	})
 }

@@ -233,7 +233,7 @@ func (s *Service) tellOne(ctx context.Context, scope lambda.Scope, bucket string
 		return nil // it was parsed when it was configured
 	}
 	return s.drop(s.events.Accept(ctx, invoke.Request{
-		Principal: s.caller(scope, bucket), ID: lambda.NewRequestID(), ARN: arn, Type: lambda.Event, Payload: text, TraceHeader: r.Trace,
+		Principal: s.caller(scope, bucket), ID: lambda.NewRequestID(), ARN: arn, Type: lambda.Event, Payload: text, TraceHeader: invoke.Trace(r.Trace, r.Time),
 	}), bucket, t)
 }
 
