@@ -263,7 +263,11 @@ func (d *Daemon) Run(ctx context.Context, ready func(Ready)) (err error) {
 	}
 
 	invocations := invoke.New(functions, environments, access, throttles{counts}, invoke.Config{Concurrency: d.config.Concurrency})
-	sender := destination.New(destination.Config{Endpoint: d.config.Endpoint, Log: d.log})
+	destinations := destination.Config{Endpoint: d.config.Endpoint, Log: d.log}
+	if code.objects != nil {
+		destinations.Own = code.objects.Do
+	}
+	sender := destination.New(destinations)
 	open.add("the destinations", func() error { sender.Close(); return nil })
 	events := async.New(engine.Queue(), invocations, functions, access, sender, counts, d.log, async.Config{
 		RetryDelay: time.Duration(d.config.AsyncRetryDelay), Deliveries: d.config.AsyncDeliveries,

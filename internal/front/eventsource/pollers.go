@@ -294,7 +294,7 @@ func (p *Pollers) discard(ctx context.Context, m *lambda.EventSourceMapping, f F
 			return fmt.Errorf("send to %s: %w", to, err)
 		}
 	}
-	f.Region = m.ARN.Region
+	f.Scope = m.ARN.Scope
 	for try, pause := 0, discardPause; try < discards; try, pause = try+1, 2*pause {
 		if err = p.cfg.Sender.Batch(ctx, to, f); err == nil || destination.Permanent(err) || ctx.Err() != nil {
 			return err

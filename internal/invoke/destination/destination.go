@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -37,8 +38,11 @@ const (
 // Config of a Sender.
 type Config struct {
 	// Endpoint is the URL of a service, by its name in signatures (sqs, sns, events,
-	// s3). "" is none: nothing can be sent there.
+	// s3). "" is none: nothing can be sent there, but to Kiln's own S3.
 	Endpoint func(service string) string
+	// Own makes a request of Kiln's own S3, which is signed there. It is asked where S3
+	// has no endpoint. Nil: there is none.
+	Own func(lambda.Scope, *http.Request) (*http.Response, error)
 	// Credentials sign the requests. Nil: what any AWS client would find where Kiln
 	// runs, or no signature where that is nothing.
 	Credentials aws.CredentialsProvider
@@ -94,7 +98,7 @@ func (s *Sender) Record(ctx context.Context, to lambda.Destination, o Outcome) e
 	case "events":
 		return s.buses.send(ctx, s.cfg, t, o, m.body)
 	default:
-		return s.buckets.send(ctx, s.cfg, t, o.Function.Region, o.key(), m)
+		return s.buckets.send(ctx, s.cfg, t, o.Function.Scope, o.key(), m)
 	}
 }
 
@@ -113,10 +117,10 @@ func (s *Sender) DeadLetter(ctx context.Context, to lambda.Destination, l Letter
 
 // Batch is what an event source mapping gives up.
 type Batch struct {
-	Region lambda.Region // of the mapping
-	Record []byte        // what queues and topics get: JSON
-	Object []byte        // what a bucket gets: the record, with the payload
-	Key    string        // of the object
+	lambda.Scope        // of the mapping
+	Record       []byte // what queues and topics get: JSON
+	Object       []byte // what a bucket gets: the record, with the payload
+	Key          string // of the object
 }
 
 // Batch sends a batch that is given up to the destination of its mapping.
@@ -131,7 +135,7 @@ func (s *Sender) Batch(ctx context.Context, to lambda.Destination, b Batch) erro
 	case "sns":
 		return s.topics.send(ctx, s.cfg, t, m)
 	default:
-		return s.buckets.send(ctx, s.cfg, t, b.Region, b.Key, message{body: string(b.Object)})
+		return s.buckets.send(ctx, s.cfg, t, b.Scope, b.Key, message{body: string(b.Object)})
 	}
 }
 
@@ -191,7 +195,7 @@ func (s *Sender) target(to lambda.Destination, services ...string) (t target, er
 	if !whole || !slices.Contains(services, to.Service()) {
 		return t, refuse(to, "it is not the ARN of what this can be sent to (%s)", strings.Join(services, ", "))
 	}
-	if t.endpoint = s.cfg.Endpoint(t.Service); t.endpoint == "" {
+	if t.endpoint = s.cfg.Endpoint(t.Service); t.endpoint == "" && (t.Service != "s3" || s.cfg.Own == nil) {
 		return t, refuse(to, `Kiln is not told which %[1]s to send to. Name it in kiln.toml, endpoints = { %[2]s = "http://127.0.0.1:9324" }, or in KILN_ENDPOINTS, %[2]s=http://127.0.0.1:9324, and restart kiln`, names[t.Service], t.Service)
 	}
 	return t, nil
@@ -201,9 +205,13 @@ var errSlow = errors.New("no answer within")
 
 // ask has one request of a client made, within the time that it may take.
 func ask[C any](ctx context.Context, cfg Config, c *client[C], t target, request func(context.Context, C) error) error {
+	return within(ctx, cfg, t, func(ctx context.Context) (unsigned bool, err error) { return c.use(ctx, cfg, t.endpoint, request) })
+}
+
+func within(ctx context.Context, cfg Config, t target, request func(context.Context) (unsigned bool, err error)) error {
 	sending, cancel := context.WithTimeoutCause(ctx, cfg.Timeout, errSlow)
 	defer cancel()
-	unsigned, err := c.use(sending, cfg, t.endpoint, request)
+	unsigned, err := request(sending)
 	switch {
 	case err == nil:
 		return nil
