@@ -189,6 +189,9 @@ func (c *call) check() error {
 	if owner := c.r.Header.Get("X-Amz-Expected-Bucket-Owner"); owner != "" && owner != string(c.scope().Account) {
 		return fault(http.StatusForbidden, "AccessDenied", "Access Denied")
 	}
+	if name := c.encrypts(); name != "" {
+		return fault(http.StatusNotImplemented, "NotImplemented", "A header you provided implies functionality that is not implemented: "+name+". Kiln encrypts no objects with keys of yours; leave it out.")
+	}
 	if c.bucket == "" {
 		return nil
 	}
@@ -328,4 +331,17 @@ func (c *call) answer(status int, body any) {
 	}
 	_, _ = io.WriteString(c.w, xml.Header) // the caller is gone if this fails
 	_ = xml.NewEncoder(c.w).Encode(body)
+}
+
+// encrypts is the header, if any, that asks for an encryption whose keys are the
+// client's. Nobody is to think that an object is kept like that. AES256, which AWS does
+// unasked, is the disk's to do.
+func (c *call) encrypts() string {
+	const asked = "X-Amz-Server-Side-Encryption"
+	for name, values := range c.r.Header {
+		if name == asked && values[0] != "AES256" || strings.HasPrefix(name, asked+"-") || strings.HasPrefix(name, "X-Amz-Copy-Source-Server-Side-Encryption-") {
+			return strings.ToLower(name)
+		}
+	}
+	return ""
 }

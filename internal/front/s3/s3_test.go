@@ -238,6 +238,14 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s %s: %d %s, want %s", c.method, c.path, status, text, c.code)
 		}
 	}
+	for name, value := range map[string]string{"X-Amz-Server-Side-Encryption": "aws:kms", "X-Amz-Server-Side-Encryption-Customer-Algorithm": "AES256"} {
+		if status, text := r.send("PUT", "/bucket/key", hashOf("x"), map[string]string{name: value}, "x"); status != 501 || !strings.Contains(text, strings.ToLower(name)) {
+			t.Errorf("%s: %d %s", name, status, text)
+		}
+	}
+	if status, text := r.send("PUT", "/bucket/encrypted", hashOf("x"), map[string]string{"X-Amz-Server-Side-Encryption": "AES256"}, "x"); status != 200 {
+		t.Errorf("what AWS does unasked: %d %s", status, text)
+	}
 	big := map[string]string{"X-Amz-Meta-Big": strings.Repeat("x", 100_000)}
 	if status, text := r.send("PUT", "/bucket/key", hashOf("x"), big, "x"); status != 400 || !strings.Contains(text, "RequestHeaderSectionTooLarge") {
 		t.Errorf("large headers: %d %s", status, text)
