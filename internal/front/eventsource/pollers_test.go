@@ -308,8 +308,8 @@ func TestSweep(t *testing.T) {
 			}
 			r.memory.mu.Lock()
 			r.memory.last++
-			last := &r.memory.records[len(r.memory.records)-1]
-			last.Revision = r.memory.last
+			i := slices.IndexFunc(r.memory.records, func(r state.Record) bool { return r.Key == "position.123456789012.us-east-1.m.s" })
+			r.memory.records[i].Revision = r.memory.last
 			r.memory.mu.Unlock()
 			failed <- w.Positions.Save(ctx, "s", []byte("2"))
 			<-ctx.Done()
