@@ -54,7 +54,7 @@ func TestPolicies(t *testing.T) {
 		{"a tag that is wanted", []string{statement("lambda:CreateFunction", "*", `"StringEquals":{"aws:RequestTag/team":"red"}`), pass}, "POST", functionsPath, body("h", `,"Tags":{"team":"blue"}`), 403, "lambda:CreateFunction"},
 		{"a tag that is there", []string{statement("lambda:CreateFunction", "*", `"StringEquals":{"aws:RequestTag/team":"red"}`), pass}, "POST", functionsPath, body("i", `,"Tags":{"team":"red"}`), 201, ""},
 		{"code that may not be read", []string{create, pass}, "POST", functionsPath, inS3, 403, "Your access has been denied by S3, please make sure your request credentials have permission to GetObject for bkt/k. S3 Error Code: AccessDenied. S3 Error Message: User: "},
-		{"code that may be read", []string{create, pass, statement("s3:GetObject", "arn:aws:s3:::bkt/*", "")}, "POST", functionsPath, inS3, 400, "Kiln is not told which S3 to fetch s3://bkt/k from."},
+		{"code that may be read", []string{create, pass, statement("s3:GetObject", "arn:aws:s3:::bkt/*", "")}, "POST", functionsPath, inS3, 400, "S3 Error Code: NoSuchBucket."},
 		{"a function's tag", []string{statement("lambda:GetFunction", "*", `"StringEquals":{"aws:ResourceTag/team":"blue"}`)}, "GET", functionsPath + "/blue", "", 200, ""},
 		{"another tag", []string{statement("lambda:GetFunction", "*", `"StringEquals":{"aws:ResourceTag/team":"red"}`)}, "GET", functionsPath + "/blue", "", 403, "lambda:GetFunction"},
 		{"one's own name", []string{statement("lambda:GetFunction", functionARN+"${aws:username}", "")}, "GET", functionsPath + "/blue", "", 403, "lambda:GetFunction"},
