@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/smithy-go"
 
@@ -291,6 +292,50 @@ func TestThumbnail(t *testing.T) {
 			t.Fatalf("%v, %v", err, small)
 		}
 		return nil
+	})
+}
+
+// TestOwnBucket has a bucket of Kiln's own tell a topic of an SNS that others wrote, and
+// takes the record of a failure.
+func TestOwnBucket(t *testing.T) {
+	t.Parallel()
+	moto := kiln.Moto(t)
+	there := newServices(t, moto)
+	url, queue := there.queue("behind")
+	topic := must[*sns.CreateTopicOutput](t)(there.sns.CreateTopic(t.Context(), &sns.CreateTopicInput{Name: aws.String("watching")})).TopicArn
+	must[*sns.SubscribeOutput](t)(there.sns.Subscribe(t.Context(), &sns.SubscribeInput{TopicArn: topic, Protocol: aws.String("sqs"), Endpoint: aws.String(string(queue))}))
+	d := kiln.StartEnv(t, []string{"KILN_ENDPOINTS=sns=" + moto, "AWS_ACCESS_KEY_ID=kiln", "AWS_SECRET_ACCESS_KEY=kiln"}, "--any-runtime")
+	store := s3.New(s3.Options{BaseEndpoint: &d.URL, UsePathStyle: true, Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("test", "test", "")})
+	bucket := aws.String("records")
+	must[*s3.CreateBucketOutput](t)(store.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: bucket}))
+	must[*s3.PutBucketNotificationConfigurationOutput](t)(store.PutBucketNotificationConfiguration(t.Context(), &s3.PutBucketNotificationConfigurationInput{Bucket: bucket, NotificationConfiguration: &types.NotificationConfiguration{
+		TopicConfigurations: []types.TopicConfiguration{{TopicArn: topic, Events: []types.Event{types.EventS3ObjectCreated}}},
+	}}))
+	must[*s3.PutObjectOutput](t)(store.PutObject(t.Context(), &s3.PutObjectInput{Bucket: bucket, Key: aws.String("key"), Body: strings.NewReader("x")}))
+	message := func() string {
+		var got struct{ Message string }
+		if err := json.Unmarshal([]byte(*there.next(url).Body), &got); err != nil {
+			t.Fatal(err)
+		}
+		return got.Message
+	}
+	if test := message(); !strings.Contains(test, `"s3:TestEvent"`) {
+		t.Errorf("the topic got %s", test)
+	}
+	if event := message(); !strings.Contains(event, `"ObjectCreated:Put"`) || !strings.Contains(event, `"key":"key"`) {
+		t.Errorf("the topic got %s", event)
+	}
+
+	s := session{goSDK{}, t, anyKey(d)}
+	s.create("f", values{"Code": values{"ZipFile": kiln.Zip(map[string]string{"f.py": asked})}})
+	s.must("PutFunctionEventInvokeConfig", values{"FunctionName": "f", "MaximumRetryAttempts": 0, "DestinationConfig": values{"OnFailure": values{"Destination": "arn:aws:s3:::records"}}})
+	s.must("Invoke", values{"FunctionName": "f", "InvocationType": "Event", "Payload": []byte(`{"fail":"always"}`)})
+	kiln.Eventually(t, eventsPatience, func() error {
+		got, err := store.ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: bucket, Prefix: aws.String("aws/lambda/async/f/")})
+		if err == nil && len(got.Contents) != 1 {
+			err = fmt.Errorf("%d records of failures", len(got.Contents))
+		}
+		return err
 	})
 }
 
