@@ -71,14 +71,13 @@ func (d Driver) Poll(ctx context.Context, w *eventsource.Work) error {
 	if err != nil {
 		return err
 	}
-	p := &poller{Work: w, client: sqs.NewFromConfig(config), region: of.Region, limit: firstConcurrency, grown: time.Now()}
+	p := &poller{Work: w, client: sqs.NewFromConfig(config), region: of.Region, workers: 1, limit: firstConcurrency, grown: time.Now()}
 	if err := p.find(ctx, of); err != nil {
 		return explain(err)
 	}
 	// One worker waits at the queue, and there are as many more as have a batch.
-	taking := ctx
+	var taking context.Context
 	p.group, taking = errgroup.WithContext(ctx)
-	p.enter()
 	p.group.Go(func() error { return p.work(taking) })
 	if err := p.group.Wait(); err != nil && ctx.Err() == nil {
 		return explain(err)
@@ -129,36 +128,22 @@ func (p *poller) work(ctx context.Context) error {
 			p.another(ctx)
 			err = p.handle(ctx, b)
 		}
-		switch {
-		case err != nil:
-			p.leave()
+		if err != nil || ctx.Err() != nil || p.surplus(len(b.messages) == 0) {
 			return err
-		case ctx.Err() != nil || p.surplus(len(b.messages) == 0):
-			p.leave()
-			return nil
 		}
 	}
 }
 
-// enter counts a worker.
-func (p *poller) enter() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.workers++
-}
-
-func (p *poller) leave() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.workers--
-}
-
-// surplus tells a worker whether it is one too many: it got nothing while another waits,
-// or the limit was lowered. The last one never is.
+// surplus tells a worker whether it is one too many, and counts it out then: it got
+// nothing while another waits, or the limit was lowered. The last one never is.
 func (p *poller) surplus(nothing bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.workers > p.limit || nothing && p.waiting > 0
+	if p.workers > p.limit || nothing && p.waiting > 0 {
+		p.workers--
+		return true
+	}
+	return false
 }
 
 // another sees to it that somebody waits at the queue while this worker is busy, within

@@ -50,6 +50,17 @@ func (r *rig) Authorise(lambda.Principal, string, lambda.ARN) error { return nil
 
 func (r *rig) Acting(*lambda.Function) lambda.Principal { return lambda.Principal{} }
 
+// watched is the driver, which must not end but with its context or an error.
+type watched struct{ t *testing.T }
+
+func (d watched) Poll(ctx context.Context, w *eventsource.Work) error {
+	err := queue.New().Poll(ctx, w)
+	if err == nil && ctx.Err() == nil {
+		d.t.Error("the poller has ended by itself")
+	}
+	return err
+}
+
 // nothing is a State that remembers no record: one node needs none.
 type nothing struct{}
 
@@ -71,7 +82,7 @@ func (r *rig) start(t *testing.T, q *fifo, settings lambda.MappingSettings) (sto
 	leases := lease.New(nothing{}, lease.Config{Node: "n"})
 	counts := metrics.New(metrics.Config{})
 	p := eventsource.New(eventsource.Config{
-		Sources:  map[lambda.SourceKind]eventsource.Source{lambda.SQS: {Driver: queue.New()}},
+		Sources:  map[lambda.SourceKind]eventsource.Source{lambda.SQS: {Driver: watched{t}}},
 		Mappings: r, Invoker: r, Roles: r, State: nothing{}, Leases: leases,
 		Endpoint: func(string, string) string { return server.URL },
 		Counter:  func(m *lambda.EventSourceMapping) eventsource.Counter { return counts.Source(m.ARN, m.Function) },
