@@ -7,6 +7,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"kiln/internal/lambda"
 )
@@ -37,12 +38,7 @@ func (b buckets) send(ctx context.Context, cfg Config, t target, scope lambda.Sc
 	own := s3.New(s3.Options{
 		BaseEndpoint: aws.String("http://localhost"), UsePathStyle: true, Credentials: aws.AnonymousCredentials{},
 		RequestChecksumCalculation: aws.RequestChecksumCalculationWhenRequired,
-		HTTPClient:                 doer(func(r *http.Request) (*http.Response, error) { return cfg.Own(scope, r) }),
+		HTTPClient:                 smithyhttp.ClientDoFunc(func(r *http.Request) (*http.Response, error) { return cfg.Own(scope, r) }),
 	})
 	return within(ctx, cfg, t, func(ctx context.Context) (bool, error) { return false, put(ctx, own) })
 }
-
-// doer is an HTTP client of a function.
-type doer func(*http.Request) (*http.Response, error)
-
-func (c doer) Do(r *http.Request) (*http.Response, error) { return c(r) }

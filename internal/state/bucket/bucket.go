@@ -18,6 +18,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"kiln/internal/aws/sdk"
 	"kiln/internal/lambda"
@@ -186,7 +187,7 @@ func (f *Fetcher) client(ctx context.Context, scope lambda.Scope) (_ *s3.Client,
 	if f.cfg.Endpoint == "" {
 		return s3.New(s3.Options{
 			BaseEndpoint: aws.String("http://localhost"), UsePathStyle: true, Region: string(scope.Region), Credentials: aws.AnonymousCredentials{},
-			HTTPClient: local(func(r *http.Request) (*http.Response, error) { return f.cfg.Local(scope, r) }), DisableLogOutputChecksumValidationSkipped: true,
+			HTTPClient: smithyhttp.ClientDoFunc(func(r *http.Request) (*http.Response, error) { return f.cfg.Local(scope, r) }), DisableLogOutputChecksumValidationSkipped: true,
 		}), func() {}, nil
 	}
 	connection, err := sdk.Connect(ctx, sdk.Config{
@@ -205,11 +206,6 @@ func (f *Fetcher) client(ctx context.Context, scope lambda.Scope) (_ *s3.Client,
 		s.DisableLogOutputChecksumValidationSkipped = true
 	}), connection.Close, nil
 }
-
-// local is an HTTP client that asks Kiln's own S3.
-type local func(*http.Request) (*http.Response, error)
-
-func (l local) Do(r *http.Request) (*http.Response, error) { return l(r) }
 
 // explain says what came of a fetch, in AWS's words where S3 has answered.
 func (f *Fetcher) explain(o lambda.S3Object, err error) error {
